@@ -1,0 +1,150 @@
+"""Settings and paths: the one file that reads the environment.
+
+Settings come from `CIRANDA_<NAME>` in the environment, else from `config.toml` in the home, else from the default here.
+Each is one line of `Settings`, with the sentence that `ciranda help settings` and the docs show. A new one needs a user
+with an opinion about it. What a model wants is not a setting: it is its YAML file, read by `registry.models`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ciranda.errors import Invalid
+
+PREFIX = "CIRANDA_"
+
+
+class Settings(BaseModel):
+    """What one installation decides. Secrets are given by reference, as the name of a file or a variable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: Annotated[str, Field(description="Address that the pages, the REST API and the gateway bind to.")] = "127.0.0.1"
+    control_port: Annotated[int, Field(ge=0, le=65535, description="Port of pages and REST API; 0 takes a free one.")] = 7700
+    gateway_port: Annotated[int, Field(ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")] = 7701
+    gateway_workers: Annotated[int, Field(ge=1, le=64, description="Gateway processes, each on its own listener.")] = 1
+    database_url: Annotated[str, Field(description="Control database; empty means SQLite in the home.")] = ""
+    clickhouse_url: Annotated[str, Field(description="ClickHouse for interactions; empty means the embedded one.")] = ""
+    cache: Annotated[str, Field(description="Folder for prepared base models, shared by all homes.")] = "~/.cache/ciranda"
+    key: Annotated[str, Field(description="Key that the command line sends; empty means the one `init` saved.")] = ""
+    url: Annotated[str, Field(description="Address of control for the command line; empty means the local one.")] = ""
+    allow_private_addresses: Annotated[
+        bool, Field(description="Let webhooks and sources call loopback and private addresses.")
+    ] = False
+    smtp_url: Annotated[str, Field(description="Mail server for alerts, smtp://user@host:587 or smtps://….")] = ""
+    smtp_password_file: Annotated[str, Field(description="File that holds the mail server's password.")] = ""
+    session_hours: Annotated[int, Field(ge=1, le=720, description="Hours until a browser must sign in again.")] = 12
+
+
+@dataclass(frozen=True)
+class Home:
+    """Everything that one installation keeps on this machine, in one folder."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        return self.path / "ciranda.db"
+
+    @property
+    def spool(self) -> Path:
+        return self.path / "spool"
+
+    @property
+    def interactions(self) -> Path:
+        return self.path / "interactions"
+
+    @property
+    def datasets(self) -> Path:
+        return self.path / "datasets"
+
+    @property
+    def artefacts(self) -> Path:
+        return self.path / "artefacts"
+
+    @property
+    def bases(self) -> Path:
+        return self.path / "bases"
+
+    @property
+    def jobs(self) -> Path:
+        return self.path / "jobs"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def routing(self) -> Path:
+        return self.run / "routing.json"
+
+    @property
+    def engine_key(self) -> Path:
+        return self.run / "engine.key"
+
+    @property
+    def admin_key(self) -> Path:
+        """The first key's secret, readable by the owner alone, for the command line on this machine."""
+        return self.path / "admin.key"
+
+    def make(self) -> None:
+        """Create the folders, closed to other users. Safe to call again."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.spool, self.datasets, self.artefacts, self.bases, self.jobs, self.run, self.logs):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def environment() -> dict[str, str]:
+    """A copy of the process environment, for children; elsewhere nothing reads it."""
+    return dict(os.environ)
+
+
+def home(given: str | Path | None = None) -> Home:
+    """The home: the argument, else `CIRANDA_HOME`, else `.ciranda` in the current folder."""
+    path = given or os.environ.get(f"{PREFIX}HOME") or ".ciranda"
+    return Home(Path(path).expanduser().absolute())
+
+
+def settings(at: Home) -> Settings:
+    """Read the settings of one home.
+
+    Raises:
+        Invalid: `config.toml` is no TOML, or a name or value is unknown; names the place and the remedy.
+    """
+    file = at.path / "config.toml"
+    values: dict[str, Any] = _toml(file) if file.exists() else {}
+    names = Settings.model_fields
+    values |= {name: os.environ[PREFIX + name.upper()] for name in names if PREFIX + name.upper() in os.environ}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        origin = f"{PREFIX}{name.upper()} in the environment" if PREFIX + name.upper() in os.environ else str(file)
+        raise Invalid(
+            f"setting {name!r}: {first['msg']} (got {first['input']!r})",
+            where=origin,
+            remedy=f"settings are: {', '.join(sorted(names))}",
+        ) from None
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise Invalid(f"no valid TOML: {error}", where=str(file), remedy="correct the line, or delete the file") from None
+
+
+def database_url(at: Home, chosen: Settings) -> str:
+    """The control database's URL: the setting, or SQLite in the home."""
+    return chosen.database_url or f"sqlite:///{at.database}"

@@ -1,0 +1,70 @@
+"""The control database: SQLite in WAL mode on one machine, PostgreSQL when it is outgrown. Same tables, same migrations.
+
+A writing transaction begins with `BEGIN IMMEDIATE` on SQLite: with the default deferred BEGIN most concurrent writers fail
+with `database is locked`. Keep them short: never hold one across an HTTP call, a model call or a sleep.
+Tables are declared by the module that writes them, on the `metadata` of this file; each table has one writer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _tune(connection: Any, _record: Any) -> None:
+    """Hand transactions to us (pysqlite begins them too late) and set what durability and concurrency need."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+class Database:
+    """One control database.
+
+    Args:
+        url: A SQLAlchemy URL, `sqlite:////path/ciranda.db` or `postgresql+psycopg://…`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = sa.create_engine(url, json_serializer=lambda value: json.dumps(value, sort_keys=True))
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        if self.is_sqlite:
+            sa.event.listen(self.engine, "connect", _tune)
+            sa.event.listen(self.engine, "begin", _begin)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A short read-only transaction: one consistent view."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A short writing transaction: commits at the end, rolls back on any exception."""
+        with self.engine.connect().execution_options(writing=True) as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Give every connection back to the system."""
+        self.engine.dispose()
