@@ -1,0 +1,1 @@
+"""Who may (`access`), what may pass (`guard`), what happened (`audit`)."""

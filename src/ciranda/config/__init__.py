@@ -2,7 +2,7 @@
 
 Settings come from `CIRANDA_<NAME>` in the environment, else from `config.toml` in the home, else from the default here.
 Each is one line of `Settings`, with the sentence that `ciranda help settings` and the docs show. A new one needs a user
-with an opinion about it. What a model wants is not a setting: it is its YAML file, read by `registry.models`.
+with an opinion about it. What a model wants is not a setting: it is its YAML file (`config.model`).
 """
 
 from __future__ import annotations
@@ -25,13 +25,19 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: Annotated[str, Field(description="Address that the pages, the REST API and the gateway bind to.")] = "127.0.0.1"
-    control_port: Annotated[int, Field(ge=0, le=65535, description="Port of pages and REST API; 0 takes a free one.")] = 7700
+    host: Annotated[str, Field(description="Address that the pages, the REST API and the gateway bind to.")] = (
+        "127.0.0.1"
+    )
+    control_port: Annotated[
+        int, Field(ge=0, le=65535, description="Port of pages and REST API; 0 takes a free one.")
+    ] = 7700
     gateway_port: Annotated[int, Field(ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")] = 7701
     gateway_workers: Annotated[int, Field(ge=1, le=64, description="Gateway processes, each on its own listener.")] = 1
     database_url: Annotated[str, Field(description="Control database; empty means SQLite in the home.")] = ""
     clickhouse_url: Annotated[str, Field(description="ClickHouse for interactions; empty means the embedded one.")] = ""
-    cache: Annotated[str, Field(description="Folder for prepared base models, shared by all homes.")] = "~/.cache/ciranda"
+    cache: Annotated[str, Field(description="Folder for prepared base models, shared by all homes.")] = (
+        "~/.cache/ciranda"
+    )
     key: Annotated[str, Field(description="Key that the command line sends; empty means the one `init` saved.")] = ""
     url: Annotated[str, Field(description="Address of control for the command line; empty means the local one.")] = ""
     allow_private_addresses: Annotated[
@@ -142,7 +148,9 @@ def _toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise Invalid(f"no valid TOML: {error}", where=str(file), remedy="correct the line, or delete the file") from None
+        raise Invalid(
+            f"no valid TOML: {error}", where=str(file), remedy="correct the line, or delete the file"
+        ) from None
 
 
 def database_url(at: Home, chosen: Settings) -> str:

@@ -1,0 +1,205 @@
+"""What a user writes: one file per model. Everything has a default except the model's name.
+
+`read` turns the text into a frozen `ModelSpec` or says what is wrong by file, line and key. Only what this version does can be
+written: a value for later (say `executor: ray`) is refused here, not ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ciranda.config import lines
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+
+def seconds(value: Any) -> float:
+    """`20m`, `1.5h`, `24h`, `90s`, `7d`, or a plain number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("a duration such as 90s, 20m, 24h or 7d")
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", str(value))
+    if not match:
+        raise ValueError("a duration such as 90s, 20m, 24h or 7d")
+    return float(match[1]) * UNITS_S[match[2] or "s"]
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Part):
+    """Where rows come from: exactly one of `files`, `intents`, `interactions`."""
+
+    files: str | None = Field(None, description="Glob of JSONL, JSON, CSV or Parquet files, relative to the YAML file.")
+    intents: str | None = Field(None, description="Language of the smart-home sentences in `home-assistant-intents`.")
+    interactions: str | None = Field(None, description="`feedback`: corrections and thumbs of our own traffic.")
+    count: int = Field(1500, ge=1, le=1_000_000, description="How many sentences to sample (`intents`).")
+    seed: int = Field(17, ge=0, description="Seed of the sample (`intents`).")
+    every: Duration | None = Field(None, description="Ingest again this often; without it, when asked or in a turn.")
+    bad_rows: Literal["block", "drop"] = Field("block", description="Whether one bad row stops the ingestion.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        given = [name for name in ("files", "intents", "interactions") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"a source has exactly one of files, intents, interactions; this one has {given or 'none'}"
+            )
+        return self
+
+
+class Data(Part):
+    """Sources, and the checks that a dataset version must pass."""
+
+    dataset: str | None = Field(None, pattern=NAME, description="The dataset's name; without it, the model's.")
+    sources: tuple[Source, ...] = Field((), description="Where rows come from.")
+    checks: dict[
+        Literal["schema", "duplicates", "pii", "length", "contamination", "toxicity", "conflicts"],
+        Literal["strict", "block", "drop", "mask", "warn", "off"],
+    ] = Field(
+        default={"schema": "strict", "duplicates": "drop", "pii": "mask", "length": "drop", "contamination": "block"},
+        description="What each check does with a row that fails it.",
+    )
+    max_characters: int = Field(2000, ge=1, description="Bound of the length check, prompt and completion together.")
+
+
+class Search(Part):
+    """How the recipe is looked for."""
+
+    trials: int = Field(2, ge=1, le=1000, description="How many recipes to try.")
+    budget: Duration = Field(1200.0, description="No new trial starts after this long.")
+
+
+class Train(Part):
+    """How a version is made."""
+
+    method: Literal["sft"] = Field("sft", description="Supervised fine-tuning of a LoRA adapter.")
+    executor: Literal["local"] = Field("local", description="Where trials run: a process of this machine.")
+    recipe: dict[str, float | int | str] = Field(default={}, description="Values that the search must not change.")
+    search: Search = Search()
+
+
+class Gate(Part):
+    """A rule on an evaluation; every gate must pass before a version may be released."""
+
+    metric: str = Field(description="A scorer's name: exact_match, intent_accuracy, valid_json, …")
+    rule: str = Field(description="`better than live`, `not worse than live by 0.05`, `>= 0.7`, `<= 0.01`.")
+    suite: str = Field("test", description="`test` for the dataset's own test split, or a YAML file with cases.")
+    slice: dict[str, str] = Field(default={}, description="Only the cases with these values, such as {language: en}.")
+    optional: bool = Field(False, description="Passes when the suite has no case of the slice (yet).")
+
+
+class Release(Part):
+    """How a version gets to traffic."""
+
+    shadow: Percent = Field(
+        50.0, description="Percent of requests copied to the candidate before any user sees it; 0 skips."
+    )
+    steps: tuple[Percent, ...] = Field(
+        (5.0, 25.0, 100.0), description="Percent of traffic at each step; the last is 100."
+    )
+    judge_on: tuple[Literal["error_rate", "latency_p95_ms", "quality", "thumbs_up"], ...] = Field(
+        ("error_rate", "latency_p95_ms", "quality", "thumbs_up"), description="What must not get worse."
+    )
+    margins: dict[
+        Literal["error_rate", "latency_p95_ms", "quality", "thumbs_up"], Annotated[float, Field(gt=0, le=1)]
+    ] = Field(default={}, description="How much worse counts as not worse; defaults fit ordinary traffic.")
+    quality: str = Field("valid_json", description="The scorer that `quality` means on live answers.")
+    approve: Literal["auto", "human"] = Field(
+        "auto", description="`human` stops at the gate until an approver says yes."
+    )
+    patience: Duration = Field(
+        86400.0, description="A rollout without a decision is held for a person after this long."
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Release:
+        if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[-1] != 100:
+            raise ValueError("steps are ascending percents that end with 100, such as [5, 25, 100]")
+        return self
+
+
+class Serve(Part):
+    """What serves the model."""
+
+    engine: Literal["llamacpp", "fake"] = Field(
+        "llamacpp", description="The software that serves; `fake` is for tests."
+    )
+    replicas: int = Field(1, ge=1, le=64, description="Processes per live version.")
+    target: Literal["local"] = Field("local", description="Where replicas run: this machine, under `ciranda up`.")
+    slots: int = Field(4, ge=1, le=64, description="Requests that one replica answers at the same time.")
+    context: int = Field(4096, ge=128, le=131072, description="Context of one replica in tokens, shared by its slots.")
+    threads: int = Field(0, ge=0, le=256, description="Threads of one replica; 0 is one less than the cores.")
+    max_in_flight: int = Field(
+        64, ge=1, description="Requests of the model in progress; beyond it the gateway says 429."
+    )
+    timeout: Duration = Field(120.0, description="Bound for one whole answer.")
+
+
+class Guard(Part):
+    """What is done to texts on their way in and out."""
+
+    input: tuple[Literal["pii: mask"], ...] = Field(
+        (), description="Applied to the messages before the engine sees them."
+    )
+    output: tuple[Literal["pii: mask"], ...] = Field((), description="Applied to the answer before the user sees it.")
+
+
+class Turns(Part):
+    """Bound of automatic turns."""
+
+    turns_per_week: int = Field(7, ge=0, description="Automatic turns allowed in any seven days.")
+
+
+class Watch(Part):
+    """What is watched, and what a change leads to."""
+
+    drift: tuple[Literal["input", "output", "quality", "feedback"], ...] = Field(
+        ("input", "output", "quality", "feedback"), description="The streams that are tested."
+    )
+    on_drift: Literal["retrain", "alert"] = Field(
+        "retrain", description="`alert` only tells; `retrain` also starts a turn."
+    )
+    cooldown: Duration = Field(86400.0, description="Least time between two automatic turns of the model.")
+    budget: Turns = Turns()
+    corrections: int = Field(100, ge=1, description="New corrected answers that a retraining waits for.")
+    alpha: float = Field(0.01, gt=0, lt=1, description="Bound on a false alarm in one epoch of messages.")
+
+
+def _sendable(value: str) -> str:
+    if not re.match(r"^(webhook:https?://|email:[^@\s]+@)\S+$", value) and value != "log":
+        raise ValueError("an alert goes to log, webhook:https://… or email:name@host")
+    return value
+
+
+class ModelSpec(Part):
+    """One model, whole."""
+
+    model: str = Field(pattern=NAME, description="The name that clients send as `model`.")
+    purpose: str = Field("", description="One sentence for cards, reports and auditors.")
+    base: str = Field("smollm2-135m-instruct", min_length=1, description="The packaged base, a folder, or hf:org/name.")
+    data: Data = Data()
+    train: Train = Train()
+    gates: tuple[Gate, ...] = Field((), description="Rules that a version must pass.")
+    release: Release = Release()
+    serve: Serve = Serve()
+    guard: Guard = Guard()
+    watch: Watch = Watch()
+    alerts: tuple[Annotated[str, AfterValidator(_sendable)], ...] = Field(("log",), description="Where alerts go.")
+
+    @property
+    def dataset(self) -> str:
+        return self.data.dataset or self.model
+
+
+def read(text: str, *, file: str) -> ModelSpec:
+    """One model file. Raises Invalid with file, line, key and remedy."""
+    return lines.read(text, ModelSpec, file=file)

@@ -1,0 +1,107 @@
+"""Who may, what may pass, what happened."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ciranda.errors import Forbidden, Invalid, NotFound, Unauthenticated
+from ciranda.govern import access, audit, guard
+from ciranda.store.database import Database, metadata
+
+
+@pytest.fixture()
+def database(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/c.db")
+    metadata.create_all(database.engine)
+    yield database
+    database.close()
+
+
+def test_the_chain_verifies_and_a_changed_event_shows(database):
+    for number in range(5):
+        with database.writing() as conn:
+            audit.record(conn, actor="ana", action="version.registered", subject=f"smart-home@{number}")
+    whole = audit.verify(database)
+    assert whole.ok
+    assert whole.events == 5
+    with database.writing() as conn:
+        conn.execute(audit.audit_events.update().where(audit.audit_events.c.number == 3).values(actor="mallory"))
+    broken = audit.verify(database)
+    assert not broken.ok
+    assert "event 3" in broken.problem
+    assert "was changed" in broken.problem
+
+
+def test_a_removed_event_and_a_cut_end_show(database):
+    for number in range(4):
+        with database.writing() as conn:
+            audit.record(conn, actor="ana", action="key.created", subject=str(number))
+    head = audit.verify(database).head
+    with database.writing() as conn:
+        conn.execute(audit.audit_events.delete().where(audit.audit_events.c.number == 4))
+    assert audit.verify(database).ok
+    assert "cut off" in audit.verify(database, head=head).problem
+    with database.writing() as conn:
+        conn.execute(audit.audit_events.delete().where(audit.audit_events.c.number == 2))
+    assert "event 2 is missing" in audit.verify(database).problem
+
+
+def test_an_event_dies_with_its_transaction(database):
+    with pytest.raises(RuntimeError), database.writing() as conn:
+        audit.record(conn, actor="ana", action="model.applied", subject="smart-home")
+        raise RuntimeError("the change itself failed")
+    assert audit.verify(database).events == 0
+
+
+def test_a_key_opens_what_its_role_says_and_nothing_else(database):
+    with database.writing() as conn:
+        _, secret = access.create(conn, "router app", role="client", actor="test", models=["smart-home"])
+    principal = access.check(database, secret)
+    access.require(principal, "chat", "smart-home")
+    with pytest.raises(Forbidden, match="may not chat on other"):
+        access.require(principal, "chat", "other")
+    with pytest.raises(Forbidden, match="roles: engineer, approver, admin"):
+        access.require(principal, "rollback", "smart-home")
+
+
+def test_secrets_are_not_stored_and_revoked_keys_are_closed(database):
+    with database.writing() as conn:
+        principal, secret = access.create(conn, "app", role="viewer", actor="test")
+    with database.reading() as conn:
+        assert secret not in str(conn.execute(sa.select(access.keys)).all())
+    with database.writing() as conn:
+        access.revoke(conn, principal.key, actor="test")
+    with pytest.raises(Unauthenticated):
+        access.check(database, secret)
+    with pytest.raises(NotFound), database.writing() as conn:
+        access.revoke(conn, principal.key, actor="test")
+    with pytest.raises(Invalid, match="no role 'king'"), database.writing() as conn:
+        access.create(conn, "x", role="king", actor="test")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Meu CPF é 529.982.247-25, ok?", "Meu CPF é [cpf], ok?"),
+        ("CNPJ 11.222.333/0001-81", "CNPJ [cnpj]"),
+        ("alfanumérico 12.ABC.345/01DE-35", "alfanumérico [cnpj]"),
+        ("pague com 4111 1111 1111 1111", "pague com [card]"),
+        ("write to ana.souza@example.com.br", "write to [email]"),
+        ("ligue (11) 98765-4321 já", "ligue [phone] já"),
+        ("moro no 01310-100", "moro no [cep]"),
+        ("meu nome é Ana Souza", "meu nome é [name]"),
+        ("order 111.111.111-11 of 12345678901", "order 111.111.111-11 of 12345678901"),
+        ("turn on the light in the kitchen at 22.5", "turn on the light in the kitchen at 22.5"),
+    ],
+)
+def test_personal_data_is_found_by_check_digit(text, masked):
+    assert guard.mask(text)[0] == masked
+
+
+@given(st.text(max_size=300))
+def test_masking_twice_is_masking_once(text):
+    once, _ = guard.mask(text)
+    assert guard.mask(once)[0] == once
