@@ -24,13 +24,17 @@ metadata = sa.MetaData(
 )
 
 
-def _tune(connection: Any, _record: Any) -> None:
-    """Hand transactions to us (pysqlite begins them too late) and set what durability and concurrency need."""
-    connection.isolation_level = None
+def tune(connection: Any, _record: Any) -> None:
+    """Set what durability and concurrency need on a new SQLite connection (a SQLAlchemy `connect` listener)."""
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _own(connection: Any, _record: Any) -> None:
+    """Hand transactions to us: pysqlite begins them too late."""
+    connection.isolation_level = None
 
 
 def _begin(connection: sa.Connection) -> None:
@@ -50,7 +54,8 @@ class Database:
         self.engine = sa.create_engine(url, json_serializer=lambda value: json.dumps(value, sort_keys=True))
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         if self.is_sqlite:
-            sa.event.listen(self.engine, "connect", _tune)
+            sa.event.listen(self.engine, "connect", _own)
+            sa.event.listen(self.engine, "connect", tune)
             sa.event.listen(self.engine, "begin", _begin)
 
     @contextmanager
