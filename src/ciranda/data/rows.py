@@ -1,0 +1,153 @@
+"""A row: what the model is asked (`messages`), what it should have said (`completion`), and where that came from.
+
+A row is named by its content: `key` is the SHA-256 of the canonical JSON of messages and completion, so the same example has
+the same name whichever file, order or machine it arrives from. Language, split and origin describe a row; they are not part of it.
+`group` is the unit that a split must not cut: rows of one sentence template, one document or one conversation stay together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from ciranda.errors import Invalid
+
+ROLES = ("system", "user", "assistant", "tool")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As the chat API writes it."""
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example. Build it with `Row.of` from plain values, or `parse` from a file's record."""
+
+    messages: tuple[Message, ...]
+    completion: str
+    language: str = ""
+    group: str = ""
+    split: str = "train"
+    source: str = ""
+    origin: str = ""
+    subject: str = ""
+    thumb: int = 0
+
+    @classmethod
+    def of(cls, prompt: str, completion: str, *, system: str = "", **fields: Any) -> Row:
+        """A row of one question, with a system prompt when there is one."""
+        opening = (Message("system", system),) if system else ()
+        return cls((*opening, Message("user", prompt)), completion, **fields)
+
+    @cached_property
+    def key(self) -> str:
+        """The row's name: SHA-256 (hex) of its canonical content."""
+        return hashlib.sha256(canonical(self.messages, self.completion).encode()).hexdigest()
+
+    @cached_property
+    def prompt(self) -> str:
+        """What the person said last."""
+        return next((message.content for message in reversed(self.messages) if message.role == "user"), "")
+
+    def with_(self, **changes: Any) -> Row:
+        """The same row with some fields changed (its key follows its content)."""
+        return replace(self, **changes)
+
+
+def canonical(messages: Iterable[Message], completion: str) -> str:
+    """Messages and completion as the one JSON text that every machine writes alike."""
+    content = {"messages": [message.to_dict() for message in messages], "completion": completion}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def normalised(text: str) -> str:
+    """Text for comparing phrasings: case, punctuation at the ends and runs of spaces do not count."""
+    return " ".join(text.casefold().split()).strip(" .,;:!?¿¡")
+
+
+def parse(record: object, *, origin: str, source: str = "", strict: bool = True) -> Row:
+    """A row from one record of a file. Raises Invalid with the reason, naming `origin`.
+
+    Accepted shapes: `{"messages": […], "completion": "…"}`, `{"messages": […, {"role": "assistant", …}]}` and
+    `{"prompt": "…", "completion": "…", "system": "…"}`. With `strict`, keys that nobody reads are refused too.
+    """
+    if not isinstance(record, Mapping):
+        raise _bad("a row must be an object with prompt (or messages) and completion", origin, record)
+    unknown = sorted(set(record) - _KEYS) if strict else []
+    if unknown:
+        raise _bad(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}", origin, record)
+    messages, completion = _content(record, origin)
+    split = _text(record, "split", origin) or "train"
+    if split not in SPLITS:
+        raise _bad(f"split is {split!r}, it must be one of {', '.join(SPLITS)}", origin, record)
+    thumb = record.get("thumb") or 0
+    if thumb not in (-1, 0, 1):
+        raise _bad(f"thumb is {thumb!r}, it must be -1, 0 or 1", origin, record)
+    fields = {name: _text(record, name, origin) for name in ("language", "group", "subject")}
+    return Row(messages, completion, split=split, thumb=int(thumb), source=source, origin=origin, **fields)
+
+
+_KEYS = frozenset({"messages", "prompt", "system", "completion", "language", "group", "split", "subject", "thumb"})
+
+
+def _content(record: Mapping[str, Any], origin: str) -> tuple[tuple[Message, ...], str]:
+    """The conversation and the answer, whichever of the shapes the record has."""
+    if "messages" in record and "prompt" in record:
+        raise _bad("has both messages and prompt; keep one", origin, record)
+    if "messages" not in record:
+        prompt, completion = _needed(record, "prompt", origin), _needed(record, "completion", origin)
+        row = Row.of(prompt, completion, system=_text(record, "system", origin))
+        return row.messages, row.completion
+    messages = _messages(record["messages"], origin)
+    if record.get("completion") is None and len(messages) > 1 and messages[-1].role == "assistant":
+        return messages[:-1], messages[-1].content
+    return messages, _needed(record, "completion", origin)
+
+
+def _messages(value: object, origin: str) -> tuple[Message, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise _bad("messages must be a non-empty list of {role, content}", origin, value)
+    return tuple(_message(item, origin) for item in value)
+
+
+def _message(item: object, origin: str) -> Message:
+    if not isinstance(item, Mapping) or not isinstance(item.get("content"), str):
+        raise _bad("every message needs a role and a content that is text", origin, item)
+    if item.get("role") not in ROLES:
+        raise _bad(f"role is {item.get('role')!r}, it must be one of {', '.join(ROLES)}", origin, item)
+    return Message(str(item["role"]), item["content"])
+
+
+def _needed(record: Mapping[str, Any], name: str, origin: str) -> str:
+    if record.get(name) is None:
+        raise _bad(f"{name} is missing", origin, record)
+    return _text(record, name, origin)
+
+
+def _text(record: Mapping[str, Any], name: str, origin: str) -> str:
+    value = record.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _bad(f"{name} is a {type(value).__name__}, it must be text", origin, record)
+    return value or ""
+
+
+def _bad(reason: str, origin: str, value: object) -> Invalid:
+    shown = repr(value)
+    return Invalid(
+        f"bad row: {reason} (got {shown[:120]}{'…' if len(shown) > 120 else ''})",
+        where=origin,
+        remedy="correct the row, or set `checks: {bad_rows: drop}` to go on without it",
+    )
