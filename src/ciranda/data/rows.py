@@ -16,6 +16,7 @@ from typing import Any
 
 from ciranda.errors import Invalid
 
+SHARES = (("test", 0.2), ("validation", 0.1))  # the rest trains
 ROLES = ("system", "user", "assistant", "tool")
 SPLITS = ("train", "validation", "test")
 
@@ -78,11 +79,22 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split()).strip(" .,;:!?¿¡")
 
 
+def split_of(group: str) -> str:
+    """The split of a group (or of a prompt that has none), by hash: the same on every machine, for ever."""
+    place, bound = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 0x100000000, 0.0
+    for split, share in SHARES:
+        bound += share
+        if place < bound:
+            return split
+    return "train"
+
+
 def parse(record: object, *, origin: str, source: str = "", strict: bool = True) -> Row:
     """A row from one record of a file. Raises Invalid with the reason, naming `origin`.
 
     Accepted shapes: `{"messages": […], "completion": "…"}`, `{"messages": […, {"role": "assistant", …}]}` and
     `{"prompt": "…", "completion": "…", "system": "…"}`. With `strict`, keys that nobody reads are refused too.
+    A record without `split` gets one by its group, else by its prompt.
     """
     if not isinstance(record, Mapping):
         raise _bad("a row must be an object with prompt (or messages) and completion", origin, record)
@@ -90,14 +102,15 @@ def parse(record: object, *, origin: str, source: str = "", strict: bool = True)
     if unknown:
         raise _bad(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}", origin, record)
     messages, completion = _content(record, origin)
-    split = _text(record, "split", origin) or "train"
-    if split not in SPLITS:
+    split = _text(record, "split", origin)
+    if split and split not in SPLITS:
         raise _bad(f"split is {split!r}, it must be one of {', '.join(SPLITS)}", origin, record)
     thumb = record.get("thumb") or 0
     if thumb not in (-1, 0, 1):
         raise _bad(f"thumb is {thumb!r}, it must be -1, 0 or 1", origin, record)
     fields = {name: _text(record, name, origin) for name in ("language", "group", "subject")}
-    return Row(messages, completion, split=split, thumb=int(thumb), source=source, origin=origin, **fields)
+    row = Row(messages, completion, thumb=int(thumb), source=source, origin=origin, **fields)
+    return row.with_(split=split or split_of(row.group or normalised(row.prompt)))
 
 
 _KEYS = frozenset({"messages", "prompt", "system", "completion", "language", "group", "split", "subject", "thumb"})

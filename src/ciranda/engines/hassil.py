@@ -20,7 +20,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from ciranda.data.rows import Row
+from ciranda.data.rows import SHARES, Row, normalised
 from ciranda.errors import Invalid, Unavailable
 
 try:
@@ -37,7 +37,6 @@ except ImportError as error:
 
 SYSTEM = "Answer with one line of JSON: the intent and its slots."
 OPTIONAL = 0.4  # how often an optional word is said; at 0.5 the long-winded variants crowd out what people say
-SHARES = {"test": 0.2, "validation": 0.1}
 
 _PLACE = frozenset({"area", "name"})
 _TIMER = frozenset({"area", "start_minutes"})
@@ -111,7 +110,7 @@ def sample(
         for intent in _shuffled(list(pools), dice):
             template = dice.choice(pools[intent])
             row = _row(known, template, dice)
-            if len(rows) < count and rows.setdefault(row.prompt, row) is row:
+            if len(rows) < count and rows.setdefault(normalised(row.prompt), row) is row:
                 barren[intent] = 0
             elif (misses := barren.get(intent, 0) + 1) >= 60:
                 del pools[intent]
@@ -189,7 +188,7 @@ def _split(templates: Sequence[str]) -> dict[str, str]:
     if len(order) < 3:
         return splits
     start = 0
-    for split, share in SHARES.items():
+    for split, share in SHARES:
         size = max(1, round(len(order) * share))
         splits |= dict.fromkeys(order[start : start + size], split)
         start += size

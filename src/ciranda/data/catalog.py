@@ -1,0 +1,113 @@
+"""The catalogue: which datasets there are, what their versions hold, where those came from and who uses them.
+
+Everything is a question to the control database; rows are read through `versions`. Tables of later parts of the loop (model
+versions, evaluations) are asked by name and only when they exist, since data does not know who comes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from ciranda.config import Home
+from ciranda.data import sources, versions
+from ciranda.data.shelf import rows_of
+from ciranda.data.versions import DatasetVersion, dataset_versions, datasets
+from ciranda.errors import NotFound
+from ciranda.store.database import Database
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset in the list: its newest version and how many there are."""
+
+    name: str
+    versions: int
+    newest: DatasetVersion
+    created_at: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the REST API shows it."""
+        return {**self.__dict__, "newest": self.newest.to_dict()}
+
+
+@dataclass(frozen=True)
+class Use:
+    """Something that was made from a dataset version."""
+
+    kind: str
+    name: str
+    detail: str
+
+
+def page(db: Database, *, after: str = "", limit: int = 50) -> list[Dataset]:
+    """Datasets by name, from the one after `after` on."""
+    number = sa.func.max(dataset_versions.c.number).label("number")
+    query = (
+        sa.select(datasets.c.name, datasets.c.created_at, sa.func.count().label("versions"), number)
+        .join(dataset_versions, dataset_versions.c.dataset == datasets.c.name)
+        .where(datasets.c.name > after)
+        .group_by(datasets.c.name, datasets.c.created_at)
+        .order_by(datasets.c.name)
+        .limit(limit)
+    )
+    with db.reading() as conn:
+        found = conn.execute(query).all()
+    return [
+        Dataset(row.name, row.versions, versions.get(db, f"{row.name}@{row.number}"), row.created_at) for row in found
+    ]
+
+
+def line(db: Database, dataset: str, *, before: int | None = None, limit: int = 50) -> list[DatasetVersion]:
+    """The versions of a dataset, newest first. Raises NotFound for a dataset that nobody committed."""
+    query = sa.select(dataset_versions.c.number).where(dataset_versions.c.dataset == dataset)
+    if before is not None:
+        query = query.where(dataset_versions.c.number < before)
+    with db.reading() as conn:
+        numbers = conn.execute(query.order_by(dataset_versions.c.number.desc()).limit(limit)).scalars().all()
+        known = conn.execute(sa.select(datasets.c.name).where(datasets.c.name == dataset)).first()
+    if not known:
+        raise NotFound(f"no dataset {dataset!r}", where="datasets", remedy="commit one: `ciranda ingest <model>`")
+    return [versions.get(db, f"{dataset}@{number}") for number in numbers]
+
+
+def ancestors(db: Database, ref: str) -> list[DatasetVersion]:
+    """A version and those it was made from, nearest first."""
+    chain = [versions.get(db, ref)]
+    while chain[-1].parent:
+        chain.append(versions.get(db, chain[-1].parent))
+    return chain
+
+
+def used_by(db: Database, ref: str) -> list[Use]:
+    """Model versions that were trained on a dataset version."""
+    table = sa.table("versions", sa.column("model"), sa.column("number"), sa.column("stage"), sa.column("dataset"))
+    with db.reading() as conn:
+        if not sa.inspect(conn).has_table("versions"):
+            return []
+        found = conn.execute(
+            sa.select(table).where(table.c.dataset == ref).order_by(table.c.model, table.c.number)
+        ).all()
+    return [Use("model version", f"{row.model}@{row.number}", row.stage) for row in found]
+
+
+def describe(db: Database, home: Home, ref: str, *, samples: int = 10) -> dict[str, Any]:
+    """Everything that the page of a version shows: the version, its runs, ancestors, users and some rows of each split."""
+    version = versions.get(db, ref)
+    return {
+        "version": version.to_dict(),
+        "ancestors": [one.ref for one in ancestors(db, version.ref)[1:]],
+        "used_by": [one.__dict__ for one in used_by(db, version.ref)],
+        "ingestions": [run for run in sources.history(db, version.name) if run["version"] == version.ref],
+        "samples": {split: _samples(home, version.ref, split, samples) for split in version.counts.get("split", {})},
+    }
+
+
+def _samples(home: Home, ref: str, split: str, count: int) -> Sequence[dict[str, Any]]:
+    found = (row for batch in versions.batches(home, ref, split=split) for row in rows_of(batch))
+    names = ("prompt", "completion", "language", "group", "source", "origin", "thumb", "key")
+    return [{name: getattr(row, name) for name in names} for row in islice(found, count)]

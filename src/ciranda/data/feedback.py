@@ -1,0 +1,184 @@
+"""What users said of answers, as rows to learn from.
+
+A correction is worth most: the prompt that was sent, and what should have come. An answer with a thumb up is a row too. A
+thumb down alone says what was wrong, not what would be right, so it makes no row. Each prompt becomes one row: the
+answer that most voices support, the latest among equals. Prompts on which voices disagree are named as contradictions, because
+people press the wrong button and dictate the wrong word, and somebody should look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ciranda.data.rows import ROLES, Message, Row, normalised, split_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ciranda.interactions.query import Correction
+    from ciranda.interactions.table import Feedback, Interaction
+
+PAGE = 500
+MOST_APPROVED = 2000  # answers with a thumb up that one ingestion reads; corrections are never left out
+
+
+class Traffic(Protocol):
+    """The part of `interactions.query.Interactions` that is read here."""
+
+    def corrections(
+        self, model: str, cursor: str | None = None, *, since: datetime | None = None, limit: int = 500
+    ) -> list[Correction]:
+        """Corrections with the messages that were sent, in the order of arrival."""
+
+    def feedback_since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Feedback]:
+        """Votes in the order of arrival."""
+
+    def get(self, identifier: str) -> Interaction | None:
+        """One interaction."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One person's word for one answer to one prompt."""
+
+    messages: tuple[Message, ...]
+    answer: str
+    origin: str
+    subject: str
+    thumb: int
+    at: int
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A prompt on which voices disagree: the answers and how many stand behind each."""
+
+    prompt: str
+    answers: dict[str, int]
+
+
+def rows_of(
+    voices: Iterable[Voice], *, language_of: Callable[[str], str] | None = None
+) -> tuple[list[Row], list[Contradiction]]:
+    """One row per prompt, and the prompts on which voices disagree."""
+    heard: dict[tuple[Message, ...], list[Voice]] = defaultdict(list)
+    for voice in voices:
+        if voice.answer.strip() and any(message.role == "user" for message in voice.messages):
+            heard[_same(voice.messages)].append(voice)
+    rows, contradictions = [], []
+    for group in heard.values():
+        votes = _votes(group)
+        winner = max(group, key=lambda voice: (votes[voice.answer.strip()], voice.at, voice.origin))
+        rows.append(_row(winner, language_of))
+        if len(votes) > 1:
+            contradictions.append(Contradiction(rows[-1].prompt, votes))
+    return rows, contradictions
+
+
+def voices_of_corrections(found: Iterable[Correction]) -> list[Voice]:
+    """Each correction as a voice; prompts that are no plain text are left out."""
+    voices = []
+    for one in found:
+        if messages := _messages(one.messages):
+            voices.append(Voice(messages, one.correction, one.interaction, one.user, one.thumb, one.ts_ms))
+    return voices
+
+
+def voices_of_approved(found: Iterable[Interaction]) -> list[Voice]:
+    """Each whole, good answer with a thumb up as a voice for itself."""
+    voices = []
+    for one in found:
+        messages = _messages(_sent(one.request))
+        if messages and one.status == 200 and one.output_text:
+            voices.append(Voice(messages, one.output_text, one.id, one.user, 1, one.ts_ms))
+    return voices
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came since the cursor, and the cursor to go on from."""
+
+    voices: tuple[Voice, ...]
+    cursor: str
+
+
+def listen(traffic: Traffic, model: str, cursor: str | None) -> Heard:
+    """Everything said about `model` since `cursor` (None: since ever), read page by page.
+
+    The cursor is two numbers, of corrections and of votes. Reading twice from one cursor gives at least the same.
+    """
+    corrected, _, voted = (cursor or ":").partition(":")
+    corrections: list[Correction] = []
+    while page := traffic.corrections(model, corrected or None, limit=PAGE):
+        corrections += page
+        corrected = page[-1].cursor
+    votes: list[Feedback] = []
+    while feedback := traffic.feedback_since(voted or None, model=model, limit=PAGE):
+        votes += feedback
+        voted = feedback[-1].cursor
+    put_right = {one.interaction for one in corrections}
+    approved = [vote.interaction for vote in votes if vote.thumb > 0 and not vote.correction]
+    wanted = list(dict.fromkeys(one for one in reversed(approved) if one not in put_right))[:MOST_APPROVED]
+    interactions = [one for identifier in wanted if (one := traffic.get(identifier))]
+    voices = (*voices_of_corrections(corrections), *voices_of_approved(interactions))
+    return Heard(voices, f"{corrected}:{voted}")
+
+
+def _votes(group: Sequence[Voice]) -> dict[str, int]:
+    votes: dict[str, int] = defaultdict(int)
+    for voice in group:
+        votes[voice.answer.strip()] += 1
+    return dict(votes)
+
+
+def _row(voice: Voice, language_of: Callable[[str], str] | None) -> Row:
+    row = Row(
+        voice.messages,
+        voice.answer.strip(),
+        source="interactions",
+        origin=voice.origin,
+        subject=voice.subject,
+        thumb=max(-1, min(1, voice.thumb)),
+    )
+    phrase = normalised(row.prompt)
+    group = f"prompt:{hashlib.sha256(phrase.encode()).hexdigest()[:16]}"
+    language = language_of(row.prompt) if language_of else ""
+    return row.with_(group=group, split=split_of(group), language=language)
+
+
+def _same(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Prompts that differ in case, spaces or a full stop are one."""
+    return tuple(Message(message.role, normalised(message.content)) for message in messages)
+
+
+def _messages(sent: Any) -> tuple[Message, ...]:
+    """The conversation as it was sent; empty when a part of it is no text."""
+    messages: list[Message] = []
+    for item in sent if isinstance(sent, list | tuple) else ():
+        content = _text(item.get("content")) if isinstance(item, Mapping) else None
+        if content is None or item.get("role") not in ROLES:
+            return ()
+        messages.append(Message(item["role"], content))
+    return tuple(messages)
+
+
+def _text(content: Any) -> str | None:
+    """A content that is text, or a list of text parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):
+        return "".join(part["text"] for part in content)
+    return None
+
+
+def _sent(request: str) -> Any:
+    try:
+        body = json.loads(request)
+    except ValueError:
+        return ()
+    return body.get("messages") if isinstance(body, Mapping) else ()

@@ -1,0 +1,357 @@
+"""Suites: cases to ask a version, and what came of it.
+
+A suite is a YAML file of cases or the test split of a dataset version. `run` asks every case through a callable (the loop gives
+one that speaks to the real endpoint), scores each answer and keeps them all: an evaluation is its answers, figures are derived.
+A question that the engine refuses counts as the worst answer, since a user would have got none; an engine that is away
+stops the run, since that says nothing of the model.
+Metrics carry 95 % intervals, over all cases and by slice. The report with every answer is a content-addressed artefact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ciranda.config import Home, lines
+from ciranda.data import versions
+from ciranda.data.rows import SPLITS, Message, Row, canonical
+from ciranda.errors import CirandaError, Invalid, NotFound, Refused
+from ciranda.evals.intervals import Estimate, estimate
+from ciranda.evals.scorers import Scorer, scorer, scorers
+from ciranda.govern import audit
+from ciranda.store import clock, files, ids
+from ciranda.store.database import metadata
+
+Ask = Callable[[list[dict[str, str]]], str]
+Progress = Callable[[int, int], None]
+
+evaluations = sa.Table(
+    "evaluations",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("model", sa.String(63), nullable=False, index=True),
+    sa.Column("version", sa.String(80), nullable=False, index=True),
+    sa.Column("suite", sa.String(500), nullable=False),
+    sa.Column("suite_digest", sa.String(71), nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("errors", sa.Integer, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("slices", sa.JSON, nullable=False),
+    sa.Column("report", sa.String(200), nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question of a suite; `slices` say which parts of the world it stands for."""
+
+    id: str
+    messages: tuple[Message, ...]
+    reference: str | None
+    slices: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> str:
+        """The last thing the person says."""
+        return next((message.content for message in reversed(self.messages) if message.role == "user"), "")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cases under a name. The digest is of the cases, in any order."""
+
+    name: str
+    cases: tuple[Case, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted cases."""
+        texts = sorted(json.dumps(asdict(case), sort_keys=True, ensure_ascii=False) for case in self.cases)
+        return f"sha256:{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()}"
+
+    @property
+    def prompts(self) -> list[str]:
+        """Every question, for the contamination check."""
+        return [case.prompt for case in self.cases]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one case got: the answer, its scores, how long it took; `error` when none came."""
+
+    case: str
+    prompt: str
+    reference: str | None
+    answer: str
+    scores: dict[str, float]
+    slices: dict[str, str]
+    seconds: float
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One scored run of a suite."""
+
+    suite: str
+    suite_digest: str
+    answers: tuple[Answer, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.answers)
+
+    @property
+    def errors(self) -> int:
+        """Cases that got no answer."""
+        return sum(bool(one.error) for one in self.answers)
+
+    @property
+    def metrics(self) -> dict[str, Estimate]:
+        """Mean and interval by metric, over all cases."""
+        return self._estimates(self.answers)
+
+    @property
+    def slices(self) -> dict[str, dict[str, Estimate]]:
+        """The same by slice, named as in `language=en`."""
+        parts: dict[str, list[Answer]] = defaultdict(list)
+        for one in self.answers:
+            for name, value in one.slices.items():
+                parts[f"{name}={value}"].append(one)
+        return {name: self._estimates(part) for name, part in sorted(parts.items())}
+
+    def scores(self, metric: str, where: Mapping[str, str] | None = None) -> dict[str, float]:
+        """Score by case, of the cases whose slices match `where`."""
+        chosen = (one for one in self.answers if all(one.slices.get(k) == v for k, v in (where or {}).items()))
+        return {one.case: one.scores[metric] for one in chosen if metric in one.scores}
+
+    def estimate(self, metric: str, where: Mapping[str, str] | None = None) -> Estimate | None:
+        """Mean and interval of one metric (in a slice); None when no case has it."""
+        scores = list(self.scores(metric, where).values())
+        return estimate(scores, rate=scorer(metric).rate) if scores else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report, answers and derived figures, as JSON."""
+        return {
+            "suite": self.suite,
+            "suite_digest": self.suite_digest,
+            "n": self.n,
+            "errors": self.errors,
+            "metrics": {name: one.to_dict() for name, one in self.metrics.items()},
+            "slices": {part: {m: one.to_dict() for m, one in ms.items()} for part, ms in self.slices.items()},
+            "answers": [asdict(one) for one in self.answers],
+        }
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> Evaluation:
+        """The evaluation of a report that `to_dict` wrote."""
+        return cls(report["suite"], report["suite_digest"], tuple(Answer(**one) for one in report["answers"]))
+
+    def _estimates(self, answers: Sequence[Answer]) -> dict[str, Estimate]:
+        by_metric: dict[str, list[float]] = defaultdict(list)
+        for one in answers:
+            for metric, score in one.scores.items():
+                by_metric[metric].append(score)
+        return {metric: estimate(scores, rate=scorer(metric).rate) for metric, scores in by_metric.items()}
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+class _Case(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    prompt: str | None = None
+    system: str | None = None
+    messages: list[_Said] | None = None
+    reference: str | None = None
+    slices: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one(self) -> _Case:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("a case has either prompt or messages")
+        return self
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    suite: str = Field(min_length=1, max_length=200)
+    cases: list[_Case] = Field(min_length=1)
+
+
+def from_yaml(path: Path) -> Suite:
+    """A suite from its file. Raises NotFound, or Invalid with file, line and key."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"no suite {path.name}", where=str(path), remedy="correct `gates: suite:` or write the file"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"cannot read the suite: {error}", where=str(path), remedy="save it as UTF-8 text") from error
+    written = lines.read(text, _File, file=str(path))
+    cases: dict[str, Case] = {}
+    for one in written.cases:
+        case = _case(one)
+        if case.id in cases:
+            raise Invalid(f"a case stands there twice: {case.prompt!r}", where=str(path), remedy="keep one of them")
+        cases[case.id] = case
+    return Suite(written.suite, tuple(cases.values()))
+
+
+def from_dataset(home: Home, ref: str, *, split: str = "test", limit: int | None = None) -> Suite:
+    """The rows of a split as cases, sliced by language and source.
+
+    With `limit` so many are chosen by their digests, evenly over languages: the same ones for every version that is
+    asked, and mostly the same ones again when the dataset grows.
+    """
+    if split not in SPLITS:
+        raise Invalid(f"no split {split!r}", where=ref, remedy=f"choose one of {', '.join(SPLITS)}")
+    rows = sorted(versions.read(home, ref, split=split), key=lambda row: row.key)
+    if not rows:
+        raise Refused(f"{ref} has no {split} rows to ask", where=ref, remedy="add rows, or gate on a suite from a file")
+    chosen = rows if limit is None else _evenly(rows, limit)
+    return Suite(f"{ref}/{split}", tuple(_of_row(row) for row in chosen))
+
+
+def run(
+    suite: Suite, ask: Ask, names: Iterable[str], *, concurrency: int = 4, progress: Progress | None = None
+) -> Evaluation:
+    """Ask every case and score the answers; the order of answers is that of the cases.
+
+    Args:
+        ask: Takes the messages, gives the answer; raises CirandaError when there is none.
+        names: Scorers by name.
+        progress: Called with cases done and cases in all, from this thread.
+
+    Raises what `ask` raises when trying again may help (Unavailable, LimitReached): that says nothing of the model.
+    """
+    chosen, answers = scorers(names), []
+    with ThreadPoolExecutor(max_workers=concurrency) as pool:
+        waiting = [pool.submit(_answered, case, ask, chosen) for case in suite.cases]
+        try:
+            for done in waiting:
+                answers.append(done.result())
+                if progress:
+                    progress(len(answers), len(waiting))
+        finally:
+            for future in waiting:
+                future.cancel()
+    return Evaluation(suite.name, suite.digest, tuple(answers))
+
+
+def save(home: Home, evaluation: Evaluation) -> str:
+    """Write the report as a content-addressed artefact; returns its name, `sha256:…`. Writing it again changes nothing."""
+    content = json.dumps(evaluation.to_dict(), ensure_ascii=False, sort_keys=True).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    path = report_path(home, f"sha256:{digest}")
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.write_atomic(path, content)
+    return f"sha256:{digest}"
+
+
+def load(home: Home, report: str) -> Evaluation:
+    """The evaluation behind a report's name. Raises NotFound, or Invalid when the file is not what its name says."""
+    path = report_path(home, report)
+    if not path.exists():
+        raise NotFound(f"no report {report}", where=str(path), remedy="evaluate the version again")
+    content = path.read_bytes()
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != report:
+        raise Invalid(f"the report {report} was changed on disk", where=str(path), remedy="evaluate the version again")
+    return Evaluation.of(json.loads(content))
+
+
+def report_path(home: Home, report: str) -> Path:
+    """Where a report lies. Raises Invalid for what is no digest."""
+    digest = report.removeprefix("sha256:")
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise Invalid(f"{report!r} names no report", where="report", remedy="use the `report` of an evaluation")
+    return home.artefacts / "sha256" / digest[:2] / digest[2:]
+
+
+def record(
+    conn: sa.Connection, evaluation: Evaluation, *, model: str, version: str, report: str, actor: str, id: str = ""
+) -> str:
+    """Keep an evaluation's figures with the name of its report; returns its id. A known `id` is left as it is."""
+    identifier = id or ids.new("eval")
+    if conn.execute(sa.select(evaluations.c.id).where(evaluations.c.id == identifier)).first():
+        return identifier
+    whole = evaluation.to_dict()
+    kept = {name: whole[name] for name in ("suite", "suite_digest", "n", "errors", "metrics", "slices")}
+    row = {"id": identifier, "model": model, "version": version, "report": report, "created_at": clock.iso(), **kept}
+    conn.execute(evaluations.insert().values(row))
+    detail = {"suite": evaluation.suite, "n": evaluation.n, "report": report}
+    audit.record(conn, actor=actor, action="evaluation.recorded", subject=version, detail=detail)
+    return identifier
+
+
+def get(conn: sa.Connection, id: str) -> dict[str, Any]:
+    """One recorded evaluation. Raises NotFound."""
+    found = conn.execute(sa.select(evaluations).where(evaluations.c.id == id)).first()
+    if not found:
+        raise NotFound(f"no evaluation {id}", where="evaluations", remedy="list those of a version on its page")
+    return dict(found._mapping)
+
+
+def of_version(conn: sa.Connection, version: str, *, suite: str | None = None) -> list[dict[str, Any]]:
+    """The evaluations of a version, newest first."""
+    query = sa.select(evaluations).where(evaluations.c.version == version)
+    if suite is not None:
+        query = query.where(evaluations.c.suite == suite)
+    ordered = query.order_by(evaluations.c.created_at.desc(), evaluations.c.id.desc())
+    return [dict(row._mapping) for row in conn.execute(ordered)]
+
+
+def _answered(case: Case, ask: Ask, chosen: Sequence[Scorer]) -> Answer:
+    start, answer, error = time.monotonic(), "", ""
+    try:
+        answer = ask([message.to_dict() for message in case.messages])
+    except CirandaError as problem:
+        if problem.retry:
+            raise
+        error = problem.message
+    able = [one for one in chosen if case.reference is not None or not one.needs_reference]
+    scores = {one.name: one.worst if error else one(answer, case.reference, case.prompt) for one in able}
+    seconds = round(time.monotonic() - start, 4)
+    return Answer(case.id, case.prompt, case.reference, answer, scores, dict(case.slices), seconds, error)
+
+
+def _evenly(rows: Sequence[Row], limit: int) -> list[Row]:
+    """`limit` rows, one language after the other, until all have given what they can."""
+    waiting: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        waiting[row.language].append(row)
+    turns = sorted(waiting)
+    chosen: list[Row] = []
+    while len(chosen) < min(limit, len(rows)):
+        chosen += [waiting[language].pop(0) for language in turns if waiting[language]][: limit - len(chosen)]
+    return chosen
+
+
+def _case(one: _Case) -> Case:
+    if one.messages is not None:
+        messages = tuple(Message(said.role, said.content) for said in one.messages)
+    else:
+        messages = Row.of(one.prompt or "", "", system=one.system or "").messages
+    key = hashlib.sha256(canonical(messages, one.reference or "").encode()).hexdigest()
+    return Case(key, messages, one.reference, dict(one.slices))
+
+
+def _of_row(row: Row) -> Case:
+    slices = {name: value for name in ("language", "source") if (value := getattr(row, name))}
+    return Case(row.key, row.messages, row.completion, slices)
