@@ -1,0 +1,181 @@
+"""The process of a job that needs torch: `python -m ciranda.engines.peft_job <folder>`; `spec.json` there says what to do.
+
+`base` prepares a base in the cache and links it into a home. `train` trains one adapter. Both may be killed at any line and run
+again: preparing starts over beside the place and is renamed when whole, training goes on from its checkpoint. `result.json` is
+written last; a job that has it is done and does nothing. A failure leaves `error.json`, the error as the REST API shows it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ciranda.errors import CirandaError, Invalid, StorageFull
+from ciranda.store import clock, files
+from ciranda.train import bases, recipe
+from ciranda.train.bases import Source
+
+
+class Progress:
+    """Lines of `progress.jsonl`: each with its time, each written whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "progress.jsonl"
+
+    def __call__(self, values: Mapping[str, Any]) -> None:
+        line = json.dumps({"at": clock.iso(), **values}) + "\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+
+def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
+    """Train one adapter, derive the form that llama.cpp serves, and write `output/result.json` last."""
+    from ciranda.engines import gguf, peft
+
+    spec = recipe.spec(values, where=str(folder / "spec.json"))
+    spec.output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (spec.output / "result.json").exists():
+        return
+    report({"phase": "loading"})
+    result = peft.train(spec, report)
+    config = json.loads((spec.base / "hf/config.json").read_text())
+    gguf.adapter(spec.output / "adapter", config, spec.output / "adapter.gguf", name=spec.output.parent.name)
+    files.write_atomic(spec.output / "result.json", json.dumps(result, indent=1))
+    (spec.output / "checkpoint.safetensors").unlink(missing_ok=True)
+    report({"phase": "done"})
+
+
+def prepare(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
+    """Prepare a base once for this machine and let the home use it."""
+    name, cache = str(values["base"]), Path(values["cache"])
+    source = bases.source(name)
+    with _alone(cache / "bases", bases.slug(name)):
+        source, mark = _fetched(source, cache, report)
+        place = bases.cached(cache, name, mark)
+        if not (place / "base.json").exists():
+            _build(name, source, mark, place, report)
+    base = bases.link(Path(values["bases"]), name, place)
+    files.write_atomic(folder / "result.json", json.dumps({"digest": base.digest, "folder": str(base.folder)}))
+    report({"phase": "done"})
+
+
+def _fetched(source: Source, cache: Path, report: Progress) -> tuple[Source, str]:
+    """The source as files of this machine, and a mark that changes with its content."""
+    if source.kind == "hub":
+        from ciranda.engines import peft
+
+        report({"phase": "downloading", "repository": source.place})
+        source = Source("folder", str(peft.download(source.place, cache / "hub")))
+    path = Path(source.place)
+    return source, files.sha256_of(path) if path.is_file() else files.sha256_of_folder(path)
+
+
+def _build(name: str, source: Source, mark: str, place: Path, report: Progress) -> None:
+    """Build beside, rename when whole. The caller holds the lock, so what lies beside is a dead process's."""
+    from ciranda.engines import gguf, peft
+
+    beside = place.with_name(f".{place.name}.building")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(mode=0o700)
+    origin = Path(source.place)
+    served = origin if origin.is_file() else next(iter(sorted(origin.glob("*.gguf"))), None)
+    report({"phase": "weights for training"})
+    peft.export(origin, beside / "hf")
+    if served is not None:
+        report({"phase": "weights for serving"})
+        gguf.base(served, beside / "base.q8_0.gguf")
+    about = {
+        "format": bases.FORMAT,
+        "name": name,
+        "source": source.place if source.kind != "gguf" else origin.name,
+        "source_sha256": mark,
+        "licence": source.licence,
+        "files": _digests(beside),
+        "digest": f"sha256:{files.sha256_of_folder(beside)}",
+        "environment": peft.environment(),
+        "prepared_at": clock.iso(),
+    }
+    files.write_atomic(beside / "base.json", json.dumps(about, indent=1))
+    shutil.rmtree(place, ignore_errors=True)
+    beside.replace(place)
+    files.sync_folder(place.parent)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): files.sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """Two homes that need the same base at once: the second waits and finds it done."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+KINDS = {"train": train, "base": prepare}
+
+
+def run(folder: Path) -> None:
+    """Do what `spec.json` says.
+
+    Raises:
+        CirandaError: it could not be done; says why and what to do.
+    """
+    try:
+        values = json.loads((folder / "spec.json").read_text())
+        work = KINDS[values["kind"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise Invalid(
+            f"no spec of a job: {error}", where=str(folder / "spec.json"), remedy="submit the job again"
+        ) from None
+    try:
+        work(folder, values, Progress(folder))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull(
+            f"the disk is full: {error}",
+            where=str(folder),
+            remedy="free some disk (a base takes 0.7 GB), then start it again",
+        ) from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The process's entry point; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1:
+        print("usage: python -m ciranda.engines.peft_job <folder with spec.json>", file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    try:
+        run(folder)
+    except CirandaError as error:
+        print(error, file=sys.stderr)
+        if folder.is_dir():
+            files.write_atomic(folder / "error.json", json.dumps(error.to_dict(), indent=1))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
