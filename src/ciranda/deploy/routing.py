@@ -1,0 +1,151 @@
+"""The routing snapshot: all that a gateway must know to serve, as one file.
+
+`snapshot` is pure; `refresh` reads the database, and writes `run/routing.json` whole, with a higher generation, when
+something in it changed. Gateways look at the file every 50 ms and keep the last good one, so they go on serving while
+control is down.
+
+What is refused is an empty promise: a candidate without a replica that answers gets no share, and while a live
+version has none (just promoted, or all its processes died) the version that was live before answers. Records always
+name the version that really did.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ciranda.config import Home
+from ciranda.deploy import apply, stages
+from ciranda.deploy.apply import Deployment, Replica
+from ciranda.deploy.stages import Rollout
+from ciranda.govern import access
+from ciranda.registry import models, versions
+from ciranda.registry.models import Model
+from ciranda.store import clock, files
+from ciranda.store.database import Database
+
+ENGINE_KEY = "run/engine.key"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a snapshot is made of.
+
+    Args:
+        keys: Open API keys by the SHA-256 of their secret, see `govern.access.for_gateway`.
+        models: Every applied model.
+        live: The live version of each model that has one.
+        deployments: All deployments, and `replicas` all replicas.
+        rollouts: Those whose candidate may have traffic.
+    """
+
+    keys: Mapping[str, Mapping[str, object]]
+    models: Sequence[Model]
+    live: Mapping[str, str]
+    deployments: Sequence[Deployment]
+    replicas: Sequence[Replica]
+    rollouts: Sequence[Rollout]
+
+
+def gather(db: Database) -> Facts:
+    """Read everything in one consistent view (keys apart, which nothing else depends on)."""
+    keys = access.for_gateway(db)
+    with db.reading() as conn:
+        every = models.every(conn)
+        live = {model.name: now.ref for model in every if (now := versions.live(conn, model.name))}
+        return Facts(keys, every, live, apply.deployments(conn), apply.replicas(conn), stages.with_traffic(conn))
+
+
+def snapshot(facts: Facts) -> dict[str, Any]:
+    """Keys and models in the shape that gateways read, without generation and time. Pure."""
+    routes = {model.name: _route(model, facts) for model in facts.models}
+    return {"keys": {digest: dict(key) for digest, key in facts.keys.items()}, "models": routes}
+
+
+def _route(model: Model, facts: Facts) -> dict[str, Any]:
+    rollout = next((one for one in facts.rollouts if one.model == model.name), None)
+    places = {one.version: _place(one, facts.replicas) for one in facts.deployments if one.model == model.name}
+    answers, candidate = _answering(model.name, facts, places), places.get(rollout.candidate) if rollout else None
+    takes = rollout.percent if rollout and candidate and candidate["replicas"] and rollout.kind == "canary" else 0.0
+    arms = [{"arm": "live", **answers, "weight": 100.0 - takes}] if answers else []
+    if takes and candidate:
+        arms.append({"arm": "canary", **candidate, "weight": takes})
+    return {
+        "arms": arms,
+        "shadow": _shadow(rollout, candidate),
+        "rollout": rollout.id if rollout else None,
+        "engine_key_file": ENGINE_KEY,
+        "limits": {"max_in_flight": model.spec.serve.max_in_flight, "timeout_s": model.spec.serve.timeout},
+        "guard": {"input": list(model.spec.guard.input), "output": list(model.spec.guard.output)},
+    }
+
+
+def _shadow(rollout: Rollout | None, candidate: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if rollout is None or candidate is None or rollout.kind != "shadow" or not candidate["replicas"]:
+        return None
+    return {"arm": "shadow", **candidate, "share": rollout.percent / 100}
+
+
+def _answering(model: str, facts: Facts, places: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The live version's place; while it has no replica, that of the version kept warm, if that one has."""
+    live = places.get(facts.live.get(model, ""))
+    if live and live["replicas"]:
+        return live
+    warm = [places[one.version] for one in facts.deployments if one.model == model and one.role in ("standby", "idle")]
+    return next((place for place in warm if place["replicas"]), live)
+
+
+def _place(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, Any]:
+    ready = [one for one in replicas if one.deployment == deployment.id and one.state == "ready" and one.url]
+    return {
+        "version": deployment.version,
+        "digest": deployment.digest,
+        "deployment": deployment.id,
+        "engine": deployment.engine,
+        "replicas": [{"id": one.id, "url": one.url, "wire_model": deployment.version} for one in ready],
+    }
+
+
+def refresh(db: Database, home: Home) -> int:
+    """Publish what is true now; the generation in force afterwards.
+
+    Reading and writing happen under one lock, so that of two callers the later state is the one that stays.
+    """
+    with _locked(home.run / "routing.lock"):
+        return publish(home, snapshot(gather(db)))
+
+
+def publish(home: Home, new: Mapping[str, Any]) -> int:
+    """Write a snapshot under the next generation, unless the file says exactly this already. One caller at a time."""
+    old = current(home.routing)
+    generation = int(old.get("generation", 0))
+    if {name: old.get(name) for name in new} == json.loads(json.dumps(dict(new))):
+        return generation
+    whole = {"generation": generation + 1, "written_at": clock.iso(), **new}
+    files.write_atomic(home.routing, json.dumps(whole, indent=1, sort_keys=True))
+    return generation + 1
+
+
+def current(path: Path) -> dict[str, Any]:
+    """The published snapshot; empty when there is none or it cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,170 @@
+"""The folder of a version: built beside, synced, renamed; with a manifest that proves every file.
+
+`manifest.json` names the SHA-256 of each file, so a version copied to another machine checks itself (`verify`). Weights come only
+as safetensors or GGUF: a pickle could run code, and is refused before anything is copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ciranda.config import Home
+from ciranda.errors import Invalid, StorageFull
+from ciranda.registry import card
+from ciranda.store import files, ids
+
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+ABANDONED_S = 3600.0
+ABOUT = ("evaluation.json", "card.md")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Files that wait under a temporary name for their number."""
+
+    path: Path
+    adapter_digest: str
+
+
+def root(home: Home) -> Path:
+    """Where the folders of all versions are."""
+    return home.artefacts / "versions"
+
+
+def stage(home: Home, *, adapter: Path | None, gguf: Path | None) -> Staged:
+    """Copy a version's weights beside the others, synced to disk.
+
+    Raises:
+        Invalid: A file is missing, or is a pickle.
+        StorageFull: No room; nothing is left behind.
+    """
+    _refuse_odd(adapter, gguf)
+    root(home).mkdir(parents=True, exist_ok=True)
+    sweep(home)
+    path = root(home) / f".{ids.new('staged')}"
+    try:
+        path.mkdir(mode=0o700)
+        if adapter is not None:
+            _copy(adapter, path / "adapter")
+        if gguf is not None:
+            shutil.copyfile(gguf, path / "adapter.gguf")
+        sync(path)
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise _storage(error, path) from error
+    digest = "sha256:" + files.sha256_of_folder(path / "adapter") if adapter is not None else ""
+    return Staged(path, digest)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder file by file: shutil's copytree hides the reason (a full disk) in a list."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            _copy(path, target / path.name)
+        else:
+            shutil.copyfile(path, target / path.name)
+
+
+def _storage(error: OSError, path: Path) -> Exception:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    return StorageFull(
+        "no room for the version's files", where=str(path.parent), remedy="free some disk, then try again"
+    )
+
+
+def _refuse_odd(adapter: Path | None, gguf: Path | None) -> None:
+    for path, present in ((adapter, Path.is_dir), (gguf, Path.is_file)):
+        if path is not None and not present(path):
+            raise Invalid(
+                f"{path} is missing", where="version files", remedy="train again: the job's output is incomplete"
+            )
+    for path in adapter.rglob("*") if adapter else ():
+        if path.suffix in PICKLES or path.is_symlink():
+            raise Invalid(
+                f"{path.name} is a {'link' if path.is_symlink() else 'pickle, which may run code when read'}",
+                where=str(path), remedy="save the adapter as safetensors",
+            )  # fmt: skip
+
+
+def place(home: Home, staged: Staged, record: Mapping[str, Any]) -> Path:
+    """Give the staged files their name. Called inside the transaction that writes the row."""
+    target = root(home) / str(record["ref"])
+    try:
+        _describe(staged.path, record)
+        if target.exists():  # left by a transaction that died: no row has this number, or we would not be here
+            os.rename(target, root(home) / f".{ids.new('orphan')}")
+        os.rename(staged.path, target)
+        files.sync_folder(target.parent)
+    except OSError as error:
+        raise _storage(error, staged.path) from error
+    return target
+
+
+def refresh(home: Home, record: Mapping[str, Any]) -> None:
+    """Write figures, card and manifest of a version anew, each whole."""
+    folder = root(home) / str(record["ref"])
+    old = json.loads((folder / MANIFEST).read_text())
+    try:
+        _describe(folder, dict(record) | {"environment": old.get("environment", {})})
+    except OSError as error:
+        raise _storage(error, folder) from error
+
+
+def _describe(folder: Path, record: Mapping[str, Any]) -> None:
+    files.write_atomic(folder / "evaluation.json", json.dumps(record["evaluation"], indent=1, sort_keys=True))
+    files.write_atomic(folder / "card.md", card.write(record))
+    kept = {name: record[name] for name in sorted(record) if name not in ("stage", "folder", "evaluation")}
+    listed = {name: f"sha256:{digest}" for name, digest in _digests(folder).items()}
+    files.write_atomic(folder / MANIFEST, json.dumps({**kept, "files": listed}, indent=1, sort_keys=True))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): files.sha256_of(path) for path in paths}
+
+
+def verify(folder: Path) -> list[str]:
+    """What is wrong with a version's folder, a sentence each; nothing when every file is what the manifest says."""
+    try:
+        listed: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        return [f"{folder / MANIFEST} cannot be read: {error}"]
+    found = {name: f"sha256:{digest}" for name, digest in _digests(folder).items()}
+    problems = [f"{name} is missing" for name in listed if name not in found]
+    problems += [f"{name} is not in the manifest" for name in found if name not in listed]
+    return problems + [f"{name} was changed" for name in listed if found.get(name, listed[name]) != listed[name]]
+
+
+def sync(folder: Path) -> None:
+    """Make every file and folder in `folder` durable."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def discard(staged: Staged) -> None:
+    """Remove staged files that got no number; nothing when they did."""
+    shutil.rmtree(staged.path, ignore_errors=True)
+
+
+def sweep(home: Home, *, older_than_s: float = ABANDONED_S, clock: Callable[[], float] = time.time) -> None:
+    """Remove what a killed registration left behind an hour ago or earlier."""
+    for path in root(home).glob(".*"):
+        with suppress(FileNotFoundError):
+            if clock() - path.stat().st_mtime > older_than_s:
+                shutil.rmtree(path, ignore_errors=True)
