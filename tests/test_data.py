@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ciranda.data.sources import Inputs
 from ciranda.engines import hassil
 from ciranda.errors import CirandaError, Conflict, Invalid, NotFound, Refused, StorageFull
 from ciranda.govern import audit
+from ciranda.store import clock
 from ciranda.store.database import Database, metadata
 
 
@@ -407,6 +409,15 @@ def test_a_run_that_died_is_shown_as_interrupted(db: Database, home: Home) -> No
     held.__enter__()  # and its process dies here
     ingest(db, home, Source(intents="en", count=5))
     assert [run["state"] for run in sources.history(db, "home")] == ["done", "interrupted"]
+
+
+def test_a_source_is_due_when_its_time_has_passed_since_the_last_run(db: Database, home: Home) -> None:
+    hourly = Source(intents="en", count=5, every="1h")
+    assert sources.due(db, "home", [hourly], now=clock.now())
+    ingest(db, home, hourly)
+    assert not sources.due(db, "home", [hourly], now=clock.now())
+    assert sources.due(db, "home", [hourly], now=clock.now() + timedelta(hours=1, seconds=1))
+    assert not sources.due(db, "home", [Source(intents="en")], now=clock.now())
 
 
 def test_a_phrase_that_two_sources_share_is_in_one_split() -> None:

@@ -3,8 +3,8 @@
     schema         prompt and answer are there, the conversation ends with a question, no control characters
     length         prompt and answer together stay below a bound
     pii            no personal data (`mask` replaces it by its kind)
-    duplicates     no example twice, case and spaces aside
     conflicts      no two answers to one prompt (`drop` keeps the one that most rows give)
+    duplicates     no example twice, case and spaces aside
     toxicity       no listed word
     contamination  no phrase and no group of the test rows (or of a suite) among the training rows, so a test stays a test
 
@@ -249,8 +249,8 @@ CHECKS: dict[str, Callable[[Sequence[Row], Bounds], Iterator[Flaw]]] = {
     "schema": _schema,
     "length": _length,
     "pii": _pii,
-    "duplicates": _duplicates,
     "conflicts": _conflicts,
+    "duplicates": _duplicates,
     "toxicity": _toxicity,
     "contamination": _contamination,
 }

@@ -110,23 +110,29 @@ class Heard:
 def listen(traffic: Traffic, model: str, cursor: str | None) -> Heard:
     """Everything said about `model` since `cursor` (None: since ever), read page by page.
 
-    The cursor is two numbers, of corrections and of votes. Reading twice from one cursor gives at least the same.
+    Corrections and votes share one order of arrival. Votes are read first, to an end; a correction that arrives meanwhile
+    lies behind that end and is left for the next time, so one cursor serves both and nothing falls between.
     """
-    corrected, _, voted = (cursor or ":").partition(":")
-    corrections: list[Correction] = []
-    while page := traffic.corrections(model, corrected or None, limit=PAGE):
-        corrections += page
-        corrected = page[-1].cursor
     votes: list[Feedback] = []
-    while feedback := traffic.feedback_since(voted or None, model=model, limit=PAGE):
-        votes += feedback
-        voted = feedback[-1].cursor
+    end = cursor
+    while page := traffic.feedback_since(end, model=model, limit=PAGE):
+        votes += page
+        end = page[-1].cursor
+    heard = {(vote.interaction, vote.correction) for vote in votes if vote.correction}
+    corrections = [one for one in _corrections(traffic, model, cursor) if (one.interaction, one.correction) in heard]
     put_right = {one.interaction for one in corrections}
     approved = [vote.interaction for vote in votes if vote.thumb > 0 and not vote.correction]
     wanted = list(dict.fromkeys(one for one in reversed(approved) if one not in put_right))[:MOST_APPROVED]
     interactions = [one for identifier in wanted if (one := traffic.get(identifier))]
-    voices = (*voices_of_corrections(corrections), *voices_of_approved(interactions))
-    return Heard(voices, f"{corrected}:{voted}")
+    return Heard((*voices_of_corrections(corrections), *voices_of_approved(interactions)), end or "")
+
+
+def _corrections(traffic: Traffic, model: str, cursor: str | None) -> list[Correction]:
+    found: list[Correction] = []
+    while page := traffic.corrections(model, cursor, limit=PAGE):
+        found += page
+        cursor = page[-1].cursor
+    return found
 
 
 def _votes(group: Sequence[Voice]) -> dict[str, int]:

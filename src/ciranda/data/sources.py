@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,7 +123,7 @@ def ingest(
     try:
         brought = []
         for place, source in enumerate(sources):
-            one = _bring(source, inputs, model, _cursor(db, dataset, label(source)))
+            one = _bring(source, inputs, model, cursor_of(db, dataset, label(source)))
             _note(db, f"{run}-{place}", one)
             _refuse_bad(source, one)
             brought.append(one)
@@ -133,12 +134,12 @@ def ingest(
 
 
 def label(source: Source) -> str:
-    """A source in a line, as `files: data/*.jsonl`; the name its cursor is kept under."""
+    """A source in a line, as `files: data/*.jsonl`; the name its cursor is kept under. Of interactions, feedback is read."""
     if source.files is not None:
         return f"files: {source.files}"[:500]
     if source.intents is not None:
         return f"intents: {source.intents}"
-    return f"interactions: {source.interactions}"
+    return "interactions: feedback"
 
 
 def settle(rows: Iterable[Row]) -> list[Row]:
@@ -156,6 +157,25 @@ def settle(rows: Iterable[Row]) -> list[Row]:
             steady.append(row)
     homes: dict[str, tuple[str, str]] = {}
     return [_at_home(row, homes) for row in (*steady, *newest.values())]
+
+
+def cursor_of(db: Database, dataset: str, source: str) -> str:
+    """Where the last run of a source (by its label) that ended in a version left off; empty before the first."""
+    done = (ingestions.c.dataset == dataset) & (ingestions.c.source == source) & (ingestions.c.state == "done")
+    query = sa.select(ingestions.c.cursor).where(done).order_by(ingestions.c.id.desc()).limit(1)
+    with db.reading() as conn:
+        return str(conn.execute(query).scalar() or "")
+
+
+def due(db: Database, dataset: str, sources: Sequence[Source], *, now: datetime) -> bool:
+    """Whether one of the sources has an `every` that has passed since its last run began, however that one ended."""
+    began = sa.select(sa.func.max(ingestions.c.started_at)).where(ingestions.c.dataset == dataset)
+    with db.reading() as conn:
+        for source in sources:
+            last = conn.execute(began.where(ingestions.c.source == label(source))).scalar()
+            if source.every is not None and (not last or (now - clock.parse(last)).total_seconds() >= source.every):
+                return True
+    return False
 
 
 def history(db: Database, dataset: str, *, limit: int = 50) -> list[dict[str, Any]]:
@@ -247,11 +267,3 @@ def _close(db: Database, run: str) -> None:
     with db.writing() as conn:
         unfinished = (ingestions.c.run == run) & (ingestions.c.state == "running")
         conn.execute(ingestions.update().where(unfinished).values(state="failed", ended_at=clock.iso()))
-
-
-def _cursor(db: Database, dataset: str, source: str) -> str:
-    """Where the last run that ended in a version left off."""
-    done = (ingestions.c.dataset == dataset) & (ingestions.c.source == source) & (ingestions.c.state == "done")
-    query = sa.select(ingestions.c.cursor).where(done).order_by(ingestions.c.id.desc()).limit(1)
-    with db.reading() as conn:
-        return str(conn.execute(query).scalar() or "")

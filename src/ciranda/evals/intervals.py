@@ -43,7 +43,7 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     share, square = successes / n, Z95 * Z95
     centre = (share + square / (2 * n)) / (1 + square / n)
     half = Z95 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
 def quantiles(scores: Sequence[float], levels: Sequence[float]) -> list[float]:

@@ -1,0 +1,156 @@
+"""What users said becomes rows: the majority of voices, the latest among equals, disagreement named, nothing lost on a kill."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ciranda.config import Home
+from ciranda.config.model import Source
+from ciranda.data import feedback, sources, versions
+from ciranda.data.feedback import Voice
+from ciranda.data.rows import Message, Row
+from ciranda.data.sources import Inputs
+from ciranda.store.database import Database, metadata
+
+
+def voice(prompt: str, answer: str, at: int = 0, **more: Any) -> Voice:
+    voiced = Voice((Message("user", prompt),), answer, f"i{at}", "ana", 1, at)
+    return replace(voiced, **more)
+
+
+def test_a_correction_becomes_a_row_with_its_person_and_origin() -> None:
+    rows, contradictions = feedback.rows_of([voice("acenda a luz", " {} ", 7, thumb=-1)], language_of=lambda _: "pt")
+    assert contradictions == []
+    (row,) = rows
+    assert (row.prompt, row.completion, row.source) == ("acenda a luz", "{}", "interactions")
+    assert (row.subject, row.origin, row.thumb, row.language) == ("ana", "i7", -1, "pt")
+    assert row.group.startswith("prompt:")
+
+
+def test_the_majority_wins_the_latest_among_equals_and_disagreement_is_named() -> None:
+    voices = [
+        voice("Go", "a", 1),
+        voice("go.", "a", 2),
+        voice("go", "b", 3),
+        voice("run", "x", 4),
+        voice("run", "y", 5),
+    ]
+    rows, contradictions = feedback.rows_of(voices)
+    assert {row.prompt.casefold().strip("."): row.completion for row in rows} == {"go": "a", "run": "y"}
+    assert [(one.prompt.casefold(), one.answers) for one in contradictions] == [
+        ("go.", {"a": 2, "b": 1}),
+        ("run", {"x": 1, "y": 1}),
+    ]
+
+
+def test_alike_prompts_land_in_one_group_and_split() -> None:
+    first, _ = feedback.rows_of([voice("Turn it ON.", "a")])
+    second, _ = feedback.rows_of([voice("turn it  on", "b")])
+    assert (first[0].group, first[0].split) == (second[0].group, second[0].split)
+
+
+@dataclass
+class Spoken:
+    """Traffic as the store of interactions gives it: rows with a rising sequence, read from a cursor in pages."""
+
+    corrected: list[Any] = field(default_factory=list)
+    votes: list[Any] = field(default_factory=list)
+    asked: dict[str, Any] = field(default_factory=dict)
+
+    def say(self, prompt: str, answer: str, *, correction: str = "", thumb: int = 0) -> None:
+        n = len(self.asked) + 1
+        messages = [{"role": "user", "content": prompt}]
+        common = {"ts_ms": n, "cursor": str(n), "user": "ana", "interaction": f"i{n}"}
+        self.asked[f"i{n}"] = SimpleNamespace(
+            id=f"i{n}", request=json.dumps({"messages": messages}), output_text=answer, status=200, user="ana", ts_ms=n
+        )
+        self.votes.append(SimpleNamespace(thumb=thumb, correction=correction, **common))
+        if correction:
+            self.corrected.append(SimpleNamespace(messages=messages, correction=correction, thumb=thumb, **common))
+
+    def corrections(self, model: str, cursor: str | None = None, *, since: Any = None, limit: int = 500) -> list[Any]:
+        return [one for one in self.corrected if int(one.cursor) > int(cursor or 0)][:limit]
+
+    def feedback_since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Any]:
+        return [one for one in self.votes if int(one.cursor) > int(cursor or 0)][:limit]
+
+    def get(self, identifier: str) -> Any:
+        return self.asked.get(identifier)
+
+
+def test_corrections_and_approved_answers_teach_and_a_bare_thumb_down_does_not() -> None:
+    traffic = Spoken()
+    traffic.say("one", "bad", correction="good", thumb=-1)
+    traffic.say("two", "fine", thumb=1)
+    traffic.say("three", "bad", thumb=-1)
+    heard = feedback.listen(traffic, "home", None)
+    assert {(one.messages[0].content, one.answer) for one in heard.voices} == {("one", "good"), ("two", "fine")}
+    assert feedback.listen(traffic, "home", heard.cursor).voices == ()
+    traffic.say("four", "bad", correction="better")
+    assert [one.answer for one in feedback.listen(traffic, "home", heard.cursor).voices] == ["better"]
+
+
+def test_every_page_is_read() -> None:
+    traffic = Spoken()
+    for n in range(1203):
+        traffic.say(f"prompt {n}", "bad", correction=f"right {n}")
+    assert len(feedback.listen(traffic, "home", None).voices) == 1203
+
+
+def test_a_correction_that_arrives_while_votes_are_read_is_left_for_the_next_time() -> None:
+    traffic = Spoken()
+    traffic.say("one", "bad", correction="good")
+
+    class Late(Spoken):
+        def corrections(self, *args: Any, **named: Any) -> list[Any]:
+            if len(traffic.asked) == 1:
+                traffic.say("two", "bad", correction="late")
+            return traffic.corrections(*args, **named)
+
+    heard = feedback.listen(Late(votes=traffic.votes), "home", None)
+    assert [one.answer for one in heard.voices] == ["good"]
+    assert [one.answer for one in feedback.listen(traffic, "home", heard.cursor).voices] == ["late"]
+
+
+def test_a_prompt_that_is_no_text_is_left_out() -> None:
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "…"}}]}]
+    parts = [{"role": "user", "content": [{"type": "text", "text": "two "}, {"type": "text", "text": "parts"}]}]
+    common = {"correction": "a", "interaction": "i", "user": "", "thumb": 0, "ts_ms": 1}
+    found = [SimpleNamespace(messages=image, **common), SimpleNamespace(messages=parts, **common)]
+    (voiced,) = feedback.voices_of_corrections(found)  # type: ignore[arg-type]
+    assert voiced.messages == (Message("user", "two parts"),)
+
+
+def test_feedback_accumulates_over_versions_and_a_run_that_dies_loses_none(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.make()
+    db = Database(f"sqlite:///{home.database}")
+    metadata.create_all(db.engine)
+    traffic, wanted = Spoken(), [Source(interactions="feedback")]
+
+    def ingest(*, die: bool = False) -> list[Row]:
+        inputs = Inputs(traffic=traffic)  # type: ignore[arg-type]
+        with sources.ingest(db, home, dataset="home", model="home", sources=wanted, inputs=inputs) as batch:
+            if die:
+                return []
+            version = versions.commit(
+                db, home, "home", batch.rows, transformation=batch.transformation, actor="t", within=batch.finish
+            )
+        return versions.read(home, version.ref)
+
+    traffic.say("one", "bad", correction="good")
+    assert [row.completion for row in ingest()] == ["good"]
+    traffic.say("two", "bad", correction="also good")
+    assert ingest(die=True) == []
+    assert {row.completion for row in ingest()} == {"good", "also good"}
+    traffic.say("One.", "good", correction="best")
+    assert {row.completion for row in ingest()} == {"best", "also good"}
+    assert {row.completion for row in ingest()} == {"best", "also good"}
+    assert [run["state"] for run in sources.history(db, "home")] == ["done", "done", "done", "failed", "done"]
+    newest = versions.newest_of(db, "home")
+    assert newest is not None
+    assert newest.number == 3
