@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
     from ciranda.engines import gguf, peft
 
     spec = recipe.spec(values, where=str(folder / "spec.json"))
+    spec = replace(spec, output=folder / spec.output)
     spec.output.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (spec.output / "result.json").exists():
         return

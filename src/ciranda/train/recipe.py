@@ -69,7 +69,7 @@ def recipe(values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
 
 @dataclass(frozen=True)
 class Spec:
-    """One training job: everything its process needs to know."""
+    """One training job: everything its process needs to know. `output` may be relative to the job's folder."""
 
     base: Path
     rows: Path
@@ -100,8 +100,8 @@ class Spec:
     @property
     def digest(self) -> str:
         """Names the work: a checkpoint of other work is never continued. Threads and places do not change the work."""
-        work = {"recipe": self.recipe.model_dump(), "init": str(self.init_adapter), "base": self.base.name}
-        sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (self.rows, self.validation)]
+        work = {"recipe": self.recipe.model_dump(), "init": str(self.init_adapter)}
+        sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (self.base / "base.json", self.rows)]
         return hashlib.sha256(json.dumps([work, sums], sort_keys=True).encode()).hexdigest()
 
 

@@ -1,0 +1,160 @@
+"""Runs: one training job each, under a key that names the work, so that asking twice trains once.
+
+`Trainer` is what a search needs of whoever trains. `Jobs` satisfies it with the job executor of this machine: the spec is a file
+in the job's folder, the work is `engines.peft_job` in a process of its own, and everything that comes back is a file too.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ciranda.errors import Failed
+from ciranda.jobs.local import Executor, JobSpec
+from ciranda.store import files
+from ciranda.train.recipe import Spec
+
+ENTRY = "ciranda.engines.peft_job"
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+TRIAL_BYTES = 3 << 30  # what one trial of the packaged base takes, with room
+
+State = Literal["running", "succeeded", "failed", "gone"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands. `gone`: never begun, or lost with its process; submit it (again)."""
+
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run left: `folder` holds `adapter/` and `adapter.gguf`."""
+
+    folder: Path
+    exact_match: float
+    loss: float
+    validated: int
+    seconds: float
+    curve: tuple[tuple[int, float], ...]
+    about: Mapping[str, Any]
+
+
+class Trainer(Protocol):
+    """Where training happens. Every call is idempotent by key."""
+
+    def submit(self, key: str, spec: Spec) -> None: ...
+
+    def status(self, key: str) -> Status: ...
+
+    def curve(self, key: str) -> tuple[tuple[int, float], ...]: ...
+
+    def collect(self, key: str) -> Result: ...
+
+    def cancel(self, key: str) -> None: ...
+
+
+class Jobs:
+    """Trains in jobs of an executor.
+
+    Args:
+        executor: Runs them.
+        root: `home/jobs`; a run's files are in the folder named by its key there.
+    """
+
+    def __init__(self, executor: Executor, root: Path) -> None:
+        self.executor, self.root = executor, root
+
+    def folder(self, key: str) -> Path:
+        """Where a run's spec, progress and output are."""
+        return self.root / key
+
+    def submit(self, key: str, spec: Spec) -> None:
+        """Begin the run, or go on from its checkpoint when it was lost; nothing when it runs or has ended."""
+        folder = self.folder(key)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / "spec.json").exists():
+            files.write_atomic(folder / "spec.json", json.dumps(spec.to_dict(), indent=1))
+        env = QUIET | {"OMP_NUM_THREADS": str(spec.threads or cores())}
+        self.executor.submit(key, JobSpec((sys.executable, "-m", ENTRY, str(folder)), folder, env))
+
+    def status(self, key: str) -> Status:
+        """How the run stands; a failure with the reason that the run itself gave, where it gave one."""
+        found = self.executor.status(key)
+        if found.state == "failed":
+            return Status("failed", self._reason(key) or found.reason)
+        if found.state == "running" or found.state == "succeeded":
+            return Status(found.state)
+        return Status("gone", found.reason)
+
+    def curve(self, key: str) -> tuple[tuple[int, float], ...]:
+        """(step, loss) so far; steps done again after a kill count once."""
+        points: dict[int, float] = {}
+        offset = 0
+        while True:
+            lines, after = self.executor.progress(key, offset)
+            points |= {int(line["step"]): float(line["loss"]) for line in lines if "step" in line and "loss" in line}
+            if after == offset:
+                return tuple(sorted(points.items()))
+            offset = after
+
+    def collect(self, key: str) -> Result:
+        """What a succeeded run left.
+
+        Raises:
+            Failed: it did not succeed.
+        """
+        folder = self.executor.collect(key) / "output"
+        about = json.loads((folder / "result.json").read_text())
+        validation = about["validation"]
+        if validation["exact_match"] is None:
+            raise Failed("the run had no validation rows", where=str(folder), remedy="bring rows of split validation")
+        return Result(
+            folder=folder,
+            exact_match=validation["exact_match"],
+            loss=validation["loss"],
+            validated=validation["n"],
+            seconds=about["seconds"],
+            curve=tuple((int(step), float(loss)) for step, loss in about["loss_curve"]),
+            about=about,
+        )
+
+    def cancel(self, key: str) -> None:
+        """End the run and free what it holds."""
+        self.executor.cancel(key)
+
+    def _reason(self, key: str) -> str:
+        try:
+            error = json.loads((self.folder(key) / "error.json").read_text())
+        except FileNotFoundError:
+            return ""
+        return f"{error['message']}; do: {error['remedy']}"
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def abreast(trials: int) -> int:
+    """How many trials this machine trains at the same time: on few cores, two with a thread each beat one with two."""
+    with Path("/proc/meminfo").open() as file:
+        free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    return max(1, min(trials, cores(), free // TRIAL_BYTES))
