@@ -234,9 +234,11 @@ def _look(db: Database, reader: Reader, rollout: Rollout, model: Model, ready: i
         return _begin(db, reader, rollout, now)
     place = _ready_again(rollout, now) if rollout.unready_at else rollout
     rules = _rules(model.spec.release)
-    look = answers.read(reader, _watch(place, model.spec.release), Evidence.from_dict(place.evidence), rules)
+    known = Evidence.from_dict(place.evidence)
+    look = answers.read(reader, _watch(place, model.spec.release), known, rules)
     step = evidence.decide(place.judged(), look.evidence, rules)
-    seen = replace(place, evidence=look.evidence.to_dict(), reading=look.watch.reading(), e_values=dict(step.e_values))
+    written = place.evidence if look.evidence == known else look.evidence.to_dict()
+    seen = replace(place, evidence=written, reading=look.watch.reading(), e_values=dict(step.e_values))
     with db.writing() as conn:
         return _act(conn, rollout, seen, step, late=_late(rollout, model.spec.release, now))
 
