@@ -1,0 +1,238 @@
+"""The endpoints of the gateway, and what one worker shares between requests.
+
+Everything is behind a key but `/healthz` and `/readyz`; `/metrics` is also open to this machine itself, for a scraper beside us.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+
+from ciranda.errors import CirandaError, Forbidden, StorageFull, Unauthenticated, Unavailable
+from ciranda.gateway import answers, feedback, limits, route
+from ciranda.gateway.metrics import Metrics
+from ciranda.gateway.relay import Relay
+from ciranda.gateway.server import Connection, Request, Server
+from ciranda.gateway.shadow import Shadows
+from ciranda.gateway.snapshot import Key, Snapshot, Snapshots
+from ciranda.interactions.spool import FEEDBACK, SpoolWriter
+from ciranda.store import clock
+
+RELAYED = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
+METRICS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+
+Answer = Callable[[Connection, Request], None]
+
+
+class Gateway:
+    """One worker.
+
+    Args:
+        snapshots: Where routing comes from.
+        spool: Where records go.
+    """
+
+    def __init__(self, snapshots: Snapshots, spool: SpoolWriter) -> None:
+        self.snapshots = snapshots
+        self.spool = spool
+        self.metrics = Metrics()
+        self.shadows = Shadows(self)
+        self.running: Counter[str] = Counter()
+        self.relays: set[Relay] = set()
+        self.server = Server(self)
+        self._full_until = 0.0
+        self._retries = limits.RETRY_STOCK
+        self._paths: dict[bytes, tuple[bytes, Answer]] = {
+            b"/v1/models": (b"GET", self._models),
+            b"/v1/feedback": (b"POST", self._feedback),
+            b"/healthz": (b"GET", self._alive),
+            b"/readyz": (b"GET", self._ready),
+            b"/metrics": (b"GET", self._metrics),
+            **dict.fromkeys(RELAYED, (b"POST", self._relay)),
+        }
+
+    # Requests.
+
+    def received(self, connection: Connection, request: Request) -> None:
+        """Answer one request. Part of the `server.Application` protocol."""
+        try:
+            self._find(request)(connection, request)
+        except CirandaError as error:
+            self.metrics.refused(error.status)
+            connection.fail(error)
+
+    def _find(self, request: Request) -> Answer:
+        path = request.path
+        if path.startswith(b"/v1/models/"):
+            path = b"/v1/models"
+        method, answer = self._paths.get(path, (b"", None))
+        shown = f"{request.method.decode('latin-1')} {request.path[:200].decode('latin-1')}"
+        if answer is None:
+            raise answers.UnknownPath(
+                f"unknown request URL: {shown}", remedy="this is an OpenAI-compatible API under /v1"
+            )
+        if request.method != method and not (request.method == b"HEAD" and method == b"GET"):
+            raise answers.WrongMethod(f"{shown} is not allowed", remedy=f"use {method.decode()}")
+        return answer
+
+    def key(self, request: Request) -> Key:
+        """Who asks. Raises Unauthenticated."""
+        scheme, _, secret = request.headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not secret:
+            raise Unauthenticated("you did not provide an API key", remedy="send it as Authorization: Bearer <key>")
+        key = self.snapshot().keys.get(sha256(secret.strip()).hexdigest())
+        if key is None:
+            raise Unauthenticated("incorrect API key provided", remedy="`ciranda keys` lists the keys that are open")
+        return key
+
+    def _relay(self, connection: Connection, request: Request) -> None:
+        key = self.key(request)
+        Relay(self, connection, request, key).start(key)
+
+    def _models(self, connection: Connection, request: Request) -> None:
+        snapshot, key = self.snapshot(), self.key(request)
+        name = request.path.removeprefix(b"/v1/models").strip(b"/").decode("utf-8", "replace")
+        created = int(clock.parse(snapshot.written_at).timestamp()) if snapshot.written_at else 0
+        if name:
+            model, arm = route.find(snapshot, key, name)
+            body = _model(arm.version if arm else model.name, created)
+        else:
+            body = {"object": "list", "data": [_model(one, created) for one in route.usable(snapshot, key)]}
+        connection.answer(200, answers.JSON, msgspec.json.encode(body))
+
+    def _feedback(self, connection: Connection, request: Request) -> None:
+        key = self.key(request)
+        if key.role not in FEEDBACK_ROLES:
+            raise Forbidden(f"a key of the role {key.role} gives no feedback", remedy="use a key of the role client")
+        record = feedback.read(request.body, key, request.headers.get(b"idempotency-key", b"").decode("latin-1"))
+        self.write(FEEDBACK, msgspec.json.encode(record))
+        self.metrics.counters["feedback"] += 1
+        connection.answer(202, answers.JSON, msgspec.json.encode({"id": record["id"], "object": "feedback"}))
+
+    def _alive(self, connection: Connection, request: Request) -> None:
+        connection.answer(200, answers.JSON, b'{"status":"alive"}')
+
+    def _ready(self, connection: Connection, request: Request) -> None:
+        if self.server.draining:
+            raise Unavailable("this worker is draining", remedy="use another one")
+        connection.answer(200, answers.JSON, b'{"status":"ready","generation":%d}' % self.snapshot().generation)
+
+    def _metrics(self, connection: Connection, request: Request) -> None:
+        forwarded = b"x-forwarded-for" in request.headers or b"forwarded" in request.headers
+        if forwarded or connection.peer not in ("127.0.0.1", "::1"):
+            self.key(request)
+        connection.answer(200, METRICS, self.metrics.text(self._gauges()).encode())
+
+    def _gauges(self) -> Iterator[tuple[str, str, float]]:
+        current = self.snapshots.current
+        replicas = self.snapshots.replicas.values()
+        now = monotonic()
+        yield "in_flight", "Requests that are being answered.", len(self.relays)
+        yield "connections", "Open client connections.", len(self.server.connections)
+        yield "shadows_running", "Shadow copies on their way.", len(self.shadows.running)
+        yield "spool_bytes", "Bytes that wait for the collector.", spooled(self.spool.folder)
+        yield "snapshot_generation", "Generation of the routing in force.", current.generation if current else 0
+        yield "snapshot_errors", "Routing files that could not be used.", self.snapshots.errors
+        yield "replicas", "Replicas known.", len(replicas)
+        yield "replicas_ejected", "Replicas left out for a moment.", sum(not one.ready(now) for one in replicas)
+
+    # What relays share.
+
+    def snapshot(self) -> Snapshot:
+        """The routing in force. Raises Unavailable before the first one."""
+        current = self.snapshots.current
+        if current is None:
+            raise Unavailable("this gateway has no routing yet", remedy="try again in a moment; control writes it")
+        return current
+
+    def enter(self, relay: Relay) -> None:
+        """A request begins to count."""
+        self.relays.add(relay)
+        self.running[relay.model.name] += 1
+        self._retries = min(limits.RETRY_STOCK, self._retries + limits.RETRY_EARNED)
+
+    def leave(self, relay: Relay) -> None:
+        """It is answered, or its client left."""
+        self.relays.discard(relay)
+        self.running[relay.model.name] -= 1
+        record = relay.record
+        self.metrics.answered(
+            record.model, record.version, record.arm, record.status,
+            latency=record.latency_ms / 1000, first_byte=record.first_byte_ms / 1000, overhead=record.overhead_ms / 1000,
+        )  # fmt: skip
+
+    def may_retry(self) -> bool:
+        """Whether the retry budget allows one more, and takes it."""
+        if self._retries < 1:
+            return False
+        self._retries -= 1
+        return True
+
+    def write(self, kind: int, meta: bytes, request: bytes = b"", response: bytes = b"") -> None:
+        """Put a record into the spool. Raises StorageFull, and then refuses requests for a moment."""
+        try:
+            self.spool.append(kind, meta, request, response)
+        except StorageFull:
+            self._full_until = monotonic() + limits.FULL_SECONDS
+            self.metrics.counters["storage_full"] += 1
+            raise
+        self.metrics.counters["records"] += 1
+
+    def write_if_possible(self, kind: int, meta: bytes) -> None:
+        """The same for a note that no answer depends on."""
+        with suppress(StorageFull):
+            self.write(kind, meta)
+
+    def storage_full(self) -> bool:
+        """Whether the last write failed a moment ago, so that asking an engine would be in vain."""
+        return self._full_until > 0.0 and monotonic() < self._full_until
+
+    # Time.
+
+    def poll(self) -> None:
+        """Look for new routing. Call every `SNAPSHOT_SECONDS`."""
+        self.snapshots.poll()
+
+    def sweep(self) -> None:
+        """Keep every deadline. Call every `SWEEP_SECONDS`."""
+        now = monotonic()
+        self.server.sweep()
+        self.snapshots.sweep(now)
+        for relay in list(self.relays):
+            relay.tick(now)
+        for copy in list(self.shadows.running):
+            copy.tick(now)
+        self.spool.seal_if_idle()
+
+    def drain(self) -> None:
+        """Answer what is there, and take nothing new on the connections that are open."""
+        self.server.drain()
+
+    def stop(self) -> None:
+        """End what is still running, telling its clients, and seal the spool."""
+        for relay in list(self.relays):
+            relay.break_off(Unavailable("this gateway worker is stopping", remedy="send the request again"))
+        self.shadows.stop()
+        self.spool.seal()
+
+
+FEEDBACK_ROLES = frozenset({*route.ASKING, "viewer"})
+
+
+def _model(name: str, created: int) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": created, "owned_by": "ciranda"}
+
+
+def spooled(folder: Path) -> int:
+    """Bytes in a spool folder; files may vanish while we look, since the collector is at work."""
+    total = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total

@@ -1,0 +1,127 @@
+"""What one worker counts, in Prometheus' text format.
+
+Labels come from the snapshot (models, versions, arms), never from a client, so nobody can make series at will: requests that
+reach no model are counted under an empty one. Histograms are cumulative buckets, filled by one bisect per request.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+OWN_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Histogram:
+    """Counts by upper bound, with sum and count."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def lines(self, name: str, labels: Labels) -> Iterator[str]:
+        """The series of this histogram."""
+        running = 0
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            running += count
+            shown = "+Inf" if bound == float("inf") else f"{bound:g}"
+            yield f"{name}_bucket{_braces((*labels, ('le', shown)))} {running}"
+        yield f"{name}_sum{_braces(labels)} {self.total:.9g}"
+        yield f"{name}_count{_braces(labels)} {running}"
+
+
+class Metrics:
+    """All counters of a worker."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str, str, int], int] = {}
+        self.latency: dict[tuple[str, str, str], Histogram] = {}
+        self.first_byte: dict[tuple[str, str, str], Histogram] = {}
+        self.overhead = Histogram(OWN_SECONDS)
+        self.counters = dict.fromkeys(
+            ("retries", "shadow_sent", "shadow_dropped", "storage_full", "feedback", "records"), 0
+        )
+
+    def refused(self, status: int) -> None:
+        """Count an answer that reached no model."""
+        key = ("", "", "", status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+
+    def answered(
+        self, model: str, version: str, arm: str, status: int, *, latency: float, first_byte: float, overhead: float
+    ) -> None:
+        """Count an answer that did; times in seconds."""
+        key = (model, version, arm, status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        where = (model, version, arm)
+        if where not in self.latency:
+            self.latency[where], self.first_byte[where] = Histogram(SECONDS), Histogram(SECONDS)
+        self.latency[where].observe(latency)
+        if first_byte:
+            self.first_byte[where].observe(first_byte)
+        self.overhead.observe(overhead)
+
+    def text(self, gauges: Iterable[tuple[str, str, float]]) -> str:
+        """Everything, as a scrape shows it. `gauges` are (name, help, value)."""
+        lines = [*self._requests(), *self._times(), *self._counters()]
+        for name, told, value in gauges:
+            lines += [*_head(f"ciranda_gateway_{name}", "gauge", told), f"ciranda_gateway_{name} {value:g}"]
+        return "\n".join(lines) + "\n"
+
+    def _requests(self) -> Iterator[str]:
+        name = "ciranda_gateway_requests_total"
+        yield from _head(name, "counter", "Answers by model, version, arm and status.")
+        for (model, version, arm, status), count in self.requests.items():
+            labels = (("model", model), ("version", version), ("arm", arm), ("status", str(status)))
+            yield f"{name}{_braces(labels)} {count}"
+
+    def _times(self) -> Iterator[str]:
+        for name, told, series in (
+            ("latency", "Time from the whole request to the last byte of its answer.", self.latency),
+            ("first_byte", "Time to the first byte of the answer.", self.first_byte),
+        ):
+            full = f"ciranda_gateway_{name}_seconds"
+            yield from _head(full, "histogram", told)
+            for (model, version, arm), histogram in series.items():
+                yield from histogram.lines(full, (("model", model), ("version", version), ("arm", arm)))
+        yield from _head("ciranda_gateway_overhead_seconds", "histogram", "Our own share of the latency.")
+        yield from self.overhead.lines("ciranda_gateway_overhead_seconds", ())
+
+    def _counters(self) -> Iterator[str]:
+        for name, value in self.counters.items():
+            full = f"ciranda_gateway_{name}_total"
+            yield from (*_head(full, "counter", _TOLD[name]), f"{full} {value}")
+
+
+_TOLD = {
+    "retries": "Tries after the first one.",
+    "shadow_sent": "Shadow copies sent.",
+    "shadow_dropped": "Shadow copies dropped, because the queue or the disk was full.",
+    "storage_full": "Answers withheld because they could not be recorded.",
+    "feedback": "Feedback taken.",
+    "records": "Records written to the spool.",
+}
+
+
+def _head(name: str, kind: str, told: str) -> tuple[str, str]:
+    return f"# HELP {name} {told}", f"# TYPE {name} {kind}"
+
+
+def _braces(labels: Labels) -> str:
+    inner = ",".join(f'{name}="{_escape(value)}"' for name, value in labels)
+    return f"{{{inner}}}" if inner else ""
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,201 @@
+"""The routing snapshot: everything a gateway must know, in one file that control replaces and gateways read.
+
+Polled by its stat every 50 ms, swapped as one value, so a request sees one generation from begin to end. A file that is broken,
+half or absent changes nothing: the last good one stays, the fault is logged and counted. Replicas keep their connections and
+their health across generations, by identity. So a gateway goes on serving while control is down, for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ciranda.errors import CirandaError, Invalid
+from ciranda.gateway.upstream import Replica
+
+log = logging.getLogger("ciranda.gateway")
+
+Stamp = tuple[int, int, int]
+
+
+class Key(msgspec.Struct, frozen=True):
+    """An API key, found by the SHA-256 of its secret."""
+
+    id: str
+    name: str = ""
+    tenant: str = "default"
+    models: list[str] = msgspec.field(default_factory=list)
+    role: str = "client"
+
+    def may_use(self, model: str) -> bool:
+        """Whether this key may ask `model`."""
+        return "*" in self.models or model in self.models
+
+
+class ReplicaEntry(msgspec.Struct, frozen=True):
+    id: str
+    url: str
+    wire_model: str
+
+
+class ArmEntry(msgspec.Struct, frozen=True):
+    arm: Literal["live", "canary", "shadow"]
+    version: str
+    digest: str = ""
+    weight: float = 0.0
+    share: float = 0.0
+    deployment: str = ""
+    engine: str = ""
+    replicas: list[ReplicaEntry] = msgspec.field(default_factory=list)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    max_in_flight: int = 64
+    timeout_s: float = 120.0
+
+
+class GuardEntry(msgspec.Struct, frozen=True):
+    input: list[str] = msgspec.field(default_factory=list)
+    output: list[str] = msgspec.field(default_factory=list)
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    arms: list[ArmEntry]
+    shadow: ArmEntry | None = None
+    rollout: str | None = None
+    engine_key_file: str | None = None
+    limits: Limits = Limits()
+    guard: GuardEntry = GuardEntry()
+
+
+class File(msgspec.Struct, frozen=True):
+    """The file as control writes it; keys that this gateway does not know are left alone."""
+
+    generation: int
+    keys: dict[str, Key]
+    models: dict[str, ModelEntry]
+    written_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One version that takes a share of a model's traffic."""
+
+    name: str
+    version: str
+    digest: str
+    weight: float
+    share: float
+    deployment: str
+    engine: str
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """How one model is served at present."""
+
+    name: str
+    arms: tuple[Arm, ...]
+    shadow: Arm | None
+    rollout: str
+    limits: Limits
+    guard: GuardEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One generation of routing."""
+
+    generation: int
+    written_at: str
+    keys: dict[str, Key]
+    models: dict[str, Model]
+
+
+class Snapshots:
+    """The newest good snapshot of a file, and the replicas that outlive each one.
+
+    Args:
+        path: The file; it may not be there yet.
+        home: Where relative key files are looked for.
+    """
+
+    def __init__(self, path: Path, home: Path) -> None:
+        self.path = path
+        self.current: Snapshot | None = None
+        self.errors = 0
+        self.replicas: dict[tuple[str, ...], Replica] = {}
+        self._home = home
+        self._stamp: Stamp | None = None
+
+    def poll(self) -> None:
+        """Take a new file if there is one; never raises for what is in it."""
+        try:
+            stat = self.path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            self.take(msgspec.json.decode(self.path.read_bytes(), type=File))
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, CirandaError) as error:
+            self.errors += 1
+            log.warning("routing snapshot %s is not usable, the last good one stays: %s", self.path, error)
+
+    def take(self, file: File) -> None:
+        """Make a file's content the current snapshot."""
+        replicas: dict[tuple[str, ...], Replica] = {}
+        models = {name: self._model(name, entry, replicas) for name, entry in file.models.items()}
+        for identity, replica in self.replicas.items():
+            if identity not in replicas:
+                replica.close()
+        self.replicas = replicas
+        self.current = Snapshot(file.generation, file.written_at, file.keys, models)
+
+    def sweep(self, now: float) -> None:
+        """Close pooled connections that are idle for too long."""
+        for replica in self.replicas.values():
+            replica.sweep(now)
+
+    def _model(self, name: str, entry: ModelEntry, replicas: dict[tuple[str, ...], Replica]) -> Model:
+        secret = self._secret(entry.engine_key_file)
+
+        def place(arm: ArmEntry) -> Arm:
+            mine = tuple(self._replica(one, arm.engine, secret, replicas) for one in arm.replicas)
+            return Arm(arm.arm, arm.version, arm.digest, arm.weight, arm.share, arm.deployment, arm.engine, mine)
+
+        arms, shadow = _arms(name, entry, place), place(entry.shadow) if entry.shadow else None
+        return Model(name, arms, shadow, entry.rollout or "", entry.limits, entry.guard)
+
+    def _replica(
+        self, entry: ReplicaEntry, engine: str, secret: str, replicas: dict[tuple[str, ...], Replica]
+    ) -> Replica:
+        identity = (entry.id, entry.url, entry.wire_model, engine, secret)
+        known = replicas.get(identity) or self.replicas.get(identity)
+        replica = known or Replica(entry.id, entry.url, entry.wire_model, engine=engine, secret=secret)
+        replicas[identity] = replica
+        return replica
+
+    def _secret(self, name: str | None) -> str:
+        if not name:
+            return ""
+        try:
+            return (self._home / name).read_text().strip()
+        except FileNotFoundError:
+            return ""  # engines without a key (the fake, a trusted network) have no such file
+
+
+def _arms(name: str, entry: ModelEntry, place: Callable[[ArmEntry], Arm]) -> tuple[Arm, ...]:
+    if any(arm.weight < 0 for arm in entry.arms) or (entry.arms and sum(arm.weight for arm in entry.arms) <= 0):
+        weights = [arm.weight for arm in entry.arms]
+        raise Invalid(
+            f"{name}'s arms weigh {weights}", where="routing snapshot", remedy="weights are percent, not negative"
+        )
+    return tuple(place(arm) for arm in entry.arms)

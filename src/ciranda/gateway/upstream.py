@@ -1,0 +1,331 @@
+"""The client's half of HTTP/1.1 towards engines: a pool per replica, callbacks all the way, on httptools.
+
+A request leaves on an idle connection or on a fresh one; llama.cpp's server loses 1 to 4 % of connections reused after a stream
+(measured), so towards it every request gets its own and says `connection: close`. A connection is used again only when its
+answer ended exactly and nothing followed it. Idle ones go after four seconds, before engines drop them.
+
+A replica remembers its failures: one that refuses connections, or fails three times running, is left out for a moment
+(passive ejection), and taken again when nothing else is there: a doubtful engine is better than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from time import monotonic
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+import httptools
+import msgspec
+
+from ciranda.errors import Invalid
+from ciranda.gateway import limits
+
+POOLLESS = frozenset({"llamacpp"})
+FAILURES = 3
+EJECTED_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0)
+
+
+class Sink(Protocol):
+    """Who asked: told of the answer as it comes. Exactly one of `upstream_end` and `upstream_failed` is the last call."""
+
+    def upstream_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Status and headers are there."""
+
+    def upstream_data(self, payload: bytes) -> None:
+        """A part of the body."""
+
+    def upstream_end(self) -> None:
+        """The body ended as it should."""
+
+    def upstream_failed(self, call: Upstream, reason: str) -> None:
+        """No answer, or half of one."""
+
+
+class Replica:
+    """One serving process of a version, with what we learned of its health."""
+
+    def __init__(self, ident: str, url: str, wire_model: str, *, engine: str = "", secret: str = "") -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Invalid(f"{url!r} is no http(s) address", where=f"replica {ident}", remedy="write http://host:port")
+        self.identity = (ident, url, wire_model, engine, secret)
+        self.id = ident
+        self.wire = msgspec.json.encode(wire_model)
+        self.host = parts.hostname
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.pooled = engine not in POOLLESS
+        self.in_flight = 0
+        self.failures = 0
+        self.ejected_until = 0.0
+        self.ejections = 0
+        self._prefix = parts.path.rstrip("/").removesuffix("/v1")
+        self._lines = _lines(parts.netloc.rpartition("@")[2], secret, pooled=self.pooled)
+        self._idle: list[Upstream] = []
+
+    def send(self, sink: Sink, path: str, body: bytes, request_id: bytes, *, fresh: bool = False) -> Upstream:
+        """Send a POST, on a new connection when `fresh`; the answer comes to `sink`. The returned call can be cancelled."""
+        head = f"POST {self._prefix}{path} HTTP/1.1\r\n".encode() + self._lines
+        head += b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, len(body))
+        self.in_flight += 1
+        call = (None if fresh else self._reuse()) or Upstream(self)
+        call.begin(sink, head, body)
+        return call
+
+    def ready(self, now: float) -> bool:
+        """Whether it is not left out at present."""
+        return self.ejected_until <= now
+
+    def succeeded(self) -> None:
+        """It answered."""
+        self.failures = 0
+        self.ejected_until = 0.0
+
+    def failed(self, *, decisive: bool) -> None:
+        """It did not; `decisive` when one failure proves enough, such as a refused connection."""
+        self.failures += 1
+        if decisive or self.failures >= FAILURES:
+            self.ejections += 1
+            self.ejected_until = monotonic() + EJECTED_SECONDS[min(self.failures, len(EJECTED_SECONDS)) - 1]
+
+    def keep(self, call: Upstream) -> None:
+        """Take a connection back for the next request."""
+        self._idle.append(call)
+
+    def sweep(self, now: float) -> None:
+        """Close connections that have been idle for too long."""
+        while self._idle and now - self._idle[0].idle_since > limits.POOL_IDLE_SECONDS:
+            self._idle.pop(0).close()
+
+    def close(self) -> None:
+        """Close all idle connections; the busy ones end with their answer."""
+        self.pooled = False
+        while self._idle:
+            self._idle.pop().close()
+
+    def forget(self, call: Upstream) -> None:
+        """An idle connection was closed by the engine."""
+        if call in self._idle:
+            self._idle.remove(call)
+
+    def _reuse(self) -> Upstream | None:
+        while self._idle:
+            call = self._idle.pop()
+            if call.alive and monotonic() - call.idle_since <= limits.POOL_IDLE_SECONDS:
+                return call
+            call.close()
+        return None
+
+
+def _lines(host: str, secret: str, *, pooled: bool) -> bytes:
+    """The header lines that every request to a replica shares."""
+    lines = [
+        f"host: {host}",
+        "content-type: application/json",
+        "accept-encoding: identity",
+        "user-agent: ciranda-gateway",
+    ]
+    if secret:
+        lines.append(f"authorization: Bearer {secret}")
+    if not pooled:
+        lines.append("connection: close")
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to an engine, and the call that is on it."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.fresh = True  # carries its first request
+        self.begun = False  # a byte of this answer has arrived
+        self.connected = False
+        self.idle_since = 0.0
+        self._sink: Sink | None = None
+        self._outgoing: tuple[bytes, bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.begun = False
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._status = 0
+        self._pieces: list[bytes] = []
+        self._headed = self._complete = self._until_close = self._surplus = self._keep_alive = False
+
+    # What the owner does.
+
+    @property
+    def alive(self) -> bool:
+        """Whether a request may be written now."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def stale(self) -> bool:
+        """Whether a reused connection died without a byte: the pool lost the idle race, the engine did nothing wrong."""
+        return self.connected and not self.fresh and not self.begun
+
+    def begin(self, sink: Sink, head: bytes, body: bytes) -> None:
+        """Put a request on this connection, connecting first if need be."""
+        self._sink = sink
+        if self._transport is None:
+            self._outgoing = (head, body)
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            return
+        self.fresh = False
+        self._reset()
+        self._send(head, body)
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more: the engine must notice at once."""
+        if self._sink is None:
+            return
+        self._leave()
+        if self._connecting is not None and not self._connecting.done():
+            self._connecting.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        """Stop reading from the engine."""
+        if self.alive and self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on reading from the engine."""
+        if self.alive and self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # What the transport tells.
+
+    async def _connect(self) -> None:
+        replica, loop = self.replica, asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limits.CONNECT_SECONDS):
+                await loop.create_connection(lambda: self, replica.host, replica.port, ssl=replica.tls)
+        except (OSError, TimeoutError) as error:
+            self._fail(f"cannot connect: {error or 'timed out'}")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.connected = True
+        if self._sink is None:
+            self._transport.abort()
+        elif self._outgoing is not None:
+            self._send(*self._outgoing)
+            self._outgoing = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._sink is None:
+            self.replica.forget(self)
+        elif self._until_close and exc is None:
+            self._finish()
+        else:
+            self._fail(f"the connection was lost: {exc or 'closed by the engine'}")
+
+    def data_received(self, data: bytes) -> None:
+        if self._sink is None:  # bytes that nobody asked for: the connection cannot be trusted
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        self.begun = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._surplus = True
+            if not self._complete:
+                self._fail(f"the engine's answer is not HTTP: {error}")
+                return
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Tell the sink what this read brought; it may cancel at any of the calls."""
+        if self._head_bytes > limits.HEADER_BYTES:
+            self._fail("the engine's headers are too large")
+            return
+        if self._status and not self._headed:
+            self._headed = True
+            if self._sink is not None:
+                self._sink.upstream_head(self._status, self._headers)
+        if self._pieces and self._sink is not None:
+            payload = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._pieces = []
+            self._sink.upstream_data(payload)
+        if self._complete and self._sink is not None:
+            self._finish()
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._surplus = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._complete:
+            self._head_bytes += len(name) + len(value) + 4
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self._complete or status < 200:
+            return
+        self._status = status
+        self._keep_alive = self._parser.should_keep_alive()
+        framed = b"content-length" in self._headers or b"transfer-encoding" in self._headers
+        self._until_close = not framed and status not in (204, 304)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._complete:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._status:
+            self._complete = True
+        else:
+            self._headers.clear()  # a 1xx in front of the answer
+
+    # How a call ends.
+
+    def _send(self, head: bytes, body: bytes) -> None:
+        assert self._transport is not None
+        self._transport.writelines((head, body))
+
+    def _leave(self) -> Sink | None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            self.replica.in_flight -= 1
+        return sink
+
+    def _finish(self) -> None:
+        reusable = self.replica.pooled and self.alive and self._complete and not self._surplus
+        sink = self._leave()
+        self.replica.succeeded()
+        if reusable and self._keep_alive:
+            self.idle_since = monotonic()
+            self.replica.keep(self)
+        else:
+            self.close()
+        if sink is not None:
+            sink.upstream_end()
+
+    def _fail(self, reason: str) -> None:
+        sink = self._leave()
+        if self._transport is not None:
+            self._transport.abort()
+        stale = (
+            self.connected and not self.fresh and not self.begun
+        )  # the idle race is the pool's fault, not the engine's
+        if sink is not None and not stale:
+            self.replica.failed(decisive=not self.connected)
+        if sink is not None:
+            sink.upstream_failed(self, reason)
