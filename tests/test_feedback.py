@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +18,11 @@ from ciranda.data import feedback, sources, versions
 from ciranda.data.feedback import Voice
 from ciranda.data.rows import Message, Row
 from ciranda.data.sources import Inputs
+from ciranda.errors import Unavailable
+from ciranda.interactions import seals
+from ciranda.interactions.query import Interactions
+from ciranda.interactions.spool import FEEDBACK, INTERACTION, SpoolWriter
+from ciranda.store import clock, ids
 from ciranda.store.database import Database, metadata
 
 
@@ -154,3 +163,62 @@ def test_feedback_accumulates_over_versions_and_a_run_that_dies_loses_none(tmp_p
     newest = versions.newest_of(db, "home")
     assert newest is not None
     assert newest.number == 3
+
+
+def test_feedback_given_at_the_gateway_comes_back_as_rows_through_the_real_store(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.make()
+    db = Database(f"sqlite:///{home.database}")
+    assert seals.segments.name in metadata.tables  # the collector's table, made with the others
+    metadata.create_all(db.engine)
+    spool = SpoolWriter(home.spool / "gateway-0")
+    said = [("acenda a luz", "?", "right", -1), ("apague a luz", "fine", "", 1), ("feche tudo", "bad", "", -1)]
+    for prompt, answer, correction, thumb in said:
+        _speak(spool, prompt, answer, correction=correction, thumb=thumb)
+    command = [sys.executable, "-m", "ciranda.interactions.collector", "--home", str(home.path)]
+    with subprocess.Popen(command) as collector:
+        try:
+            traffic = Interactions.at(home)
+            _wait_for(lambda: len(traffic.feedback_since(None, model="home")) == 3)
+            wanted = [Source(interactions="feedback")]
+            inputs = Inputs(traffic=traffic, language_of=lambda _: "pt")
+            with sources.ingest(db, home, dataset="home", model="home", sources=wanted, inputs=inputs) as batch:
+                versions.commit(db, home, "home", batch.rows, transformation={}, actor="t", within=batch.finish)
+            cursor = sources.cursor_of(db, "home", "interactions: feedback")
+            assert traffic.corrections("home", cursor) == []
+        finally:
+            collector.terminate()
+    rows = {row.prompt: row for row in versions.read(home, "home@1")}
+    assert {prompt: row.completion for prompt, row in rows.items()} == {"acenda a luz": "right", "apague a luz": "fine"}
+    assert rows["acenda a luz"].messages[0] == Message("system", "short")
+    assert (rows["acenda a luz"].subject, rows["acenda a luz"].language) == ("ana", "pt")
+
+
+def _speak(spool: SpoolWriter, prompt: str, answer: str, *, correction: str, thumb: int) -> None:
+    """What the gateway writes for one question, and for what the user said of its answer."""
+    identifier, now = str(ids.uuid7()), clock.now_ms()
+    messages = [{"role": "system", "content": "short"}, {"role": "user", "content": prompt}]
+    response = {"choices": [{"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}]}
+    about = {
+        "id": identifier, "ts_ms": now, "tenant": "default", "key": "key_1", "user": "ana", "model": "home",
+        "version": "home@1", "arm": "live", "endpoint": "/v1/chat/completions", "stream": 0, "status": 200,
+    }  # fmt: skip
+    request = json.dumps({"model": "home", "messages": messages}).encode()
+    spool.append(INTERACTION, about, request, json.dumps(response).encode())
+    spool.append(
+        FEEDBACK,
+        {"id": str(ids.uuid7()), "ts_ms": now + 1, "interaction": identifier, "tenant": "default", "key": "key_1",
+         "user": "ana", "thumb": thumb, "rating": 0, "correction": correction, "comment": "", "reasons": []},
+    )  # fmt: skip
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except Unavailable:
+            pass  # the collector is still starting
+        assert time.monotonic() < deadline, "the collector did not bring the feedback in"
+        time.sleep(0.1)
