@@ -142,14 +142,27 @@ class Connection(asyncio.Protocol):
         if self._sinking:
             return
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._current.keep_alive = self._parsed.keep_alive = False  # declined by answering in HTTP/1.1
+            self._feed(data)
         except httptools.HttpParserError as error:
             reason = f"this is no HTTP/1.1 request: {error}"
             self._refusal = self._refusal or Invalid(reason, remedy="speak HTTP/1.1 to this port")
         if self._refusal is not None and not self._busy:
             self._refuse(self._refusal)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+
+    def _decline(self, rest: bytes) -> None:
+        """Serve a request that offers an upgrade as plain HTTP/1.1: the parser left its body unread, so it gets the request anew."""
+        request = self._parsed
+        kept = [(name, value) for name, value in request.headers.items() if name not in (b"upgrade", b"connection")]
+        target = request.path + (b"?" + request.query if request.query else b"")
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in kept)
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, target, lines) + rest)
 
     def pause_writing(self) -> None:
         self.deadline = monotonic() + limits.STALLED_SECONDS
@@ -221,6 +234,8 @@ class Connection(asyncio.Protocol):
             self._refusal = Unavailable("too many large requests at once", remedy="try again in a moment")
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # not the request yet: see `_decline`
         self._partial = False
         if self._refusal is not None:
             return
