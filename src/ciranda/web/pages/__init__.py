@@ -1,0 +1,19 @@
+"""Every page and every form of the product, as one table. Handlers are thin: ask the reader, render; or check, do, go on."""
+
+from __future__ import annotations
+
+from ciranda.web.page import Entry
+from ciranda.web.pages import alerts, datasets, door, fleet, govern, interactions, palette, release, runs, turns
+
+ENTRIES: tuple[Entry, ...] = (
+    *door.ENTRIES,
+    *fleet.ENTRIES,
+    *release.ENTRIES,
+    *turns.ENTRIES,
+    *interactions.ENTRIES,
+    *datasets.ENTRIES,
+    *runs.ENTRIES,
+    *alerts.ENTRIES,
+    *govern.ENTRIES,
+    *palette.ENTRIES,
+)

@@ -1,0 +1,46 @@
+"""Data: the catalogue, one version, what changed between two."""
+
+from __future__ import annotations
+
+from starlette.responses import RedirectResponse, Response
+
+from ciranda.errors import NotFound
+from ciranda.web.page import Entry, Page
+
+
+def datasets(page: Page) -> Response:
+    """The catalogue."""
+    return page.render("pages/datasets.html", rows=page.reader.datasets())
+
+
+def dataset(page: Page) -> Response:
+    """A dataset without a number is its newest version."""
+    name = page.request.path_params["dataset"]
+    for row in page.reader.datasets():
+        if row.name == name:
+            return RedirectResponse(page.url("dataset_version", dataset=name, number=row.number), status_code=303)
+    raise NotFound(f"no dataset {name!r}", where="datasets", remedy="the catalogue lists them")
+
+
+def dataset_version(page: Page) -> Response:
+    """One version: counts, checks, rows, what is new in it."""
+    path = page.request.path_params
+    view = page.reader.dataset(
+        path["dataset"], path["number"], page=max(1, page.whole("page", 1)),
+        split=page.text("split"), language=page.text("language"), q=page.text("q"),
+    )  # fmt: skip
+    return page.render("parts/rows.html" if page.target == "rows" else "pages/dataset.html", view=view)
+
+
+def diff(page: Page) -> Response:
+    """What one version has that the other has not."""
+    path = page.request.path_params
+    return page.render("pages/diff.html", view=page.reader.diff(path["dataset"], path["old"], path["new"]))
+
+
+ENTRIES = (
+    Entry("/datasets", "datasets", "view", datasets, section="datasets"),
+    Entry("/datasets/{dataset}", "dataset", "view", dataset, section="datasets"),
+    Entry("/datasets/{dataset}/{number:int}", "dataset_version", "view", dataset_version, section="datasets"),
+    Entry("/datasets/{dataset}/diff/{old:int}..{new:int}", "diff", "view", diff, section="datasets"),
+)

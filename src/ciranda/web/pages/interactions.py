@@ -1,0 +1,38 @@
+"""What was asked and answered: the list with its filters, and one in a drawer or on its own page."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from starlette.responses import Response
+
+from ciranda.web.page import Entry, Page
+from ciranda.web.views.interactions import Filters
+
+
+def filters(page: Page) -> Filters:
+    """The filters in the address."""
+    return Filters(**{field.name: page.text(field.name) for field in fields(Filters)})
+
+
+def interactions(page: Page) -> Response:
+    """The list; htmx asks for its results alone."""
+    chosen = filters(page)
+    if chosen.model:
+        page.require("view", chosen.model)
+    view = page.reader.interactions(page.reach, chosen, page.text("before"))
+    template = "parts/interactions.html" if page.target == "results" else "pages/interactions.html"
+    return page.render(template, view=view)
+
+
+def interaction(page: Page) -> Response:
+    """One interaction with everything known of it."""
+    view = page.reader.interaction(page.request.path_params["interaction"])
+    page.require("view", view.row.model)
+    return page.render("pages/interaction.html", view=view)
+
+
+ENTRIES = (
+    Entry("/interactions", "interactions", "view", interactions, section="interactions"),
+    Entry("/interactions/{interaction}", "interaction", "view", interaction, section="interactions"),
+)

@@ -1,0 +1,143 @@
+"""Names that the platform stores, in the reader's language: stages, states, roles, causes, metrics, results.
+
+A name that is not here is shown as it is, so that a new one never breaks a page; a test finds those that are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from gettext import NullTranslations
+from typing import Any
+
+from ciranda.web.formats import Formats
+
+TONES = {
+    "live": "ok", "promoted": "ok", "pass": "ok", "passed": "ok", "complete": "ok", "done": "ok", "ready": "ok", "quiet": "ok",
+    "fine": "ok", "running": "info", "candidate": "info", "approved": "info", "released": "info", "info": "info", "now": "info",
+    "awaiting_approval": "warn", "held": "warn", "warning": "warn", "warned": "warn", "masked": "warn", "certain": "warn",
+    "cannot_tell": "warn", "waiting": "", "queued": "", "open": "warn", "warn": "warn", "learning": "info",
+    "failed": "bad", "refused": "bad", "rolled_back": "bad", "critical": "bad", "fail": "bad", "blocked": "bad", "bad": "bad",
+    "drift": "bad", "worse": "bad", "dropped": "warn", "error": "bad",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of one language.
+
+    Args:
+        messages: Its catalogue.
+        formats: How it writes numbers, for sentences with numbers in them.
+    """
+
+    messages: NullTranslations
+    formats: Formats
+
+    def tone(self, name: str) -> str:
+        """The colour of a state: ok, info, warn, bad, or none."""
+        return TONES.get(name, "")
+
+    def stage(self, name: str) -> str:
+        """A stage of the loop."""
+        _ = self.messages.gettext
+        return {
+            "data": _("Data"), "train": _("Train"), "gate": _("Gate"), "canary": _("Canary"),
+            "live": _("Live"), "drift": _("Drift"), "retrain": _("Retrain"),
+        }.get(name, name)  # fmt: skip
+
+    def state(self, name: str) -> str:
+        """The state of anything: a turn, a trial, a version, a rollout, an alert, a check."""
+        _ = self.messages.gettext
+        return {
+            "running": _("Running"), "released": _("Releasing"), "refused": _("Refused"), "failed": _("Failed"),
+            "awaiting_approval": _("Awaiting approval"), "promoted": _("Promoted"), "rolled_back": _("Rolled back"),
+            "held": _("Held"), "open": _("Open"), "acknowledged": _("Acknowledged"), "closed": _("Closed"),
+            "complete": _("Complete"), "pruned": _("Stopped early"), "waiting": _("Waiting"), "done": _("Done"),
+            "skipped": _("Skipped"), "candidate": _("Candidate"), "approved": _("Approved"), "live": _("Live"),
+            "retired": _("Retired"), "queued": _("Queued"), "unchanged": _("Nothing new"), "cancelled": _("Cancelled"),
+            "pass": _("Pass"), "fail": _("Fail"), "cannot_tell": _("Cannot tell"),
+            "dropped": _("Dropped"), "masked": _("Masked"), "blocked": _("Blocked"), "warned": _("Warned"),
+            "passed": _("Passed"), "quiet": _("Quiet"), "certain": _("Certain, but small"), "drift": _("Drift"),
+            "learning": _("Learning its reference"), "worse": _("Worse"), "fine": _("Not worse"), "ready": _("Ready"),
+            "warning": _("Warning"), "critical": _("Critical"), "info": _("Info"),
+            "ok": _("Healthy"), "now": _("Turning"), "warn": _("Needs a look"), "bad": _("In trouble"),
+        }.get(name, name.replace("_", " "))  # fmt: skip
+
+    def role(self, name: str) -> str:
+        """What a key may do, in one word."""
+        _ = self.messages.gettext
+        return {
+            "admin": _("Admin"), "approver": _("Approver"), "engineer": _("Engineer"), "labeller": _("Labeller"),
+            "viewer": _("Viewer"), "client": _("Client app"),
+        }.get(name, name)  # fmt: skip
+
+    def arm(self, name: str) -> str:
+        """A share of traffic."""
+        _ = self.messages.gettext
+        return {"live": _("Live"), "canary": _("Canary"), "shadow": _("Shadow")}.get(name, name)
+
+    def cause(self, name: str) -> str:
+        """What started a turn."""
+        _ = self.messages.gettext
+        return {
+            "drift": _("Drift"), "feedback": _("Feedback"), "schedule": _("Schedule"), "person": _("A person"),
+            "data": _("New data"), "first": _("First turn"), "apply": _("Model file"), "sources": _("New data"),
+        }.get(name, name.replace("_", " "))  # fmt: skip
+
+    def metric(self, name: str) -> str:
+        """A metric, a stream or a scorer."""
+        _ = self.messages.gettext
+        return {
+            "requests": _("Requests"), "errors": _("Errors"), "latency": _("Latency, p95"), "quality": _("Quality"),
+            "error_rate": _("Error rate"), "latency_p95_ms": _("Latency, p95"), "thumbs_up": _("Thumbs up"),
+            "exact_match": _("Exact match"), "intent_accuracy": _("Right intent"), "valid_json": _("Valid JSON"),
+            "toxicity": _("Toxicity"), "pii_leak": _("Leaked personal data"), "refusal": _("Refusals"),
+            "length_ratio": _("Length against reference"), "loss": _("Loss"), "input": _("Input"), "output": _("Output"),
+            "feedback": _("Feedback"),
+        }.get(name, name.replace("_", " "))  # fmt: skip
+
+    def check(self, name: str) -> str:
+        """A check on rows."""
+        _ = self.messages.gettext
+        return {
+            "schema": _("Schema"), "duplicates": _("Duplicates"), "pii": _("Personal data"), "length": _("Length"),
+            "contamination": _("Contamination"), "toxicity": _("Toxicity"), "split": _("Split by template"),
+        }.get(name, name)  # fmt: skip
+
+    def step(self, name: str) -> str:
+        """A step of a turn."""
+        _ = self.messages.gettext
+        return {
+            "ingest": _("Bring in data"), "check": _("Check rows"), "commit": _("Commit dataset"), "data": _("Data"),
+            "search": _("Search"), "train": _("Train"), "evaluate": _("Evaluate"), "gate": _("Gates"),
+            "register": _("Register"), "release": _("Release"), "canary": _("Canary"), "shadow": _("Shadow"),
+            "promote": _("Promote"), "rollback": _("Roll back"), "approve": _("Approval"), "prepare": _("Prepare base"),
+        }.get(name, name.replace("_", " "))  # fmt: skip
+
+    def split(self, name: str) -> str:
+        """A split of a dataset."""
+        _ = self.messages.gettext
+        return {"train": _("Training"), "validation": _("Validation"), "test": _("Test")}.get(name, name)
+
+    def actor(self, name: str) -> str:
+        """Who acts, when it is the platform itself."""
+        _ = self.messages.gettext
+        return {"loop": _("the loop"), "rollout": _("the rollout"), "": _("nobody")}.get(name, name)
+
+    def flash(self, result: Mapping[str, Any]) -> str:
+        """What a button did, in one sentence."""
+        _ = self.messages.gettext
+        text = {
+            "rolled_back": _("All traffic of %(model)s goes to %(version)s now. It took %(took)s."),
+            "promoted": _("All traffic of %(model)s goes to %(version)s."),
+            "approved": _("%(model)s: approved, the release starts."),
+            "turn": _("%(model)s: a turn of the loop was started."),
+            "acknowledged": _("Alert acknowledged."),
+            "revoked": _("The key %(name)s opens nothing any more."),
+            "saved": _("Saved."),
+        }.get(str(result.get("kind")), "")
+        values = dict.fromkeys(("model", "version", "name"), "")
+        seconds = result.get("seconds")
+        values["took"] = self.formats.duration(seconds) if isinstance(seconds, (int, float)) else "–"
+        return text % {**values, **{name: str(value) for name, value in result.items() if name != "took"}}

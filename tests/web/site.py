@@ -1,0 +1,118 @@
+"""The app of the tests: a real home and database with real keys, and the showcase in place of a running loop.
+
+    python -m tests.web.site            serves it, for looking at; prints the address and a key
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from ciranda.config import Home, Settings
+from ciranda.govern import access
+from ciranda.store.database import Database, metadata
+from ciranda.web.app import create
+from tests.web.showcase import HOME, Showcase
+
+
+@dataclass
+class Recorded:
+    """Verbs that say what they were asked to do, and move the showcase accordingly."""
+
+    reader: Showcase
+    db: Database
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def rollback(self, model: str, *, to: str, actor: str) -> dict[str, Any]:
+        self.asked.append(("rollback", model, to, actor))
+        self.reader.running = False
+        self.reader.live = to
+        return {"seconds": 0.41}
+
+    def promote(self, version: str, *, actor: str) -> None:
+        self.asked.append(("promote", version, actor))
+        self.reader.running = False
+        self.reader.live = version
+
+    def approve(self, model: str, *, note: str, actor: str) -> None:
+        self.asked.append(("approve", model, note, actor))
+
+    def turn(self, model: str, *, event: str, actor: str) -> str:
+        self.asked.append(("turn", model, event, actor))
+        return "turn_9"
+
+    def acknowledge(self, alert: str, *, actor: str) -> None:
+        self.asked.append(("acknowledge", alert, actor))
+        self.reader.acknowledged.add(alert)
+
+    def create_key(self, name: str, *, role: str, models: Sequence[str], actor: str) -> str:
+        with self.db.writing() as conn:
+            return access.create(conn, name, role=role, models=models, actor=actor)[1]
+
+    def revoke_key(self, key: str, *, actor: str) -> None:
+        self.asked.append(("revoke", key, actor))
+
+    def verify_audit(self) -> None:
+        self.asked.append(("verify",))
+
+
+@dataclass
+class Site:
+    """One served app, with a key for each role."""
+
+    app: Starlette
+    reader: Showcase
+    verbs: Recorded
+    db: Database
+    keys: dict[str, str]
+    url: str = ""
+
+
+def make(folder: Path, *, empty: bool = False) -> Site:
+    """The app of a fresh home in `folder`."""
+    home = Home(folder)
+    home.make()
+    database = Database(f"sqlite:///{folder}/c.db")
+    metadata.create_all(database.engine)
+    with database.writing() as conn:
+        keys = {role: access.create(conn, f"the {role}", role=role, actor="test")[1] for role in access.ROLES}
+        keys["narrow"] = access.create(conn, "narrow", role="admin", models=[HOME], actor="test")[1]
+    reader = Showcase(empty)
+    verbs = Recorded(reader, database)
+    platform = SimpleNamespace(home=home, settings=Settings(), db=database)
+    app = create(platform, reader=reader, verbs=verbs)  # type: ignore[arg-type]
+    return Site(app, reader, verbs, database, keys)
+
+
+class Server(uvicorn.Server):
+    """uvicorn on a thread of the test."""
+
+    def install_signal_handlers(self) -> None:
+        pass
+
+
+def serve(site: Site, port: int = 0) -> tuple[Server, threading.Thread]:
+    """Serve on loopback; `site.url` says where."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", port))
+    server = Server(uvicorn.Config(site.app, log_level="warning", timeout_graceful_shutdown=2))
+    site.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    return server, thread
+
+
+if __name__ == "__main__":
+    shown = make(Path(tempfile.mkdtemp()))
+    _, running = serve(shown, 7790)
+    print(shown.url, shown.keys["admin"], flush=True)
+    running.join()
