@@ -1,0 +1,270 @@
+"""Questions to the store of interactions, asked by pages, monitors, rollouts and the data side. Answers are frozen values.
+
+Values reach SQL only as bound parameters; the text of a query is made of constants. Lists are paged by key (time, id),
+never by offset. Readers that must see everything once use `since` and its cursor, which follows the order of arrival, so
+that a row that comes late is not missed.
+It refuses to write anything but scores: interactions and feedback come through the spool alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from ciranda import config
+from ciranda.errors import NotFound
+from ciranda.interactions import sql
+from ciranda.interactions.answers import Correction, Pair, Point, Total
+from ciranda.interactions.client import Address, Line, address_of
+from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of
+from ciranda.store import clock
+
+__all__ = ["Correction", "Feedback", "Interaction", "Interactions", "Pair", "Point", "Score", "Total"]
+
+
+class Interactions:
+    """The store of interactions, seen from outside the collector. Safe to share between threads.
+
+    Args:
+        url: Where the collector (or a ClickHouse) listens.
+        token: The collector's, from run/collector.json; empty for a ClickHouse with user and password in its URL.
+
+    Every method raises Unavailable while the collector is down; a restart of it is survived by itself.
+    """
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self._line = Line(lambda: Address(url, token))
+
+    @classmethod
+    def at(cls, home: config.Home) -> Interactions:
+        """The store of a home. It is looked for at the first question, and again after the collector has restarted."""
+        self = cls("")
+        self._line = Line(lambda: address_of(home))
+        return self
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._line.close()
+
+    # One by one and page by page
+
+    def get(self, identifier: str) -> Interaction | None:
+        """One interaction with its feedback and scores, or None."""
+        found = self._whole(self._key(identifier), opinions=True)
+        return found[0] if found else None
+
+    def page(
+        self,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        arm: str | None = None,
+        status: int | None = None,
+        thumb: int | None = None,
+        user: str | None = None,
+        conversation: str | None = None,
+        search: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[Interaction]:
+        """Interactions, newest first, with feedback and scores.
+
+        Args:
+            status: An exact status such as 429, or a class of them: 2, 4, 5.
+            thumb: 1 or -1: those whose newest vote is this.
+            search: Text that question or answer contain, without regard to case.
+            before: The id of the last one seen: the page goes on after it.
+            limit: At most 10,000.
+
+        Raises:
+            NotFound: `before` names no interaction.
+        """
+        conditions, values = sql.filters(
+            {"model": model, "version": version, "arm": arm, "status": status, "thumb": thumb, "user": user,
+             "conversation": conversation, "search": search, "since": since, "until": until}
+        )  # fmt: skip
+        if before is not None:
+            conditions.append("(ts, id) < (fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC'), {before:String})")
+            values |= self._place(before)
+        values["limit"] = sql.bounded(limit)
+        order = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
+        return self._whole(self._line.rows(sql.KEYS + sql.where(conditions) + order, values), opinions=True)
+
+    def count(
+        self,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        arm: str | None = None,
+        status: int | None = None,
+        thumb: int | None = None,
+        user: str | None = None,
+        conversation: str | None = None,
+        search: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> int:
+        """How many interactions the filters of `page` leave."""
+        conditions, values = sql.filters(
+            {"model": model, "version": version, "arm": arm, "status": status, "thumb": thumb, "user": user,
+             "conversation": conversation, "search": search, "since": since, "until": until}
+        )  # fmt: skip
+        rows = self._line.rows(sql.COUNT + sql.where(conditions), values)
+        return int(rows[0]["n"])
+
+    # In the order of arrival, for those who must see everything once
+
+    def cursor(self) -> str:
+        """The cursor of now: `since` and its siblings then give what comes from here on."""
+        return str(self._line.rows(sql.LATEST)[0]["n"])
+
+    def since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Interaction]:
+        """The next interactions in the order of arrival, without feedback and scores; `None` begins at the first."""
+        return self._whole(self._line.rows(*_following(sql.KEYS, cursor, model, limit)))
+
+    def feedback_since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Feedback]:
+        """The next feedback in the order of arrival; `None` begins at the first."""
+        return [feedback_of(row) for row in self._line.rows(*_following(sql.FEEDBACK_SINCE, cursor, model, limit))]
+
+    def pairs(self, rollout: str, cursor: str | None = None, *, limit: int = 500) -> list[Pair]:
+        """Live and shadow answers to the same request in one rollout; each pair comes once, with its later half."""
+        rows = self._line.rows(sql.PAIRS, {"rollout": rollout, **sql.after(cursor, limit)})
+        halves = [{"id": row[half], "ts_ms": row[f"{half}_ms"]} for row in rows for half in ("live", "shadow")]
+        whole = {one.id: one for one in self._whole(halves)}
+        return [Pair(whole[row["live"]], whole[row["shadow"]]) for row in rows]
+
+    def corrections(
+        self, model: str, cursor: str | None = None, *, since: datetime | None = None, limit: int = 500
+    ) -> list[Correction]:
+        """What users put right, in the order of arrival, with the messages that were sent."""
+        extra = " AND correction != '' AND feedback.ts >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')"
+        question, values = _following(sql.FEEDBACK_SINCE, cursor, model, limit, extra=extra)
+        values["since"] = sql.milliseconds(since) if since else 0
+        given = [feedback_of(row) for row in self._line.rows(question, values)]
+        asked = {
+            one.id: one for one in self._whole([{"id": f.interaction, "ts_ms": f.interaction_ts_ms} for f in given])
+        }
+        return [Correction.of(one, asked[one.interaction]) for one in given if one.interaction in asked]
+
+    # Figures
+
+    def series(
+        self,
+        model: str,
+        *,
+        version: str | None = None,
+        arm: str | None = None,
+        since: datetime | None = None,
+        step_s: int = 60,
+    ) -> list[Point]:
+        """Figures by version over time, oldest first; steps without traffic are absent.
+
+        Args:
+            arm: One arm; without it all but the shadow, which no user sees.
+            since: The last hour without it.
+            step_s: From 60 on it reads the minute roll-ups, in whole minutes; below it reads the rows themselves.
+        """
+        by_minute = step_s >= 60
+        values = {
+            "model": model, "version": version or "", "arm": arm or "",
+            "step": step_s // 60 * 60 if by_minute else max(1, step_s),
+            "since": sql.milliseconds(since or clock.now() - timedelta(hours=1)),
+        }  # fmt: skip
+        rows = self._line.rows(sql.SERIES if by_minute else sql.SERIES_OF_ROWS, values)
+        return [Point.of(row) for row in rows]
+
+    def totals(
+        self, since: datetime | None = None, *, model: str | None = None, rollout: str | None = None
+    ) -> list[Total]:
+        """Counts by model, version and arm, from the minute that `since` falls in; of all time without it."""
+        values = {"model": model or "", "rollout": rollout or "",
+                  "since": sql.milliseconds(since) // 1000 if since else 0}  # fmt: skip
+        means: dict[tuple[str, str, str], dict[str, float]] = {}
+        for row in self._line.rows(sql.SCORE_MEANS, values):
+            means.setdefault((row["model"], row["version"], row["arm"]), {})[row["scorer"]] = row["mean"]
+        return [
+            Total.of(row, means.get((row["model"], row["version"], row["arm"]), {}))
+            for row in self._line.rows(sql.TOTALS, values)
+        ]
+
+    def interrupted(self, since: datetime, *, older_than_s: int = 600) -> list[Mapping[str, Any]]:
+        """Streams that began and whose end was never recorded: what was in flight when a gateway died."""
+        values = {"since": sql.milliseconds(since), "until": clock.now_ms() - older_than_s * 1000}
+        return [json.loads(row["meta"]) for row in self._line.rows(sql.INTERRUPTED, values)]
+
+    # The one thing that is written from here
+
+    def insert_scores(self, scores: Iterable[Score]) -> int:
+        """Store scores and say how many were new: an id that is there already is left alone.
+
+        A score without an id gets `<interaction>:<scorer>`, so that a monitor that died between storing and remembering
+        may score the same interactions again.
+        """
+        named = {score.id: score for score in map(_named, scores)}
+        if not named:
+            return 0
+        for row in self._line.rows("SELECT id FROM scores WHERE id IN {ids:Array(String)}", {"ids": list(named)}):
+            named.pop(row["id"], None)
+        if named:
+            token = hashlib.sha256("\n".join(sorted(named)).encode()).hexdigest()
+            rows = [[getattr(score, name) for name in SCORE_STORED] for score in named.values()]
+            self._line.insert("scores", SCORE_STORED, rows, token=token)
+        return len(named)
+
+    def _key(self, identifier: str) -> list[dict[str, Any]]:
+        """Where an interaction is: near the moment in its id, else anywhere."""
+        question = f"{sql.KEYS} WHERE id = {{id:String}} AND {sql.WITHIN} LIMIT 1"
+        for first, last in sql.windows(identifier):
+            if found := self._line.rows(question, {"id": identifier, "first": first, "last": last}):
+                return found
+        return []
+
+    def _place(self, identifier: str) -> dict[str, Any]:
+        found = self._key(identifier)
+        if not found:
+            raise NotFound(f"no interaction {identifier!r} to page on from", where="before",
+                           remedy="leave `before` out to begin at the newest")  # fmt: skip
+        return {"before": identifier, "before_ms": found[0]["ts_ms"]}
+
+    def _whole(self, keys: Sequence[Mapping[str, Any]], *, opinions: bool = False) -> list[Interaction]:
+        """The interactions of these keys, in the same order."""
+        if not keys:
+            return []
+        moments = [key["ts_ms"] for key in keys]
+        values = {"ids": [key["id"] for key in keys], "first": min(moments), "last": max(moments)}
+        whole = {row["id"]: Interaction(**row) for row in self._line.rows(sql.WHOLE, values)}
+        found = [whole[key["id"]] for key in keys if key["id"] in whole]
+        return self._with_opinions(found) if opinions else found
+
+    def _with_opinions(self, found: list[Interaction]) -> list[Interaction]:
+        """Feedback and scores put beside the interactions that they speak of."""
+        values = {"ids": [one.id for one in found]}
+        feedback: dict[str, list[Feedback]] = {}
+        for row in self._line.rows(sql.FEEDBACK_OF, values):
+            feedback.setdefault(row["interaction"], []).append(feedback_of(row))
+        scores: dict[str, list[Score]] = {}
+        for row in self._line.rows(sql.SCORES_OF, values):
+            scores.setdefault(row["interaction"], []).append(Score(**row))
+        return [
+            replace(one, feedback=tuple(feedback.get(one.id, ())), scores=tuple(scores.get(one.id, ())))
+            for one in found
+        ]
+
+
+def _following(
+    table: str, cursor: str | None, model: str | None, limit: int, *, extra: str = ""
+) -> tuple[str, dict[str, Any]]:
+    """The question for the next rows in the order of arrival, and its values."""
+    chosen = " AND model = {model:String}" if model else ""
+    question = f"{table} WHERE sequence > {{after:UInt64}}{chosen}{extra} ORDER BY sequence LIMIT {{limit:UInt32}}"
+    return question, {**sql.after(cursor, limit), **({"model": model} if model else {})}
+
+
+def _named(score: Score) -> Score:
+    return replace(score, id=score.id or f"{score.interaction}:{score.scorer}", ts_ms=score.ts_ms or clock.now_ms())
