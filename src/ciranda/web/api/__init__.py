@@ -1,0 +1,64 @@
+"""The REST API of control: every page's twin, and what the command line speaks. All of it is the table below.
+
+    door      who asks, what they ask, the answer or the error
+    asked     the fields of each query and body
+    rows      rows of the control database, page by page
+    fleet     models, versions, releases, drift, datasets, turns
+    traffic   interactions            runs    searches and trials
+    trust     alerts, audit, keys     verbs   what is done
+
+Deny by default: a route names the right it needs, and a test walks every route with every role. Lists answer with `items` and
+`next`; errors with `error` and `request_id`. `docs/rest.md` is written from this table.
+"""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from ciranda.loop.platform import Platform
+from ciranda.web.api import asked, fleet, runs, traffic, trust, verbs
+from ciranda.web.api.door import PREFIX, Rest, mounted
+
+ROUTES: tuple[Rest, ...] = (
+    Rest("GET", "/status", "view", fleet.status, asked.Nothing, "Everything at one glance: models, processes, alerts."),
+    Rest("GET", "/models", "view", fleet.listing, asked.Page, "Models, with what each is doing."),
+    Rest(
+        "GET", "/models/{model}", "view", fleet.one, asked.Nothing, "One model: its file, versions, turn, deployments."
+    ),
+    Rest("GET", "/models/{model}/versions", "view", fleet.lines, asked.Page, "Its versions, newest first."),
+    Rest("GET", "/models/{model}/release", "view", fleet.release, asked.Nothing, "Its rollout, and those before."),
+    Rest("GET", "/models/{model}/drift", "view", fleet.drift, asked.Nothing, "Its watched streams."),
+    Rest("GET", "/versions/{model}@{number:int}", "view", fleet.version, asked.Nothing, "One model version, whole."),
+    Rest("GET", "/datasets", "view", fleet.data, asked.Page, "Datasets, each with its newest version."),
+    Rest("GET", "/datasets/{dataset}@{number:int}", "view", fleet.dataset, asked.Nothing, "One dataset version."),
+    Rest("GET", "/runs", "view", runs.listing, asked.OfModel, "Searches with their trials, newest first."),
+    Rest("GET", "/runs/{run:path}", "view", runs.one, asked.Nothing, "One trial with its loss curve."),
+    Rest("GET", "/evaluations/{evaluation}", "view", fleet.evaluation, asked.Nothing, "One evaluation."),
+    Rest("GET", "/turns", "view", fleet.turns, asked.OfModel, "Turns of the loop, newest first."),
+    Rest("GET", "/turns/{turn:path}", "view", fleet.turn, asked.Nothing, "One turn with its steps."),
+    Rest("GET", "/interactions", "view", traffic.listing, asked.Interactions, "What was asked and answered."),
+    Rest("GET", "/interactions/{interaction}", "view", traffic.one, asked.Nothing, "One, with feedback and scores."),
+    Rest("GET", "/alerts", "view", trust.fired, asked.Alerts, "Alerts, newest first."),
+    Rest("GET", "/audit", "audit", trust.log, asked.Audit, "The audit log, newest first."),
+    Rest("GET", "/audit/verify", "audit", trust.verify, asked.Verify, "Whether the audit chain holds."),
+    Rest("GET", "/keys", "keys", trust.keys, asked.Page, "Keys, without their secrets."),
+    Rest("POST", "/plan", "plan", verbs.plan, asked.Files, "What applying these model files would do."),
+    Rest("POST", "/apply", "apply", verbs.apply, asked.Files, "Apply these model files: all steps, or none."),
+    Rest("POST", "/models/{model}/ingest", "data", verbs.ingest, asked.Nothing, "Bring in what its sources have."),
+    Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
+    Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Version, "Evaluate a version.", 202),
+    Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),
+    Rest("POST", "/models/{model}/rollback", "rollback", verbs.rollback, asked.Back, "Back to the version before."),
+    Rest("POST", "/models/{model}/approve", "approve", verbs.approve, asked.Note, "Say yes to what waits for it."),
+    Rest("POST", "/alerts/{alert}/acknowledge", "alert", trust.acknowledge, asked.Nothing, "Say that you saw it."),
+    Rest("POST", "/keys", "keys", trust.create_key, asked.Key, "Issue a key; its secret is shown once.", 201),
+    Rest("POST", "/keys/{key}/revoke", "keys", trust.revoke_key, asked.Nothing, "Close a key for good."),
+)
+
+
+def routes(platform: Platform) -> list[Route]:
+    """The API of one home, ready to be mounted."""
+    return mounted(platform, ROUTES)
+
+
+__all__ = ["PREFIX", "ROUTES", "Rest", "routes"]

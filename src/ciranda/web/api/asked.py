@@ -1,0 +1,129 @@
+"""What may be asked: the fields of each query string and each body, with their bounds. Anything else is refused by name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from ciranda.config.model import seconds
+from ciranda.store import clock
+
+MAX_FILES = 200
+VERSION = r"^[a-z0-9][a-z0-9-]{0,62}@\d{1,9}$"
+
+
+def _moment(value: str) -> str:
+    """A time as text, or as how long ago: `15m`, `24h`, `7d`."""
+    if value and value[-1] in "smhd" and value[:-1].replace(".", "", 1).isdecimal():
+        return clock.iso(clock.now() - timedelta(seconds=seconds(value)))
+    return clock.iso(clock.parse(value))
+
+
+def _thumb(value: object) -> object:
+    return {"up": 1, "down": -1}.get(str(value), value)
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+Reference = Annotated[str, Field(pattern=VERSION, description="A version, such as smart-home@2.")]
+
+
+class Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Asked):
+    """A request without fields."""
+
+
+class Page(Asked):
+    """One page of a list."""
+
+    limit: int = Field(50, ge=1, le=200, description="How many items.")
+    cursor: str = Field("", max_length=500, description="`next` of the page before.")
+
+
+class OfModel(Page):
+    """One page, of one model or of all that the key reaches."""
+
+    model: str = Field("", max_length=63, description="Only this model.")
+
+
+class Alerts(OfModel):
+    """Which alerts."""
+
+    state: Literal["", "open", "acknowledged", "closed"] = Field("", description="Only alerts in this state.")
+
+
+class Interactions(OfModel):
+    """Which interactions, newest first."""
+
+    version: str = Field("", max_length=80, description="Only answers of this version, such as smart-home@2.")
+    arm: Literal["", "live", "canary", "shadow"] = Field("", description="Only this arm of a rollout.")
+    status: str = Field(
+        "", pattern=r"^(|[245]|\d{3}|ok|error)$", description="`ok`, `error`, a class (4) or a status (429)."
+    )
+    thumb: Annotated[Literal[1, -1] | None, BeforeValidator(_thumb)] = Field(
+        None, description="`up` or `down`: the newest vote."
+    )
+    search: str = Field("", max_length=500, description="Text in the question or the answer.")
+    since: Moment | None = Field(None, description="From this time, or this long ago (`15m`, `24h`, `7d`).")
+    until: Moment | None = Field(None, description="Until this time, or this long ago.")
+
+
+class Audit(Page):
+    """Which events of the audit log; texts match from the beginning."""
+
+    subject: str = Field("", max_length=300, description="What it was done to.")
+    action: str = Field("", max_length=100, description="What was done, such as `version.` or `key.created`.")
+    actor: str = Field("", max_length=200, description="Who did it.")
+
+
+class Verify(Asked):
+    """What the audit chain must still hold."""
+
+    head: str = Field(
+        "", pattern=r"^([0-9a-f]{64})?$", description="A hash noted earlier that must still be in the chain."
+    )
+
+
+class Files(Asked):
+    """Model files by name."""
+
+    files: Annotated[dict[str, str], Field(min_length=1, max_length=MAX_FILES, description="YAML text by file name.")]
+
+
+class Turn(Asked):
+    """Why a turn is started."""
+
+    cause: str = Field("person", pattern=r"^[a-z_]{1,40}$", description="Kept with the turn.")
+    event: str = Field("", max_length=120, description="Its identity: the same event again is the same turn.")
+
+
+class Version(Asked):
+    """Which version."""
+
+    version: Reference
+
+
+class Back(Asked):
+    """Where a rollback goes."""
+
+    to: Reference | None = Field(None, description="A version; without it, the one that was live before.")
+
+
+class Note(Asked):
+    """What the approver says."""
+
+    note: str = Field("", max_length=2000, description="Kept with the decision.")
+
+
+class Key(Asked):
+    """A key to issue."""
+
+    name: str = Field(min_length=1, max_length=100, description="Whose key it is.")
+    role: str = Field("client", max_length=20, description="client, viewer, labeller, engineer, approver or admin.")
+    models: tuple[Annotated[str, Field(min_length=1, max_length=63)], ...] = Field(
+        ("*",), min_length=1, max_length=100, description="The models it reaches; `*` is all."
+    )

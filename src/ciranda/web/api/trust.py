@@ -1,0 +1,91 @@
+"""Alerts, the audit log, keys: what must be seen, what was done, who may."""
+
+from __future__ import annotations
+
+from ciranda.errors import Forbidden
+from ciranda.govern import access, audit
+from ciranda.monitor import alerts
+from ciranda.web.api import rows
+from ciranda.web.api.asked import Alerts, Audit, Key, Nothing, Page, Verify
+from ciranda.web.api.door import Call
+from ciranda.web.api.fleet import within
+from ciranda.web.api.rows import Item
+
+
+def fired(call: Call[Alerts]) -> Item:
+    """Alerts, newest first."""
+    return rows.page(
+        call.platform.db,
+        "alerts",
+        call.asked,
+        order="at",
+        model=within(call, call.asked.model),
+        state=call.asked.state or None,
+    )
+
+
+def acknowledge(call: Call[Nothing]) -> Item:
+    """Somebody has seen it; the alert stays until its cause is gone."""
+    found = rows.one(call.platform.db, "alerts", id=call.path["alert"], remedy="`ciranda alerts` lists them")
+    call.require(found["model"], right="alert")
+    with call.platform.db.writing() as conn:
+        alerts.acknowledge(conn, found["id"], actor=call.actor)
+    return rows.one(call.platform.db, "alerts", id=found["id"], remedy="`ciranda alerts` lists them")
+
+
+def log(call: Call[Audit]) -> Item:
+    """Events of the audit log, newest first. A key that is limited to models sees what was done to them."""
+    asked = call.asked
+    before = int(rows.place(asked.cursor, 1)[0]) if asked.cursor else None
+    found = audit.page(
+        call.platform.db,
+        before=before,
+        limit=asked.limit,
+        subject=asked.subject,
+        action=asked.action,
+        actor=asked.actor,
+    )
+    following = rows.cursor([found[-1].number]) if len(found) == asked.limit else None
+    return rows.listed([event for event in found if _concerns(event, call.reach)], following)
+
+
+def _concerns(event: audit.Event, reach: tuple[str, ...] | None) -> bool:
+    """Whether the event's subject is a model of the reach, a version or a turn of it."""
+    name = event.subject.removeprefix("turn:").partition(":")[0].partition("@")[0]
+    return reach is None or name in reach
+
+
+def verify(call: Call[Verify]) -> Item:
+    """Walk the whole chain."""
+    found = audit.verify(call.platform.db, head=call.asked.head)
+    return {"ok": found.ok, "events": found.events, "head": found.head, "problem": found.problem}
+
+
+def keys(call: Call[Page]) -> Item:
+    """Keys without their secrets, newest first."""
+    found = rows.page(call.platform.db, "keys", call.asked, order="created_at")
+    return {**found, "items": [{name: row[name] for name in row if name != "digest"} for row in found["items"]]}
+
+
+def create_key(call: Call[Key]) -> Item:
+    """Issue a key. The secret is in this answer and nowhere else. Nobody can give more than they have."""
+    wider = [model for model in call.asked.models if not call.reaches(model)]
+    if wider:
+        raise Forbidden(
+            f"key {call.principal.name!r} cannot give access to {', '.join(wider)}",
+            where=f"models of this key: {', '.join(call.principal.models)}",
+            remedy="name only models that your own key reaches",
+        )
+    with call.platform.db.writing() as conn:
+        principal, secret = access.create(
+            conn, call.asked.name, role=call.asked.role, models=call.asked.models, actor=call.actor
+        )
+    made = {"id": principal.key, "name": principal.name, "role": principal.role, "models": principal.models}
+    return {**made, "secret": secret}
+
+
+def revoke_key(call: Call[Nothing]) -> Item:
+    """Close a key for good."""
+    with call.platform.db.writing() as conn:
+        access.revoke(conn, call.path["key"], actor=call.actor)
+    return {"id": call.path["key"], "revoked": True}
