@@ -1,6 +1,6 @@
 """A small serving process for tests: ready file, health, and the ways to misbehave that a supervisor must survive.
 
-    python tests/serving.py --ready-file F [--never-ready] [--stubborn] [--exit CODE] [--note FILE WORD]
+python tests/serving.py --ready-file F [--never-ready] [--stubborn] [--exit CODE] [--note FILE WORD]
 """
 
 from __future__ import annotations

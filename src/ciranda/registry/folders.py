@@ -10,8 +10,7 @@ import errno
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from ciranda.config import Home
 from ciranda.errors import Invalid, StorageFull
 from ciranda.registry import card
-from ciranda.store import files, ids
+from ciranda.store import clock, files, ids
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 ABANDONED_S = 3600.0
@@ -162,9 +161,9 @@ def discard(staged: Staged) -> None:
     shutil.rmtree(staged.path, ignore_errors=True)
 
 
-def sweep(home: Home, *, older_than_s: float = ABANDONED_S, clock: Callable[[], float] = time.time) -> None:
-    """Remove what a killed registration left behind an hour ago or earlier."""
+def sweep(home: Home, *, older_than_s: float = ABANDONED_S) -> None:
+    """Remove what a killed registration left behind an hour ago or earlier; younger ones may be another's at work."""
     for path in root(home).glob(".*"):
         with suppress(FileNotFoundError):
-            if clock() - path.stat().st_mtime > older_than_s:
+            if clock.now().timestamp() - path.stat().st_mtime > older_than_s:
                 shutil.rmtree(path, ignore_errors=True)
