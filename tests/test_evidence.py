@@ -31,7 +31,9 @@ def shadow(candidate: float, champion: float, *, limit: int = 400, seed: int = 1
     return limit, step
 
 
-def canary(candidate: float, champion: float, *, rules: Rules, share: float = 0.5, limit: int = 4000) -> tuple[int, Step]:
+def canary(
+    candidate: float, champion: float, *, rules: Rules, share: float = 0.5, limit: int = 4000
+) -> tuple[int, Step]:
     """Requests that fail with these probabilities; returns how many of them the candidate got, and the decision."""
     chance, evidence, mine = random.Random(7), Evidence(), 0
     for _ in range(limit):
@@ -48,34 +50,40 @@ def canary(candidate: float, champion: float, *, rules: Rules, share: float = 0.
 def test_a_far_better_candidate_leaves_the_shadow_as_soon_as_the_least_number_of_pairs_is_there() -> None:
     n, step = shadow(0.83, 0.0)
     assert (step.action, n) == ("advance", RULES.min_pairs)
-    assert "quality" in step.reason and "pairs" in step.reason
+    assert "quality" in step.reason
+    assert "pairs" in step.reason
 
 
 def test_a_far_worse_candidate_is_stopped_after_a_dozen_pairs() -> None:
     n, step = shadow(0.0, 1.0)
-    assert step.action == "rollback" and n <= 12
+    assert step.action == "rollback"
+    assert n <= 12
     assert step.e_values["quality:worse"] >= 100
 
 
 def test_equal_answers_are_called_not_worse_after_some_seventy_pairs() -> None:
     n, step = shadow(1.0, 1.0)
-    assert step.action == "advance" and 60 <= n <= 80
+    assert step.action == "advance"
+    assert 60 <= n <= 80
 
 
 def test_half_as_good_is_stopped_within_fifty_pairs() -> None:
     n, step = shadow(0.4, 0.85)
-    assert step.action == "rollback" and n <= 50
+    assert step.action == "rollback"
+    assert n <= 50
 
 
 def test_ten_percent_errors_are_stopped_within_150_answers_of_the_candidate() -> None:
     mine, step = canary(0.10, 0.0, rules=Rules.of(["error_rate", "latency_p95_ms", "quality", "thumbs_up"]), share=0.1)
-    assert step.action == "rollback" and mine <= 150
+    assert step.action == "rollback"
+    assert mine <= 150
     assert step.reason.startswith("error_rate is worse at 10% of traffic")
 
 
 def test_a_faultless_candidate_is_promoted() -> None:
     mine, step = canary(0.0, 0.0, rules=Rules.of(["error_rate"], {"error_rate": 0.05}))
-    assert step.action == "promote" and mine <= 100
+    assert step.action == "promote"
+    assert mine <= 100
 
 
 def test_the_same_evidence_advances_a_middle_stage_and_promotes_the_last() -> None:
@@ -85,7 +93,8 @@ def test_the_same_evidence_advances_a_middle_stage_and_promotes_the_last() -> No
     assert decide(Stage("canary", 0.5), evidence, rules).action == "advance"
     assert decide(Stage("canary", 0.5, last=True), evidence, rules).action == "promote"
     held = decide(HALF, evidence.enter(), rules)
-    assert held.action == "hold" and "0 of at least 20" in held.reason
+    assert held.action == "hold"
+    assert "0 of at least 20" in held.reason
 
 
 @pytest.mark.parametrize(("stage", "action"), [(SHADOW, "hold"), (HALF, "hold")])
@@ -108,7 +117,8 @@ def test_few_thumbs_do_not_block_once_shadow_pairs_have_decided_quality() -> Non
     assert decide(HALF, blind, rules).action == "hold"
     sure = add(blind, [Pair("quality", 1.0, 0.0)] * 10, rules)
     step = decide(HALF, sure, rules)
-    assert step.action == "promote" and "thumbs_up does not block, 6 votes" in step.reason
+    assert step.action == "promote"
+    assert "thumbs_up does not block, 6 votes" in step.reason
 
 
 def test_bad_thumbs_still_roll_back_what_looked_fine_in_shadow() -> None:
@@ -152,8 +162,14 @@ def test_evidence_of_another_format_is_not_guessed_at() -> None:
 
 observations = st.lists(
     st.one_of(
-        st.builds(One, st.sampled_from(["error_rate", "quality"]), st.sampled_from(["candidate", "champion"]),
-                  st.floats(0, 1), st.sampled_from([0.05, 0.25, 0.5]), st.sampled_from(["", "a", "b"])),
+        st.builds(
+            One,
+            st.sampled_from(["error_rate", "quality"]),
+            st.sampled_from(["candidate", "champion"]),
+            st.floats(0, 1),
+            st.sampled_from([0.05, 0.25, 0.5]),
+            st.sampled_from(["", "a", "b"]),
+        ),
         st.builds(Pair, st.just("quality"), st.floats(0, 1), st.floats(0, 1), st.sampled_from(["", "a", "b"])),
     ),
     max_size=30,
@@ -206,6 +222,7 @@ def test_wealth_hardly_ever_reaches_its_bound_while_the_claim_holds() -> None:
     chance = np.random.default_rng(5)
     worse_by = chance.choice([1.0, 0.0, -1.0], p=[0.20, 0.65, 0.15], size=(2000, 400))
     wealth = e_value(LOG_PRIOR + pair_bets(worse_by, 0.05)[1].cumsum(axis=1))
-    assert wealth.shape == (2000, 400) and PRIOR.sum() == pytest.approx(1.0)
+    assert wealth.shape == (2000, 400)
+    assert PRIOR.sum() == pytest.approx(1.0)
     assert (wealth.max(axis=1) >= 20).mean() <= 0.05
     assert wealth[:, -1].mean() <= 1.3

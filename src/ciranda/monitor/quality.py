@@ -1,0 +1,99 @@
+"""Cheap scorers on every answer, as they arrive: each answer is scored once, each score is stored once.
+
+The same functions that judge a suite judge live traffic (`evals.scorers`), only without a reference answer. Scores are kept by
+interaction and scorer, so a kill between storing them and remembering the cursor means that some are offered twice and
+kept once. Answers of every arm are scored, shadows too: that is what releases are compared by.
+Answers that the client spoilt (4xx) or left (499) say nothing; a failed answer has quality 0. A sampled judge is no part of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from ciranda.deploy.bets import BAD_WHEN_HIGH
+from ciranda.interactions.table import Interaction, Score
+from ciranda.store import clock
+from ciranda.store.database import Database, metadata
+
+Scorer = Callable[[str, str | None, str], float]
+
+BATCH = 500
+BATCHES = 20
+
+quality_states = sa.Table(
+    "quality_states",
+    metadata,
+    sa.Column("model", sa.String(120), primary_key=True),
+    sa.Column("cursor", sa.Text, nullable=False),
+    sa.Column("scored", sa.Integer, nullable=False),
+    sa.Column("updated_at", sa.String(32), nullable=False),
+)
+
+
+class Store(Protocol):
+    """The part of `interactions.query.Interactions` that scoring needs."""
+
+    def since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Interaction]: ...
+
+    def insert_scores(self, scores: Sequence[Score]) -> int: ...
+
+
+def scores_of(one: Interaction, scorers: Mapping[str, Scorer]) -> dict[str, float]:
+    """What the scorers say of an answer, within [0, 1]; nothing of one that failed or that the client spoilt."""
+    if one.failed or one.status >= 400:
+        return {}
+    said = {name: scorer(one.output_text, None, one.input_text) for name, scorer in scorers.items()}
+    return {name: min(max(float(value), 0.0), 1.0) for name, value in said.items() if value == value}
+
+
+def quality_of(one: Interaction, scorers: Mapping[str, Scorer]) -> float | None:
+    """One number in [0, 1], the mean of its scores (bad ones turned round); 0 for a failed answer, None for no opinion."""
+    if one.failed:
+        return 0.0
+    said = scores_of(one, scorers)
+    good = [1 - value if name in BAD_WHEN_HIGH else value for name, value in said.items()]
+    return sum(good) / len(good) if good else None
+
+
+def score(db: Database, store: Store, model: str, scorers: Mapping[str, Scorer]) -> int:
+    """Score the answers of a model that came since the last call; returns how many answers that were."""
+    count = 0
+    for _ in range(BATCHES):
+        cursor = _cursor(db, model)
+        answers = store.since(cursor, model=model, limit=BATCH) if scorers else []
+        if not answers:
+            break
+        store.insert_scores([_row(one, name, value) for one in answers for name, value in scores_of(one, scorers).items()])
+        if not _move(db, model, cursor, answers[-1].cursor, len(answers)):
+            break  # another process scored these; its cursor counts
+        count += len(answers)
+    return count
+
+
+def _row(one: Interaction, name: str, value: float) -> Score:
+    return Score(one.id, name, value, model=one.model, version=one.version, arm=one.arm, rollout=one.rollout,
+                 ts_ms=clock.now_ms())  # fmt: skip
+
+
+def _cursor(db: Database, model: str) -> str | None:
+    with db.reading() as conn:
+        found = conn.execute(sa.select(quality_states.c.cursor).where(quality_states.c.model == model)).scalar()
+    return str(found) if found else None
+
+
+def _move(db: Database, model: str, cursor: str | None, to: str, count: int) -> bool:
+    """Remember how far we are, unless another process has moved on meanwhile."""
+    values = {"cursor": to, "updated_at": clock.iso()}
+    with db.writing() as conn:
+        table, here = quality_states, quality_states.c.model == model
+        known = conn.execute(sa.select(table.c.cursor).where(here)).scalar()
+        if known != cursor:
+            return False
+        if cursor is None:
+            conn.execute(table.insert().values(model=model, scored=count, **values))
+        else:
+            conn.execute(table.update().where(here).values(scored=table.c.scored + count, **values))
+    return True
