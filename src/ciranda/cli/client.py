@@ -122,10 +122,11 @@ def part(name: str) -> str:
 
 
 def tree(root: type[CirandaError] = CirandaError) -> Iterator[type[CirandaError]]:
-    """Every error class."""
+    """Every error class of `ciranda.errors`. A narrower one of a module is for that module; over a wire it is its parent."""
     for child in root.__subclasses__():
-        yield child
-        yield from tree(child)
+        if child.__module__ == CirandaError.__module__:
+            yield child
+            yield from tree(child)
 
 
 def _error(answer: Answer, content: bytes) -> CirandaError:

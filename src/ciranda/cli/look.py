@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ciranda.cli.client import part
-from ciranda.cli.screen import Screen, ago, text
+from ciranda.cli.screen import Screen, ago, spark, text
 from ciranda.cli.verb import Desk, Noun, verb
 
 EVERY_S = 1.0
@@ -132,15 +132,27 @@ def drift(desk: Desk, model: str) -> None:
 
 
 def _streams(screen: Screen, told: Told) -> None:
-    plain = [
-        {name: value for name, value in one.items() if not isinstance(value, dict | list)} for one in told["streams"]
-    ]
-    columns = [name for name in (plain[0] if plain else ()) if name != "model"]
-    screen.table(
-        columns,
-        [[one[name] for name in columns] for one in plain],
-        empty="nothing was watched yet: it begins with traffic",
+    """Each stream in a line: evidence and size, each beside its limit, and how the evidence grew."""
+    columns = (
+        "stream",
+        "state",
+        "seen",
+        "evidence",
+        "limit",
+        "shift",
+        "limit",
+        "since",
+        "false alarms per 100k",
+        "history",
     )
+    rows = [
+        (
+            one["name"], one["state"], one["seen"], one["e_value"], one["e_limit"], one["shift"], one["shift_limit"],
+            ago(one["since"]), one["false_alarms_per_100k"], spark([max(0.0, look[1]) for look in one["history"]][-30:]),
+        )
+        for one in told["streams"]
+    ]  # fmt: skip
+    screen.table(columns, rows, empty="nothing was watched yet: it begins when a version is live")
     for alert in told["alerts"]:
         screen.line(f"{alert['severity']}: {alert['title']} ({ago(alert['at'])} ago, {alert['state']})")
 

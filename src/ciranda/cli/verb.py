@@ -34,15 +34,29 @@ def options() -> list[click.Option]:
     """The four options, kept on the root of the invocation."""
     return [
         click.Option(
-            ["--home"], metavar="FOLDER", expose_value=False, callback=_keep, help="The installation's folder."
+            ["--home", "given_home"],
+            metavar="FOLDER",
+            expose_value=False,
+            callback=_keep,
+            help="The installation's folder.",
         ),
         click.Option(
-            ["--url"], metavar="URL", expose_value=False, callback=_keep, help="Address of control elsewhere."
+            ["--url", "given_url"],
+            metavar="URL",
+            expose_value=False,
+            callback=_keep,
+            help="Address of control elsewhere.",
         ),
         click.Option(
-            ["--key"], metavar="KEY", expose_value=False, callback=_keep, help="Key to send; CIRANDA_KEY hides it."
+            ["--key", "given_key"],
+            metavar="KEY",
+            expose_value=False,
+            callback=_keep,
+            help="Key to send; CIRANDA_KEY hides it.",
         ),
-        click.Option(["--json"], is_flag=True, expose_value=False, callback=_keep, help="Answer as JSON."),
+        click.Option(
+            ["--json", "given_json"], is_flag=True, expose_value=False, callback=_keep, help="Answer as JSON."
+        ),
     ]
 
 
@@ -178,7 +192,7 @@ def verb(
         @wraps(function)
         def run(**values: Any) -> None:
             meta = click.get_current_context().find_root().meta
-            function(Desk({option: meta.get(f"ciranda.{option}") for option in OPTIONS}), **values)
+            function(Desk({option: meta.get(f"ciranda.given_{option}") for option in OPTIONS}), **values)
 
         return (of or click).command(name, cls=Verb, examples=examples, short_help=short)(run)
 

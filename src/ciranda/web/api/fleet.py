@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ciranda import __version__
 from ciranda.data import catalog
 from ciranda.data import versions as datasets
 from ciranda.errors import Unavailable
+from ciranda.interactions.query import Total
 from ciranda.registry import verdicts, versions
 from ciranda.store import clock
 from ciranda.web.api import rows
@@ -21,6 +21,7 @@ from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 
 TRAFFIC_S = 3600
+STEP_S = 300
 OPEN_ROLLOUT = ("awaiting_approval", "running", "held")
 PROCESSES = ("control", "collector", "gateway")
 
@@ -221,22 +222,26 @@ def _deployments(call: Call[Any], model: str) -> list[Item]:
 
 def _traffic(call: Call[Any]) -> tuple[dict[str, Item], str]:
     """Counts of the last hour by model, without shadows, and how their store is: it may be away, and the rest still shows."""
+    since = clock.now() - timedelta(seconds=TRAFFIC_S)
     try:
-        totals = call.platform.interactions.totals(since=clock.now() - timedelta(seconds=TRAFFIC_S))
+        totals = [total for total in call.platform.interactions.totals(since=since) if total.arm != "shadow"]
+        names = {total.model for total in totals if call.reaches(total.model)}
+        return {name: _sums(call, name, [one for one in totals if one.model == name], since) for name in names}, "ok"
     except Unavailable as error:
         return {}, error.message
-    sums: dict[str, Counter[str]] = {}
-    slowest: dict[str, float] = {}
-    for total in totals:
-        if total.arm != "shadow":
-            seen = {name: getattr(total, name) for name in ("requests", "errors", "thumbs_up", "thumbs_down")}
-            sums.setdefault(total.model, Counter()).update(seen)
-            slowest[total.model] = max(slowest.get(total.model, 0.0), total.latency_p95)
-    shape = ("requests", "errors", "thumbs_up", "thumbs_down")
-    return {
-        name: {**{key: count[key] for key in shape}, "latency_p95_ms": slowest[name], "seconds": TRAFFIC_S}
-        for name, count in sums.items()
-    }, "ok"
+
+
+def _sums(call: Call[Any], model: str, totals: list[Total], since: datetime) -> Item:
+    counted = {
+        name: sum(getattr(total, name) for total in totals)
+        for name in ("requests", "errors", "thumbs_up", "thumbs_down")
+    }
+    steps = [0] * (TRAFFIC_S // STEP_S)
+    for point in call.platform.interactions.series(model, since=since, step_s=STEP_S):
+        place = int((point.t - since).total_seconds()) // STEP_S
+        steps[min(max(place, 0), len(steps) - 1)] += point.requests
+    slowest = max(total.latency_p95 for total in totals)
+    return {**counted, "latency_p95_ms": slowest, "seconds": TRAFFIC_S, "series": steps}
 
 
 def _gateway(processes: list[Item]) -> Item | None:
