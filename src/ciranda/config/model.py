@@ -97,6 +97,13 @@ class Gate(Part):
     optional: bool = Field(False, description="Passes when the suite has no case of the slice (yet).")
 
 
+class Evaluate(Part):
+    """How much is asked before a version is judged."""
+
+    cases: int = Field(200, ge=1, le=1_000_000, description="At most so many cases of a suite, chosen by their digests.")
+    max_tokens: int = Field(128, ge=1, le=32768, description="Bound of one answer.")
+
+
 class Release(Part):
     """How a version gets to traffic."""
 
@@ -188,6 +195,7 @@ class ModelSpec(Part):
     base: str = Field("smollm2-135m-instruct", min_length=1, description="The packaged base, a folder, or hf:org/name.")
     data: Data = Data()
     train: Train = Train()
+    evaluate: Evaluate = Evaluate()
     gates: tuple[Gate, ...] = Field((), description="Rules that a version must pass.")
     release: Release = Release()
     serve: Serve = Serve()

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle
-from dbos._serialization import Serializer
+from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID, StepOptions, WorkflowHandle
+from dbos._error import DBOSMaxStepRetriesExceeded
 
 from ciranda import errors
 from ciranda.errors import CirandaError, Conflict, Failed
@@ -31,6 +31,7 @@ Value = TypeVar("Value")
 APPLICATION = "ciranda"
 VERSION = "1"
 EXECUTOR = "leader"
+ATTEMPTS = 8  # of a step whose error says that trying again helps: with doubling pauses, some two minutes
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 
 
@@ -104,7 +105,17 @@ class Leader:
 
 class _Run:
     def step(self, name: str, function: Callable[..., Value], *arguments: Any) -> Value:
-        return DBOS.run_step({"name": name}, function, *arguments)
+        options: StepOptions = {
+            "name": name,
+            "retries_allowed": True,
+            "max_attempts": ATTEMPTS,
+            "interval_seconds": 1.0,
+            "should_retry": lambda error: isinstance(error, CirandaError) and error.retry,
+        }
+        try:
+            return DBOS.run_step(options, function, *arguments)
+        except DBOSMaxStepRetriesExceeded as error:
+            raise error.errors[-1] from error
 
 
 class Durable:

@@ -1,0 +1,217 @@
+"""What the leader looks after, again and again: turns that wait, rollouts under way, routing, quality, drift, alerts, schedules."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+
+from ciranda.config.model import ModelSpec
+from ciranda.data import sources
+from ciranda.data import versions as datasets
+from ciranda.deploy import rollout, routing, stages
+from ciranda.errors import CirandaError, Conflict
+from ciranda.evals import scorers
+from ciranda.govern import audit
+from ciranda.jobs.durable import Body, Durable
+from ciranda.loop import steps, turns
+from ciranda.loop.beat import Beat, Pulse, Task
+from ciranda.loop.platform import Platform
+from ciranda.monitor import alerts, delivery, drift, quality, signals
+from ciranda.monitor.signals import Signal
+from ciranda.registry import models, versions
+from ciranda.store import clock
+
+log = logging.getLogger("ciranda.loop")
+
+
+class Control:
+    """The leader's tasks and workflows, from `start` to `close`."""
+
+    def __init__(self, platform: Platform, workflows: Mapping[str, Body]) -> None:
+        self.platform = platform
+        url = platform.db.url if not platform.db.is_sqlite else f"sqlite:///{platform.home.path / 'workflows.db'}"
+        self.durable = Durable(url, workflows)
+        self.watch = drift.Watch(platform.db, platform.interactions)
+        self.beat = Beat(
+            [
+                Task("routing", 0.2, self._routing),
+                Task("rollouts", 0.5, self._rollouts),
+                Task("turns", 0.3, self._turns),
+                Task("bases", 1.0, self._bases),
+                Task("quality", 0.5, self._quality),
+                Task("drift", 1.0, self._drift),
+                Task("schedules", 5.0, self._schedules),
+                Task("alerts", 1.0, self._alerts),
+            ]
+        )
+
+    def start(self) -> Control:
+        """Resume what was under way, then look after everything."""
+        self.durable.launch()
+        self.beat.start()
+        return self
+
+    def close(self) -> None:
+        """Stop looking; what is under way resumes at the next start."""
+        self.beat.stop()
+        self.durable.close()
+
+    def pulses(self) -> list[Pulse]:
+        """How each task is, for `status`."""
+        return self.beat.pulses()
+
+    # --- releases -----------------------------------------------------------------------------------------------------
+
+    def _routing(self) -> None:
+        routing.refresh(self.platform.db, self.platform.home)
+
+    def _bases(self) -> None:
+        steps.found(self.platform)
+
+    def _rollouts(self) -> None:
+        moved = rollout.tick(self.platform.db, self.platform.interactions)
+        if moved:
+            routing.refresh(self.platform.db, self.platform.home)
+
+    # --- turns --------------------------------------------------------------------------------------------------------
+
+    def _turns(self) -> None:
+        """Close turns whose rollout ended, let waiting ones go, start queued ones."""
+        with self.platform.db.reading() as conn:
+            due = turns.in_state(conn, "waiting", "queued", "running", "released", "awaiting_approval")
+        for turn in due:
+            if turn.state == "waiting":
+                self._wait(turn)
+            elif turn.state in ("queued", "running"):
+                self._begin(turn)
+            else:
+                self._follow(turn)
+
+    def _begin(self, turn: turns.Turn) -> None:
+        """Start the turn's workflow; one that runs or resumed already is left alone."""
+        if turn.state == "queued":
+            with self.platform.db.writing() as conn:
+                turns.change(conn, turn.id, state="running", started_at=clock.iso(), next_actor="Ciranda")
+        if self.durable.state(turn.id) == "absent":
+            self.durable.start("turn_v1", turn.id, {"turn": turn.id})
+
+    def _follow(self, turn: turns.Turn) -> None:
+        """A released turn ends as its rollout does."""
+        with self.platform.db.writing() as conn:
+            release = stages.get(conn, turn.rollout or "")
+            if release.state in stages.OPEN:
+                waits = release.state != "running"
+                actor = "an approver" if waits else "the evidence of the rollout"
+                summary = f"{release.candidate}: {release.stage}, {release.reason}"
+                if (turn.next_actor, turn.steps[-1]["summary"]) != (actor, summary):
+                    turns.note(conn, turn.id, "release", "running", summary=summary, next_actor=actor)
+                return
+            turns.note(conn, turn.id, "release", "done", summary=f"{release.candidate}: {release.reason}")
+            turns.end(conn, turn.id, release.state)
+
+    def _wait(self, turn: turns.Turn) -> None:
+        """A turn that waits for corrections starts when there are enough."""
+        with self.platform.db.reading() as conn:
+            spec = models.get(conn, turn.model).spec
+        have = self._corrections(spec)
+        if have >= spec.watch.corrections:
+            with self.platform.db.writing() as conn:
+                turns.change(conn, turn.id, state="queued", next_actor="Ciranda")
+            return
+        told = f"users: {have} of {spec.watch.corrections} corrected answers are there"
+        if told != turn.next_actor:
+            with self.platform.db.writing() as conn:
+                turns.change(conn, turn.id, next_actor=told)
+
+    def _corrections(self, spec: ModelSpec) -> int:
+        """Corrected answers that no dataset version has yet; counted up to what is needed."""
+        cursor = sources.cursor_of(self.platform.db, spec.dataset, "interactions: feedback")
+        found = self.platform.interactions.corrections(spec.model, cursor or None, limit=spec.watch.corrections)
+        return len(found)
+
+    # --- watching -----------------------------------------------------------------------------------------------------
+
+    def _quality(self) -> None:
+        for spec in self._specs():
+            quality.score(self.platform.db, self.platform.interactions, spec.model, _scorers(spec))
+
+    def _drift(self) -> None:
+        for spec in self._specs():
+            self._freeze(spec)
+            self.watch.tick(
+                spec.model, quality=partial(quality.quality_of, scorers=_scorers(spec)), targets=spec.alerts,
+                retrain=spec.watch.on_drift == "retrain",
+            )  # fmt: skip
+            for signal in self.watch.pending(model=spec.model):
+                self._heed(spec, signal)
+
+    def _freeze(self, spec: ModelSpec) -> None:
+        """A version that went live is compared with what it learned from, from now on."""
+        with self.platform.db.reading() as conn:
+            live = versions.live(conn, spec.model)
+        watched = self.watch.status(spec.model)
+        if live is None or (watched and watched[0]["version"] == live.ref):
+            return
+        rows = datasets.read(self.platform.home, live.dataset) if live.dataset else []
+        self.watch.freeze(
+            spec.model, live.ref, [row.prompt for row in rows], channels=spec.watch.drift, alpha=spec.watch.alpha
+        )
+
+    def _heed(self, spec: ModelSpec, signal: Signal) -> None:
+        """Drift that users feel asks for a turn, unless policy or a turn under way stands against it."""
+        with self.platform.db.writing() as conn:
+            turn, why = "", turns.barred(conn, spec)
+            if not why:
+                try:
+                    turn = turns.ask(
+                        conn, spec.model, cause="drift", event=signal.event_id, reason=signal.reason, actor="monitor",
+                        automatic=True, state="waiting", next_actor="users, whose corrections it learns from",
+                    )  # fmt: skip
+                except Conflict as error:
+                    why = error.message
+            signals.take(conn, signal.event_id, turn=turn)
+            if why:
+                audit.record(conn, actor="loop", action="turn.barred", subject=spec.model,
+                             detail={"event": signal.event_id, "reason": why})  # fmt: skip
+
+    def _specs(self) -> list[ModelSpec]:
+        with self.platform.db.reading() as conn:
+            return [model.spec for model in models.every(conn)]
+
+    def _schedules(self) -> None:
+        """Sources with `every` are ingested when due; new rows ask for a turn."""
+        for spec in self._specs():
+            due = [source for source in spec.data.sources if source.every is not None]
+            if due and sources.due(self.platform.db, spec.dataset, due, now=clock.now()):
+                self._ingest(spec)
+
+    def _ingest(self, spec: ModelSpec) -> None:
+        with self.platform.db.reading() as conn:
+            if any(turn.model == spec.model for turn in turns.in_state(conn, *turns.BUSY)):
+                return
+        try:
+            brought = steps.ingest(self.platform, spec, actor="schedule")
+        except CirandaError as error:
+            with self.platform.db.writing() as conn:
+                alerts.raise_(
+                    conn, f"ingestion:{spec.model}:{clock.iso()[:13]}", model=spec.model, kind="ingestion",
+                    severity="warning", title=f"{spec.model}: the scheduled ingestion failed: {error.message}",
+                    body={"error": error.to_dict()}, targets=spec.alerts, actor="schedule",
+                )  # fmt: skip
+            return
+        if brought["new"]:
+            with self.platform.db.writing() as conn:
+                if not turns.barred(conn, spec):
+                    turns.ask(
+                        conn, spec.model, cause="schedule", event=brought["digest"][7:23], actor="schedule", automatic=True,
+                        reason=f"{brought['dataset']} has new rows",
+                    )  # fmt: skip
+
+    def _alerts(self) -> None:
+        delivery.deliver(self.platform.db, self.platform.settings)
+
+
+def _scorers(spec: ModelSpec) -> dict[str, quality.Scorer]:
+    """What live answers are scored by."""
+    return {spec.release.quality: scorers.scorer(spec.release.quality)}

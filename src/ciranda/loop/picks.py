@@ -1,0 +1,82 @@
+"""Which engine does what: the only place that chooses. Everything else knows the protocol, not who satisfies it.
+
+Engines are imported when they are picked, since each brings a heavy or optional library along.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ciranda.config import Home
+from ciranda.config.model import ModelSpec, Serve
+from ciranda.data.sources import Sampler
+from ciranda.deploy.apply import Deployment
+from ciranda.engines import llamacpp
+from ciranda.registry.versions import Version
+from ciranda.train import bases
+from ciranda.train.recipe import Recipe
+
+
+def sampler(spec: ModelSpec) -> Sampler | None:
+    """Whoever knows the sentences of the home, when the model has such a source. Raises Unavailable when not installed."""
+    if not any(source.intents for source in spec.data.sources):
+        return None
+    return cast(Sampler, importlib.import_module("ciranda.engines.hassil"))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Serves deployments as processes of this machine (`deploy.supervise.Runtime`)."""
+
+    home: Home
+
+    def command(self, deployment: Deployment, *, ready_file: Path) -> Sequence[str]:
+        """The command of one replica."""
+        return serving(self.home, deployment.engine, deployment.version, deployment.spec, ready_file=str(ready_file))
+
+
+def serving(home: Home, engine: str, name: str, spec: Mapping[str, Any], *, ready_file: str) -> list[str]:
+    """The command that serves one version.
+
+    Args:
+        engine: `llamacpp` or `fake`.
+        spec: `base` (a base's name), `adapter` (a GGUF's path or None) and `serve`, as a deployment holds them.
+    """
+    serve = Serve.model_validate(spec["serve"])
+    argv = [
+        sys.executable,
+        "-m",
+        f"ciranda.engines.{engine}",
+        "--name",
+        name,
+        "--port",
+        "0",
+        "--ready-file",
+        ready_file,
+    ]
+    argv += ["--key-file", str(home.engine_key), "--slots", str(serve.slots), "--context", str(serve.context)]
+    if engine == "llamacpp":
+        argv += ["--base", str(bases.need(home.bases, spec["base"]).gguf), "--threads", str(serve.threads)]
+        argv += ["--adapter", str(spec["adapter"])] if spec["adapter"] else []
+    return argv
+
+
+def servable(spec: ModelSpec, recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Refuse, before anything is trained, what the model's engine could not serve."""
+    if spec.serve.engine == "llamacpp":
+        llamacpp.servable(recipe, dict(config))
+
+
+def engine_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:
+    """The command that serves a version for an exam; `{ready}` stands for its ready file."""
+    about = {
+        "base": version.base,
+        "adapter": str(version.gguf) if version.gguf else None,
+        "serve": spec.serve.model_dump(mode="json"),
+    }
+    return serving(home, spec.serve.engine, version.ref, about, ready_file="{ready}")

@@ -1,0 +1,129 @@
+"""One turn's work: what each step does, told in the turn's row as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ciranda.config.model import ModelSpec
+from ciranda.deploy import rollout
+from ciranda.errors import Unavailable
+from ciranda.loop import steps, turns
+from ciranda.loop.platform import Platform
+from ciranda.registry import models, versions
+from ciranda.registry.versions import Version
+
+Value = TypeVar("Value")
+
+
+class Work:
+    """The steps of one turn, each a function of the results before it.
+
+    Args:
+        platform: The installation.
+        turn: The turn's id; its row holds model and cause.
+    """
+
+    def __init__(self, platform: Platform, turn: str) -> None:
+        self.platform, self.turn = platform, turn
+        with platform.db.reading() as conn:
+            self.row = turns.get(conn, turn)
+            self.spec: ModelSpec = models.get(conn, self.row.model).spec
+
+    def data(self) -> dict[str, Any]:
+        """Bring in new rows and commit the dataset version to learn from."""
+        brought = steps.ingest(self.platform, self.spec, actor=self.turn)
+        self._say("data", f"{brought['dataset']}: {brought['rows']} rows", dataset=brought["dataset"])
+        return {"dataset": brought["dataset"], "digest": brought["digest"], "rows": brought["rows"]}
+
+    def train(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Search for the best recipe; every trial is a job, and a call after a crash finds them."""
+        best = steps.search(self.platform, self.spec, data["dataset"], turn=self.turn, tell=self._teller("train"))
+        self._say("train", f"{best['trials']} trials, best {best['summary']}")
+        return best
+
+    def register(self, data: dict[str, Any], best: dict[str, Any]) -> dict[str, Any]:
+        """Make the best trial a version, with all it came from."""
+        version = steps.register(self.platform, self.spec, data, best, turn=self.turn)
+        self._say("register", f"{version.ref} {version.digest[:19]}", version=version.ref)
+        return {"version": version.ref}
+
+    def evaluate(self, data: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+        """Ask the candidate and the live version the same cases."""
+        candidate, champion = self._pair(entry["version"])
+        found: dict[str, dict[str, str]] = {}
+        for version in (candidate, champion):
+            tell = self._teller("evaluate", f"{version.ref}: ")
+            found[version.ref] = steps.examined(self.platform, self.spec, version, dataset=data["dataset"], tell=tell)
+        self._say("evaluate", f"{candidate.ref} and {champion.ref}: {len(found[candidate.ref])} suites each")
+        return {"champion": champion.ref, "evaluations": found}
+
+    def gate(self, entry: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
+        """Let the gates speak."""
+        with self.platform.db.reading() as conn:
+            candidate, champion = versions.get(conn, entry["version"]), versions.get(conn, scores["champion"])
+        verdict = steps.judge(self.platform, self.spec, candidate, champion, scores["evaluations"], turn=self.turn)
+        self._say("gate", f"{verdict['outcome']}: {verdict['reason']}")
+        return verdict
+
+    def refuse(self, verdict: dict[str, Any]) -> dict[str, Any]:
+        """The end of a turn whose version may not go out."""
+        with self.platform.db.writing() as conn:
+            turns.end(conn, self.turn, "refused")
+        return {"state": "refused", "reason": verdict["reason"]}
+
+    def release(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Begin the rollout; from here on its evidence decides."""
+        with self.platform.db.writing() as conn:
+            begun = rollout.start(conn, entry["version"], turn=self.turn, actor="loop")
+            waits = begun.state == "awaiting_approval"
+            turns.note(conn, self.turn, "release", "running", summary=f"{entry['version']}: {begun.reason}")
+            turns.change(
+                conn, self.turn, state="awaiting_approval" if waits else "released", rollout=begun.id,
+                next_actor="an approver" if waits else "the evidence of the rollout",
+            )  # fmt: skip
+        return {"state": "released", "rollout": begun.id}
+
+    def fail(self, message: str) -> dict[str, Any]:
+        """The end of a turn that something stopped; the step under way says what."""
+        with self.platform.db.writing() as conn:
+            row = turns.get(conn, self.turn)
+            if row.step:
+                turns.note(conn, self.turn, row.step, "failed", summary=message)
+            turns.end(conn, self.turn, "failed", summary=message, next_actor="an engineer")
+        return {"state": "failed", "reason": message}
+
+    def told(self, name: str, function: Callable[..., Value], *arguments: Any) -> Value:
+        """Do a step; its row says that it began, and that it ended."""
+        with self.platform.db.writing() as conn:
+            turns.note(conn, self.turn, name, "running", next_actor="Ciranda")
+        result = function(*arguments)
+        with self.platform.db.writing() as conn:
+            turns.note(conn, self.turn, name, "done")
+        return result
+
+    def _pair(self, ref: str) -> tuple[Version, Version]:
+        with self.platform.db.reading() as conn:
+            candidate, champion = versions.get(conn, ref), versions.live(conn, self.spec.model)
+        if champion is None:
+            raise Unavailable(
+                f"{self.spec.model} has no live version yet",
+                where="versions",
+                remedy="wait for its base to be prepared",
+            )
+        return candidate, champion
+
+    def _say(self, name: str, summary: str, **values: Any) -> None:
+        with self.platform.db.writing() as conn:
+            turns.note(conn, self.turn, name, "running", summary=summary, **values)
+
+    def _teller(self, name: str, before: str = "") -> Callable[[str], None]:
+        said = ""
+
+        def tell(summary: str) -> None:
+            nonlocal said
+            if summary != said:
+                said = summary
+                self._say(name, before + summary)
+
+        return tell

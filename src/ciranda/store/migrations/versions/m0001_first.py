@@ -1,0 +1,407 @@
+"""The first shape: every table of the loop, and an audit log that cannot be edited."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+GUARDS = {
+    "sqlite": """
+        CREATE TRIGGER audit_events_no_{verb} BEFORE {VERB} ON audit_events
+        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END
+    """,
+    "postgresql": """
+        CREATE TRIGGER audit_events_no_{verb} BEFORE {VERB} ON audit_events
+        FOR EACH ROW EXECUTE FUNCTION audit_events_refuse()
+    """,
+}
+
+
+def upgrade() -> None:
+    """Make every table, then guard the log."""
+    tables()
+    dialect = op.get_bind().dialect.name
+    if dialect == "postgresql":
+        op.execute(
+            "CREATE FUNCTION audit_events_refuse() RETURNS trigger AS "
+            "$$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$ LANGUAGE plpgsql"
+        )
+    for verb in ("update", "delete"):
+        op.execute(GUARDS[dialect].format(verb=verb, VERB=verb.upper()))
+
+
+def tables() -> None:
+    """As the modules declared them on the day of this migration."""
+    op.create_table(
+        "alerts",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("event", sa.String(length=300), nullable=False),
+        sa.Column("model", sa.String(length=120), nullable=False),
+        sa.Column("kind", sa.String(length=60), nullable=False),
+        sa.Column("severity", sa.String(length=20), nullable=False),
+        sa.Column("title", sa.String(length=500), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("turn", sa.String(length=200), nullable=False),
+        sa.Column("acknowledged_by", sa.String(length=200), nullable=False),
+        sa.Column("acknowledged_at", sa.String(length=32), nullable=False),
+        sa.Column("closed_at", sa.String(length=32), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
+        sa.UniqueConstraint("event", name=op.f("uq_alerts_event")),
+    )
+    op.create_index(op.f("ix_alerts_model"), "alerts", ["model"], unique=False)
+    op.create_index(op.f("ix_alerts_state"), "alerts", ["state"], unique=False)
+    op.create_table(
+        "audit_events",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("action", sa.String(length=100), nullable=False),
+        sa.Column("subject", sa.String(length=300), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("previous", sa.String(length=64), nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_audit_events")),
+        sa.UniqueConstraint("hash", name=op.f("uq_audit_events_hash")),
+    )
+    op.create_index(op.f("ix_audit_events_action"), "audit_events", ["action"], unique=False)
+    op.create_index(op.f("ix_audit_events_subject"), "audit_events", ["subject"], unique=False)
+    op.create_table(
+        "datasets",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_datasets")),
+    )
+    op.create_table(
+        "deployments",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("engine", sa.String(length=40), nullable=False),
+        sa.Column("role", sa.String(length=20), nullable=False),
+        sa.Column("replicas", sa.Integer(), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(length=200), nullable=False),
+        sa.Column("changed_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deployments")),
+        sa.UniqueConstraint("version", name=op.f("uq_deployments_version")),
+    )
+    op.create_index(op.f("ix_deployments_model"), "deployments", ["model"], unique=False)
+    op.create_table(
+        "drift_references",
+        sa.Column("model", sa.String(length=120), nullable=False),
+        sa.Column("channel", sa.String(length=20), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("reference", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("model", "channel", name=op.f("pk_drift_references")),
+    )
+    op.create_table(
+        "drift_states",
+        sa.Column("model", sa.String(length=120), nullable=False),
+        sa.Column("channel", sa.String(length=20), nullable=False),
+        sa.Column("version", sa.String(length=140), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("state", sa.LargeBinary(), nullable=False),
+        sa.Column("summary", sa.JSON(), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("model", "channel", name=op.f("pk_drift_states")),
+    )
+    op.create_table(
+        "ended_sessions",
+        sa.Column("session", sa.String(length=50), nullable=False),
+        sa.Column("expires_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("session", name=op.f("pk_ended_sessions")),
+    )
+    op.create_index(op.f("ix_ended_sessions_expires_at"), "ended_sessions", ["expires_at"], unique=False)
+    op.create_table(
+        "evaluations",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.Column("suite", sa.String(length=500), nullable=False),
+        sa.Column("suite_digest", sa.String(length=71), nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("errors", sa.Integer(), nullable=False),
+        sa.Column("metrics", sa.JSON(), nullable=False),
+        sa.Column("slices", sa.JSON(), nullable=False),
+        sa.Column("report", sa.String(length=200), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluations")),
+    )
+    op.create_index(op.f("ix_evaluations_model"), "evaluations", ["model"], unique=False)
+    op.create_index(op.f("ix_evaluations_version"), "evaluations", ["version"], unique=False)
+    op.create_table(
+        "ingestions",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("source", sa.String(length=500), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("rows_in", sa.Integer(), nullable=False),
+        sa.Column("rows_bad", sa.Integer(), nullable=False),
+        sa.Column("cursor", sa.String(length=200), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.Column("detail", sa.JSON(), nullable=False),
+        sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ingestions")),
+    )
+    op.create_index(op.f("ix_ingestions_dataset"), "ingestions", ["dataset"], unique=False)
+    op.create_index(op.f("ix_ingestions_run"), "ingestions", ["run"], unique=False)
+    op.create_table(
+        "keys",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("role", sa.String(length=20), nullable=False),
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("models", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("revoked_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
+        sa.UniqueConstraint("digest", name=op.f("uq_keys_digest")),
+    )
+    op.create_table(
+        "models",
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("applied_at", sa.String(length=32), nullable=False),
+        sa.Column("applied_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_models")),
+    )
+    op.create_table(
+        "quality_states",
+        sa.Column("model", sa.String(length=120), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=False),
+        sa.Column("scored", sa.Integer(), nullable=False),
+        sa.Column("updated_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_quality_states")),
+    )
+    op.create_table(
+        "rollouts",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("candidate", sa.String(length=80), nullable=False),
+        sa.Column("champion", sa.String(length=80), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("stage", sa.String(length=40), nullable=False),
+        sa.Column("stages", sa.JSON(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
+        sa.Column("reading", sa.JSON(), nullable=False),
+        sa.Column("e_values", sa.JSON(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("turn", sa.String(length=200), nullable=False),
+        sa.Column("started_by", sa.String(length=200), nullable=False),
+        sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("stage_at", sa.String(length=32), nullable=False),
+        sa.Column("unready_at", sa.String(length=32), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollouts")),
+    )
+    op.create_index(op.f("ix_rollouts_model"), "rollouts", ["model"], unique=False)
+    op.create_index(op.f("ix_rollouts_state"), "rollouts", ["state"], unique=False)
+    op.create_table(
+        "searches",
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("dataset", sa.String(length=100), nullable=False),
+        sa.Column("turn", sa.String(length=200), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("objective", sa.String(length=60), nullable=False),
+        sa.Column("plan", sa.JSON(), nullable=False),
+        sa.Column("best", sa.Integer(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_searches")),
+    )
+    op.create_index(op.f("ix_searches_model"), "searches", ["model"], unique=False)
+    op.create_index(op.f("ix_searches_started_at"), "searches", ["started_at"], unique=False)
+    op.create_table(
+        "segments",
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("records", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("sealed_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_segments")),
+    )
+    op.create_index(op.f("ix_segments_sealed_at"), "segments", ["sealed_at"], unique=False)
+    op.create_table(
+        "signals",
+        sa.Column("event_id", sa.String(length=300), nullable=False),
+        sa.Column("model", sa.String(length=120), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
+        sa.Column("alert", sa.String(length=48), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("taken_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("event_id", name=op.f("pk_signals")),
+    )
+    op.create_index(op.f("ix_signals_model"), "signals", ["model"], unique=False)
+    op.create_index(op.f("ix_signals_taken_at"), "signals", ["taken_at"], unique=False)
+    op.create_table(
+        "turns",
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("cause", sa.String(length=40), nullable=False),
+        sa.Column("event", sa.String(length=120), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("automatic", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(length=30), nullable=False),
+        sa.Column("step", sa.String(length=40), nullable=False),
+        sa.Column("steps", sa.JSON(), nullable=False),
+        sa.Column("next_actor", sa.String(length=200), nullable=False),
+        sa.Column("dataset", sa.String(length=100), nullable=True),
+        sa.Column("version", sa.String(length=100), nullable=True),
+        sa.Column("rollout", sa.String(length=60), nullable=True),
+        sa.Column("asked_at", sa.String(length=32), nullable=False),
+        sa.Column("asked_by", sa.String(length=200), nullable=False),
+        sa.Column("started_at", sa.String(length=32), nullable=True),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_turns")),
+    )
+    op.create_index(op.f("ix_turns_model"), "turns", ["model"], unique=False)
+    op.create_index(op.f("ix_turns_state"), "turns", ["state"], unique=False)
+    op.create_table(
+        "verdicts",
+        sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("outcome", sa.String(length=20), nullable=False),
+        sa.Column("gates", sa.JSON(), nullable=False),
+        sa.Column("champion", sa.String(length=80), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("turn", sa.String(length=200), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_verdicts")),
+        sa.UniqueConstraint("id", name=op.f("uq_verdicts_id")),
+    )
+    op.create_index(op.f("ix_verdicts_model"), "verdicts", ["model"], unique=False)
+    op.create_index(op.f("ix_verdicts_version"), "verdicts", ["version"], unique=False)
+    op.create_table(
+        "version_stages",
+        sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("stage", sa.String(length=20), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_version_stages")),
+    )
+    op.create_index(op.f("ix_version_stages_model"), "version_stages", ["model"], unique=False)
+    op.create_table(
+        "alert_deliveries",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("alert", sa.String(length=48), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("next_at", sa.String(length=32), nullable=False),
+        sa.Column("sent_at", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["alert"], ["alerts.id"], name=op.f("fk_alert_deliveries_alert")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_deliveries")),
+    )
+    op.create_index(op.f("ix_alert_deliveries_alert"), "alert_deliveries", ["alert"], unique=False)
+    op.create_index(op.f("ix_alert_deliveries_state"), "alert_deliveries", ["state"], unique=False)
+    op.create_table(
+        "dataset_versions",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=False),
+        sa.Column("parent", sa.String(length=80), nullable=False),
+        sa.Column("transformation", sa.JSON(), nullable=False),
+        sa.Column("report", sa.JSON(), nullable=False),
+        sa.Column("lance_version", sa.Integer(), nullable=False),
+        sa.Column("format", sa.String(length=16), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.ForeignKeyConstraint(["dataset"], ["datasets.name"], name=op.f("fk_dataset_versions_dataset")),
+        sa.PrimaryKeyConstraint("dataset", "number", name=op.f("pk_dataset_versions")),
+    )
+    op.create_index(op.f("ix_dataset_versions_digest"), "dataset_versions", ["digest"], unique=False)
+    op.create_table(
+        "replicas",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("deployment", sa.String(length=40), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("url", sa.String(length=300), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("restarts", sa.Integer(), nullable=False),
+        sa.Column("ready_at", sa.String(length=32), nullable=False),
+        sa.Column("changed_at", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["deployment"], ["deployments.id"], name=op.f("fk_replicas_deployment")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replicas")),
+    )
+    op.create_index(op.f("ix_replicas_deployment"), "replicas", ["deployment"], unique=False)
+    op.create_table(
+        "trials",
+        sa.Column("id", sa.String(length=210), nullable=False),
+        sa.Column("search", sa.String(length=200), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("objective", sa.Float(), nullable=True),
+        sa.Column("loss", sa.Float(), nullable=True),
+        sa.Column("loss_curve", sa.JSON(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=True),
+        sa.Column("job", sa.String(length=200), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("figures", sa.JSON(), nullable=False),
+        sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.ForeignKeyConstraint(["search"], ["searches.id"], name=op.f("fk_trials_search")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trials")),
+        sa.UniqueConstraint("search", "number", name=op.f("uq_trials_search_number")),
+    )
+    op.create_table(
+        "versions",
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("dataset", sa.String(length=200), nullable=False),
+        sa.Column("dataset_digest", sa.String(length=80), nullable=False),
+        sa.Column("base", sa.String(length=300), nullable=False),
+        sa.Column("base_digest", sa.String(length=80), nullable=False),
+        sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("adapter_digest", sa.String(length=80), nullable=False),
+        sa.Column("evaluation", sa.JSON(), nullable=False),
+        sa.Column("stage", sa.String(length=20), nullable=False),
+        sa.Column("folder", sa.String(length=500), nullable=False),
+        sa.Column("trial", sa.String(length=200), nullable=False),
+        sa.Column("turn", sa.String(length=200), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.ForeignKeyConstraint(["model"], ["models.model"], name=op.f("fk_versions_model")),
+        sa.PrimaryKeyConstraint("model", "number", name=op.f("pk_versions")),
+        sa.UniqueConstraint("model", "digest", name=op.f("uq_versions_model_digest")),
+    )
+    op.create_index(op.f("ix_versions_stage"), "versions", ["stage"], unique=False)
