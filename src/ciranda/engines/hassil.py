@@ -38,12 +38,13 @@ except ImportError as error:
 SYSTEM = "Answer with one line of JSON: the intent and its slots."
 OPTIONAL = 0.4  # how often an optional word is said; at 0.5 the long-winded variants crowd out what people say
 
+NUMBERS = frozenset({"brightness", "hours", "minutes", "start_minutes", "temperature", "volume_level"})
 _PLACE = frozenset({"area", "name"})
 _TIMER = frozenset({"area", "start_minutes"})
 INTENTS: Mapping[str, frozenset[str]] = {
     "TurnOn": _PLACE | {"domain"},
     "TurnOff": _PLACE | {"domain"},
-    "LightSet": _PLACE | {"domain", "brightness", "color"},
+    "LightSet": _PLACE | {"domain", "brightness"},
     "ClimateGetTemperature": _PLACE,
     "ClimateSetTemperature": _PLACE | {"temperature"},
     "StartTimer": frozenset({"hours", "minutes"}),
@@ -283,11 +284,11 @@ class _Walk:
         return self.dice.choice(spoken)
 
     def _fillable(self, ref: grammar.ListReference) -> bool:
-        if ref.is_capture or "words" in ref.list_name:
-            return False  # numbers are said in digits, whatever number words a language lists
+        found = self.lists.get(ref.list_name)
+        if ref.is_capture or (ref.slot_name in NUMBERS and isinstance(found, TextSlotList)):
+            return False  # numbers are said in digits, whatever words a language has for them
         if self.allowed is not None and ref.slot_name not in self.allowed:
             return False
-        found = self.lists.get(ref.list_name)
         return isinstance(found, RangeSlotList) or ref.is_inline_range or bool(self._choices(ref))
 
     def _choices(self, ref: grammar.ListReference) -> list[Any]:
