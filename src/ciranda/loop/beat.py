@@ -6,16 +6,19 @@ in `ciranda status`, and tried again later, ever more slowly; it never takes the
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from ciranda.errors import Unavailable
-from ciranda.store import clock
+from ciranda.errors import CirandaError
+from ciranda.store import clock, files
 
 log = logging.getLogger("ciranda.loop")
 SLOWEST_S = 30.0
+MOST_DOUBLINGS = 6
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Pulse:
-    """How a task is: when it last ended well, and what went wrong since."""
+    """How a task is: since when it goes well, and what went wrong since."""
 
     name: str
     good_at: str
@@ -38,9 +41,15 @@ class Pulse:
 
 
 class Beat:
-    """Runs each task in a thread of its own until `stop`."""
+    """Runs each task in a thread of its own until `stop`.
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    Args:
+        tasks: What to look after.
+        told: File that always holds how each task is, for `ciranda status`; written when that changes.
+    """
+
+    def __init__(self, tasks: Sequence[Task], told: Path) -> None:
+        self._file, self._lock = told, threading.Lock()
         self._over = threading.Event()
         self._pulses = {task.name: Pulse(task.name, "", 0, "") for task in tasks}
         self._threads = [threading.Thread(target=self._keep, args=(task,), name=task.name) for task in tasks]
@@ -56,10 +65,6 @@ class Beat:
         for thread in self._threads:
             thread.join()
 
-    def pulses(self) -> list[Pulse]:
-        """How each task is."""
-        return list(self._pulses.values())
-
     def _keep(self, task: Task) -> None:
         failures = 0
         while not self._over.is_set():
@@ -69,14 +74,21 @@ class Beat:
     def _look(self, task: Task, failures: int) -> int:
         try:
             task.look()
-        except Unavailable as error:
-            log.warning("%s waits: %s", task.name, error.message)
-            self._pulses[task.name] = Pulse(task.name, self._pulses[task.name].good_at, failures + 1, str(error))
-            return min(failures + 1, 3)
+        except CirandaError as error:
+            log.warning("%s waits: %s", task.name, error)
+            return self._missed(task, failures, str(error))
         except Exception as error:
             log.exception("%s failed", task.name)
-            told = f"{type(error).__name__}: {error}"
-            self._pulses[task.name] = Pulse(task.name, self._pulses[task.name].good_at, failures + 1, told)
-            return failures + 1
-        self._pulses[task.name] = Pulse(task.name, clock.iso(), 0, "")
+            return self._missed(task, failures, f"{type(error).__name__}: {error}")
+        if failures or not self._pulses[task.name].good_at:
+            self._tell(Pulse(task.name, clock.iso(), 0, ""))
         return 0
+
+    def _missed(self, task: Task, failures: int, error: str) -> int:
+        self._tell(Pulse(task.name, self._pulses[task.name].good_at, failures + 1, error))
+        return min(failures + 1, MOST_DOUBLINGS)
+
+    def _tell(self, pulse: Pulse) -> None:
+        with self._lock:
+            self._pulses[pulse.name] = pulse
+            files.write_atomic(self._file, json.dumps({"tasks": [asdict(one) for one in self._pulses.values()]}))

@@ -15,7 +15,7 @@ from ciranda.evals import scorers
 from ciranda.govern import audit
 from ciranda.jobs.durable import Body, Durable
 from ciranda.loop import steps, turns
-from ciranda.loop.beat import Beat, Pulse, Task
+from ciranda.loop.beat import Beat, Task
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts, delivery, drift, quality, signals
 from ciranda.monitor.signals import Signal
@@ -43,7 +43,8 @@ class Control:
                 Task("drift", 1.0, self._drift),
                 Task("schedules", 5.0, self._schedules),
                 Task("alerts", 1.0, self._alerts),
-            ]
+            ],
+            platform.home.run / "loop.json",
         )
 
     def start(self) -> Control:
@@ -56,10 +57,6 @@ class Control:
         """Stop looking; what is under way resumes at the next start."""
         self.beat.stop()
         self.durable.close()
-
-    def pulses(self) -> list[Pulse]:
-        """How each task is, for `status`."""
-        return self.beat.pulses()
 
     # --- releases -----------------------------------------------------------------------------------------------------
 

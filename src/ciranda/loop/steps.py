@@ -16,13 +16,13 @@ from ciranda.data import checks, sources
 from ciranda.data import versions as datasets
 from ciranda.data.sources import Inputs
 from ciranda.deploy import rollout
-from ciranda.errors import Failed, Refused
+from ciranda.errors import CirandaError, Failed, Refused
 from ciranda.evals import exams, suites
 from ciranda.evals.suites import Evaluation, Suite
 from ciranda.jobs.local import JobSpec
 from ciranda.loop import picks
 from ciranda.loop.platform import Platform
-from ciranda.monitor import language
+from ciranda.monitor import alerts, language
 from ciranda.registry import gates, models, verdicts, versions
 from ciranda.registry.versions import Draft, Version
 from ciranda.store import files
@@ -47,7 +47,7 @@ def found(platform: Platform) -> None:
     with platform.db.reading() as conn:
         missing = [model.spec for model in models.every(conn) if not versions.of(conn, model.name)]
     for spec in missing:
-        base = bases.find(platform.home.bases, spec.base) if prepared(platform, spec) else None
+        base = _base(platform, spec)
         if base is None:
             continue
         version = versions.register_base(
@@ -55,6 +55,20 @@ def found(platform: Platform) -> None:
         )
         with platform.db.writing() as conn:
             rollout.promote(conn, version.ref, actor="loop", reason="the bare base, until a version beats it")
+
+
+def _base(platform: Platform, spec: ModelSpec) -> bases.Base | None:
+    """The prepared base, or None: not yet, or not at all, which is an alert."""
+    try:
+        return bases.find(platform.home.bases, spec.base) if prepared(platform, spec) else None
+    except CirandaError as error:
+        with platform.db.writing() as conn:
+            alerts.raise_(
+                conn, f"base:{spec.model}:{spec.base}", model=spec.model, kind="base", severity="critical",
+                title=f"{spec.model} has no base: {error.message}", body={"error": error.to_dict()},
+                targets=spec.alerts, actor="loop",
+            )  # fmt: skip
+        return None
 
 
 def prepared(platform: Platform, spec: ModelSpec) -> bool:

@@ -20,6 +20,7 @@ from ciranda.loop import steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.store import ids
+from ciranda.train import bases
 
 
 def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
@@ -27,6 +28,7 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
 
     Raises:
         Invalid: A file is wrong (file, line, key, remedy), or two files name the same model.
+        NotFound: A base that is not there; says how to get it.
     """
     wanted: dict[str, ModelSpec] = {}
     for file, text in files.items():
@@ -35,6 +37,7 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
             raise Invalid(
                 f"two files describe the model {spec.model!r}", where=file, remedy="keep one, or rename the model"
             )
+        bases.source(spec.base)
         wanted[spec.model] = spec
     with platform.db.reading() as conn:
         applied, lives = plans.current(conn)

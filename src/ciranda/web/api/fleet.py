@@ -37,6 +37,7 @@ def status(call: Call[Nothing]) -> Item:
         "at": clock.iso(),
         "gateway": _gateway(processes),
         "processes": processes,
+        "loop": _told(call.platform.home.run / "loop.json").get("tasks", []),
         "models": [_summary(call, name, alerts, traffic.get(name)) for name in names],
         "alerts_open": len(alerts),
         "interactions": told,
