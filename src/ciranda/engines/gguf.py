@@ -13,10 +13,10 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gguf
 import numpy as np
@@ -117,8 +117,8 @@ def _renamed(key: str, values: Any, config: Mapping[str, Any], folder: Path) -> 
     return f"blk.{layer}.{NAMES[module]}.weight.lora_{side.lower()}", np.ascontiguousarray(values)
 
 
-def base(source: Path, out: Path, *, report: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """Write a base again in 8-bit blocks, the fastest form on a CPU and the one closest to what was trained.
+def base(source: Path, out: Path, *, bits: Literal[8, 16] = 8) -> None:
+    """Write a base again in 8-bit blocks, the fastest form on a CPU and close to what was trained; in 16 bits to compare exactly.
 
     Raises:
         Invalid: the source is no GGUF file.
@@ -132,22 +132,12 @@ def base(source: Path, out: Path, *, report: Callable[[int, int], None] = lambda
             if not field.name.startswith(OWN_KEYS):
                 part = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
                 writer.add_key_value(field.name, field.contents(), field.types[0], part)
-        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if bits == 8 else gguf.LlamaFileType.MOSTLY_F16)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        for number, tensor in enumerate(reader.tensors):
-            values, kind = _eighth(tensor)
+        for tensor in reader.tensors:
+            values, kind = _encoded(tensor, bits)
             writer.add_tensor(tensor.name, values, raw_dtype=kind)
-            report(number + 1, len(reader.tensors))
         _write(writer)
-
-
-def architecture(source: Path) -> str:
-    """What kind of model a GGUF file holds.
-
-    Raises:
-        Invalid: the file is no GGUF file.
-    """
-    return str(_reader(source).fields["general.architecture"].contents())
 
 
 def _reader(source: Path) -> Any:
@@ -161,12 +151,13 @@ def _reader(source: Path) -> Any:
         ) from None
 
 
-def _eighth(tensor: Any) -> tuple[Any, Any]:
-    """A matrix in 8-bit blocks; vectors (norms) and rows that do not fill blocks stay float32."""
+def _encoded(tensor: Any, bits: int) -> tuple[Any, Any]:
+    """A matrix in 8-bit blocks or in halves; vectors (norms) and rows that do not fill blocks stay float32."""
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
     if values.ndim < 2 or values.shape[-1] % 32:
         return values, gguf.GGMLQuantizationType.F32
-    return gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0), gguf.GGMLQuantizationType.Q8_0
+    kind = gguf.GGMLQuantizationType.Q8_0 if bits == 8 else gguf.GGMLQuantizationType.F16
+    return gguf.quants.quantize(values, kind), kind
 
 
 def _write(writer: Any) -> None:

@@ -36,7 +36,6 @@ from ciranda.train.packing import SHARED, Pack, Tokens
 from ciranda.train.recipe import Spec
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-CHECKPOINT_STEPS = 40
 CLIP = 1.0
 
 Report = Callable[[dict[str, Any]], None]
@@ -205,7 +204,7 @@ class Loop:
             self.seconds += time.perf_counter() - started
             self.curve.append((step + 1, loss))
             report({"step": step + 1, "steps": self.recipe.steps, "loss": loss, "tokens_per_s": self.tokens_per_s})
-            if (step + 1) % CHECKPOINT_STEPS == 0:
+            if (step + 1) % self.spec.checkpoint_steps == 0:
                 self.save(step + 1)
 
     def step(self, number: int) -> float:

@@ -85,18 +85,20 @@ def _fetched(source: Source, cache: Path, report: Progress) -> tuple[Source, str
 
 def _build(name: str, source: Source, mark: str, place: Path, report: Progress) -> None:
     """Build beside, rename when whole. The caller holds the lock, so what lies beside is a dead process's."""
-    from ciranda.engines import gguf, peft
+    from ciranda.engines import gguf
 
     beside = place.with_name(f".{place.name}.building")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700)
     origin = Path(source.place)
     served = origin if origin.is_file() else next(iter(sorted(origin.glob("*.gguf"))), None)
-    report({"phase": "weights for training"})
-    peft.export(origin, beside / "hf")
-    if served is not None:
+    if served is not None:  # first, since it finds a broken file long before torch is loaded
         report({"phase": "weights for serving"})
         gguf.base(served, beside / "base.q8_0.gguf")
+    from ciranda.engines import peft
+
+    report({"phase": "weights for training"})
+    peft.export(origin, beside / "hf")
     about = {
         "format": bases.FORMAT,
         "name": name,

@@ -78,6 +78,7 @@ class Spec:
     recipe: Recipe
     init_adapter: Path | None = None
     threads: int = 0
+    checkpoint_steps: int = 40
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as `spec.json` holds it."""
@@ -90,6 +91,7 @@ class Spec:
             "recipe": self.recipe.model_dump(),
             "init_adapter": str(self.init_adapter) if self.init_adapter else None,
             "threads": self.threads,
+            "checkpoint_steps": self.checkpoint_steps,
         }
 
     @property
@@ -120,6 +122,7 @@ def spec(values: Mapping[str, Any], *, where: str = "spec.json") -> Spec:
             recipe=recipe(values["recipe"], where=where),
             init_adapter=Path(values["init_adapter"]) if values.get("init_adapter") else None,
             threads=int(values.get("threads") or 0),
+            checkpoint_steps=int(values.get("checkpoint_steps") or 40),
         )
     except KeyError as error:
         raise Invalid(f"the training spec lacks {error}", where=where, remedy="submit the job again") from None
