@@ -74,7 +74,7 @@ release:
   judge_on: [error_rate, quality, thumbs_up]
   margins: {{error_rate: 0.1, quality: 0.1, thumbs_up: 0.15}}
 serve: {{slots: 4, context: 2048, threads: 1}}
-watch: {{cooldown: 0s, corrections: {corrections}}}
+watch: {{cooldown: 1h, corrections: {corrections}}}
 """
 
 

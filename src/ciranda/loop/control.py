@@ -33,9 +33,10 @@ class Control:
         url = platform.db.url if not platform.db.is_sqlite else f"sqlite:///{platform.home.path / 'workflows.db'}"
         self.durable = Durable(url, workflows)
         self.watch = drift.Watch(platform.db, platform.interactions)
+        self._seen: dict[str, tuple[str, str]] = {}
         self.beat = Beat(
             [
-                Task("routing", 0.2, self._routing),
+                Task("routing", 1.0, self._routing),
                 Task("rollouts", 0.5, self._rollouts),
                 Task("turns", 0.3, self._turns),
                 Task("bases", 1.0, self._bases),
@@ -129,17 +130,28 @@ class Control:
 
     # --- watching -----------------------------------------------------------------------------------------------------
 
+    def _news(self, task: str) -> bool:
+        """Whether something arrived since this task's last two looks; a quiet fleet of twenty then costs one question."""
+        now = self.platform.interactions.cursor()
+        before = self._seen.get(task, ("", ""))
+        self._seen[task] = (before[1], now)
+        return before != (now, now)
+
     def _quality(self) -> None:
+        if not self._news("quality"):
+            return
         for spec in self._specs():
             quality.score(self.platform.db, self.platform.interactions, spec.model, _scorers(spec))
 
     def _drift(self) -> None:
+        news = self._news("drift")
         for spec in self._specs():
             self._freeze(spec)
-            self.watch.tick(
-                spec.model, quality=partial(quality.quality_of, scorers=_scorers(spec)), targets=spec.alerts,
-                retrain=spec.watch.on_drift == "retrain",
-            )  # fmt: skip
+            if news:
+                self.watch.tick(
+                    spec.model, quality=partial(quality.quality_of, scorers=_scorers(spec)), targets=spec.alerts,
+                    retrain=spec.watch.on_drift == "retrain",
+                )  # fmt: skip
             for signal in self.watch.pending(model=spec.model):
                 self._heed(spec, signal)
 
