@@ -36,11 +36,14 @@ FOREIGN: dict[str, str | tuple[str, ...]] = {
     "gguf": "engines/gguf.py", "xllamacpp": "engines/llamacpp.py", "hassil": "engines/hassil.py",
     "home_assistant_intents": "engines/hassil.py", "huggingface_hub": "engines/peft", "dbos": "jobs/durable.py",
     "chdb": "interactions/", "clickhouse_connect": "interactions/", "lance": "data/", "optuna": "train/", "alembic": "store/",
-    "httptools": "gateway/", "uvloop": ("gateway/", "engines/fake.py"), "scipy": "", "starlette": "web/", "uvicorn": "web/", "jinja2": "web/",
+    "httptools": "gateway/", "uvloop": ("gateway/", "engines/fake.py"), "starlette": "web/", "uvicorn": "web/",
+    "jinja2": "web/",
     "click": "cli/", "rich": "cli/", "openai": "cli/crowd.py", "py3langid": "monitor/language.py",
 }  # fmt: skip
 ENGINES_ARE_STARTED_BY = ("loop/", "cli/demo.py")  # the demo asks the sentences' package for what its users say
 BROAD = {"loop/beat.py", "web/api/door.py"}
+TAUGHT = 0.03  # at most this share of errors may leave out where, or what to do
+OPENAI_DIALECT = ("gateway/", "engines/fake.py")
 LONGEST_FILE, LONGEST_FUNCTION = 420, 60
 EMPTY_NOUNS = re.compile(r"(^|_)(utils?|common|base|core|helpers?|manager|misc)($|_)")
 
@@ -206,11 +209,12 @@ def raises() -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_errors_say_where_and_what_to_do() -> None:
-    """Two figures to hold, and who falls behind them."""
+    """Nearly all do. The doors that speak OpenAI's dialect, which has no field for a place, put it into the message."""
     made = [(place, {word.arg: word.value for word in call.keywords}) for place, call in raises()]
-    for word, least in (("where", 0.9), ("remedy", 0.97)):
-        silent = [place for place, given in made if None not in given and _nothing(given.get(word))]
-        assert len(silent) <= (1 - least) * len(made), f"{word} is missing in {len(silent)} of {len(made)}: {silent}"
+    for word, exempt in (("where", OPENAI_DIALECT), ("remedy", ())):
+        asked = [(place, given) for place, given in made if not place.startswith(exempt) and None not in given]
+        silent = [place for place, given in asked if _nothing(given.get(word))]
+        assert len(silent) <= TAUGHT * len(asked), f"{word} is missing in {len(silent)} of {len(asked)}: {silent}"
 
 
 def _nothing(value: ast.expr | None) -> bool:
