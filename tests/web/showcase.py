@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table of values reads better in long lines
 """A platform's worth of values for the pages: every stage, state and kind of text that a template must survive.
 
 It answers the same questions as `views.stored.Stored`. Traffic is a function of the clock, so live charts move.
@@ -34,7 +35,9 @@ def ago(**spans: float) -> str:
 
 
 def curve(end: float, steps: int = 60) -> tuple[tuple[int, float], ...]:
-    return tuple((n, end + 2.6 * math.exp(-n / 14) + 0.09 * math.sin(n * 2.1) * math.exp(-n / 60)) for n in range(1, steps + 1))
+    return tuple(
+        (n, end + 2.6 * math.exp(-n / 14) + 0.09 * math.sin(n * 2.1) * math.exp(-n / 60)) for n in range(1, steps + 1)
+    )
 
 
 VERSIONS = (
@@ -46,13 +49,39 @@ VERSIONS = (
                (("exact_match", 0.0, 0.0, 0.009), ("intent_accuracy", 0.021, 0.011, 0.039), ("valid_json", 0.113, 0.088, 0.144))),
 )  # fmt: skip
 ALERTS = (
-    AlertRow("alert_1", HOME, "drift", "critical", "Input drift: Portuguese grew from 0% to 41% of messages", "open", ago(minutes=41), TURN),
-    AlertRow("alert_2", HOME, "quality", "warning", "Thumbs up fell from 91% to 62%", "acknowledged", ago(minutes=38), TURN, "ana"),
-    AlertRow("alert_3", "invoice-parser", "errors", "critical", "4.1% of requests fail, limit 1%", "open", ago(hours=2)),
+    AlertRow(
+        "alert_1",
+        HOME,
+        "drift",
+        "critical",
+        "Input drift: Portuguese grew from 0% to 41% of messages",
+        "open",
+        ago(minutes=41),
+        TURN,
+    ),
+    AlertRow(
+        "alert_2",
+        HOME,
+        "quality",
+        "warning",
+        "Thumbs up fell from 91% to 62%",
+        "acknowledged",
+        ago(minutes=38),
+        TURN,
+        "ana",
+    ),
+    AlertRow(
+        "alert_3", "invoice-parser", "errors", "critical", "4.1% of requests fail, limit 1%", "open", ago(hours=2)
+    ),
     AlertRow("alert_4", HOME, "turn", "info", "Turn finished: smart-home@1 promoted", "closed", ago(days=3)),
 )
 GROUPS = (
-    Group("acende, luz, sala", 0.0, 0.212, (("int_1", "acende a luz da sala"), ("int_2", "por favor acenda as luzes do quarto"))),
+    Group(
+        "acende, luz, sala",
+        0.0,
+        0.212,
+        (("int_1", "acende a luz da sala"), ("int_2", "por favor acenda as luzes do quarto")),
+    ),
     Group("temperatura, graus", 0.004, 0.118, (("int_3", "qual é a temperatura na cozinha"),)),
     Group("turn, on, lights", 0.331, 0.196, (("int_4", "turn on the lights in the kitchen"),)),
 )
@@ -78,7 +107,11 @@ TRIALS = (
 SEARCH = SearchRow("search_1", HOME, "smart-home@2", "running", "exact_match", ago(minutes=39), TRIALS, TURN, 894.0)
 SENTENCES = (
     ("turn on the lights in the kitchen", '{"intent":"HassTurnOn","slots":{"area":"kitchen","domain":"light"}}', "en"),
-    ("set the bedroom to 21 degrees", '{"intent":"HassClimateSetTemperature","slots":{"area":"bedroom","temperature":21}}', "en"),
+    (
+        "set the bedroom to 21 degrees",
+        '{"intent":"HassClimateSetTemperature","slots":{"area":"bedroom","temperature":21}}',
+        "en",
+    ),
     ("acende a luz da sala", '{"intent":"HassTurnOn","slots":{"area":"sala","domain":"light"}}', "pt-BR"),
     ("is the garage door open", '{"intent":"HassGetState","slots":{"name":"garage door","state":"open"}}', "en"),
     ("quanto tempo falta no temporizador da pizza", '{"intent":"HassTimerStatus","slots":{"name":"pizza"}}', "pt-BR"),
@@ -127,21 +160,27 @@ class Showcase:
 
     def overview(self, reach: Sequence[str]) -> Overview:
         if self.empty:
-            return Overview((), None, tuple(Column(stage) for stage in STAGES), 0, self.window(reach, "", seconds=WINDOW_S))
+            return Overview(
+                (), None, tuple(Column(stage) for stage in STAGES), 0, self.window(reach, "", seconds=WINDOW_S)
+            )
         chips = {row.stage: [] for row in FLEET}
         for row in FLEET:
             version = row.candidate or row.live
-            chips[row.stage].append(Chip(row.name, version, "alert" if row.alerts else "live" if row.stage == "live" else "now"))
+            chips[row.stage].append(
+                Chip(row.name, version, "alert" if row.alerts else "live" if row.stage == "live" else "now")
+            )
         chips["live"].append(Chip(HOME, "smart-home@1", "live"))
-        chips["live"] += [Chip(f"translator-{tongue}", f"translator-{tongue}@4", "live") for tongue in ("de", "es", "fr")]
+        chips["live"] += [
+            Chip(f"translator-{tongue}", f"translator-{tongue}@4", "live") for tongue in ("de", "es", "fr")
+        ]
         columns = tuple(Column(stage, tuple(chips.get(stage, ()))) for stage in STAGES)
         decisions = (
-            Decision("approval", "support-router", ago(hours=3), "/models/support-router/release", "approve", "support-router@8",
+            Decision("approval", "support-router", ago(hours=3), "release", "approve", "support-router@8",
                      values={"passed": 3, "of": 3}),
-            Decision("alert", HOME, ago(minutes=41), "/alerts/alert_1", "rollback", "", "bad", {"title": ALERTS[0].title, "id": "alert_1"}),
-            Decision("alert", "invoice-parser", ago(hours=2), "/alerts/alert_3", "acknowledge", "", "bad", {"title": ALERTS[2].title, "id": "alert_3"}),
-            Decision("failed", "invoice-parser", ago(hours=4), "/turns/turn_3", "turn", "", "warn",
-                     {"step": "train", "reason": "the job ended with code 137: out of memory"}),
+            Decision("alert", HOME, ago(minutes=41), "alert", "rollback", "", "bad", {"title": ALERTS[0].title, "id": "alert_1"}),
+            Decision("alert", "invoice-parser", ago(hours=2), "alert", "acknowledge", "", "bad", {"title": ALERTS[2].title, "id": "alert_3"}),
+            Decision("failed", "invoice-parser", ago(hours=4), "turn", "turn", "", "warn",
+                     {"turn": "turn_3", "step": "train", "reason": "the job ended with code 137: out of memory"}),
         )  # fmt: skip
         done = Done(ago(hours=1), "ana", "version.promoted", "tone-checker@3")
         return Overview(decisions, done, columns, len(FLEET) + 3, self.window(reach, "", seconds=WINDOW_S))
@@ -158,50 +197,128 @@ class Showcase:
     def model(self, name: str) -> ModelPage:
         row = self._row(name)
         if not row.live:
-            stops = (Stop("data", "done", ago(minutes=9), "/datasets/smart-home/1", {"version": "@1", "rows": 1200}),
-                     Stop("train", "now", ago(minutes=6), "", {"running": True, "trial": 1, "of": 4}),
+            stops = (Stop("data", "done", ago(minutes=9), "dataset", {"version": "@1", "rows": 1200, "ref": "smart-home@1"}),
+                     Stop("train", "now", ago(minutes=6), "trial", {"running": True, "trial": 1, "of": 4, "id": "trial_13"}),
                      *(Stop(stage, "todo") for stage in STAGES[2:]))  # fmt: skip
-            return ModelPage(row, stops, Next("acts", values={"step": "train", "since": ago(minutes=6)}), Window(name, STEP_S, 0))
+            return ModelPage(
+                row,
+                stops,
+                Next("acts", "turn_page", "turn_1", {"step": "train", "since": ago(minutes=6), "reason": ""}),
+                Window(name, STEP_S, 0),
+            )
         stops = (
-            Stop("data", "done", ago(minutes=40), "/datasets/smart-home/2", {"version": "@2", "rows": 5212}),
-            Stop("train", "done", ago(minutes=24), "/experiments/trial_12", {"running": False, "seconds": 894.0, "of": 3}),
-            Stop("gate", "done", ago(minutes=23), "/models/smart-home/release", {"passed": 4, "of": 4}),
-            Stop("canary", "now", ago(minutes=12), "/models/smart-home/release", {"stage": "canary", "percent": 25.0}),
-            Stop("live", "todo", ago(days=3), "/versions/smart-home@1", {"version": "@1", "since": ago(days=3)}, also="@1"),
-            Stop("drift", "blocked", ago(minutes=41), "/models/smart-home/drift", {"certain": True, "stream": "input", "value": 1.0}),
-            Stop("retrain", "done", ago(minutes=40), "/turns/" + TURN, {"state": "running"}),
+            Stop("data", "done", ago(minutes=40), "dataset", {"version": "@2", "rows": 5212, "ref": "smart-home@2"}),
+            Stop(
+                "train",
+                "done",
+                ago(minutes=24),
+                "trial",
+                {"running": False, "seconds": 894.0, "of": 3, "id": "trial_12"},
+            ),
+            Stop("gate", "done", ago(minutes=23), "release", {"passed": 4, "of": 4}),
+            Stop("canary", "now", ago(minutes=12), "release", {"stage": "canary", "percent": 25.0, "state": "running"}),
+            Stop(
+                "live", "live", ago(days=3), "version", {"version": "@1", "since": ago(days=3), "ref": "smart-home@1"}
+            ),
+            Stop("drift", "blocked", ago(minutes=41), "drift", {"certain": True, "stream": "input", "value": 1.0}),
+            Stop("retrain", "done", ago(minutes=40), "turn", {"state": "running", "id": TURN}),
         )
-        next_ = Next("acts", "turn_page", TURN, {"step": "canary", "since": ago(minutes=12)})
+        next_ = Next(
+            "acts",
+            "release",
+            "smart-home@2",
+            {
+                "step": "release",
+                "since": ago(minutes=12),
+                "reason": "still looking at 25% of traffic: thumbs_up has e-value 12.8 of 20",
+            },
+        )
         if name == "support-router":
-            next_ = Next("waits", "approve", "support-router@8", {"who": "ana"})
-        return ModelPage(row, stops, next_, self.window(("*",), name, seconds=WINDOW_S), ALERTS[:2], TURNS[:1] + TURNS[2:], VERSIONS)
+            next_ = Next("waits", "approve", "support-router@8", {"who": "approver", "reason": ""})
+        return ModelPage(
+            row, stops, next_, self.window(("*",), name, seconds=WINDOW_S), ALERTS[:2], TURNS[:1] + TURNS[2:], VERSIONS
+        )
 
     def release(self, name: str) -> ReleasePage:
         row = self._row(name)
         history = (Rollout("roll_2", "smart-home@2", "smart-home@1", "running", ago(minutes=22), "", "", TURN),
                    Rollout("roll_1", "smart-home@1", "smart-home@0", "promoted", ago(days=3, hours=1), ago(days=3), "every metric is not worse, quality is better"))  # fmt: skip
         gates = (
-            GateRow("exact_match", "better than live", "pass", Estimate(0.812, 0.774, 0.845, 412), Estimate(0.744, 0.701, 0.783, 412), "exact_match", "difference 6.8 pp, 95% interval 2.1 to 11.4"),
-            GateRow("exact_match on en", "not worse than live by 0.03", "pass", Estimate(0.781, 0.73, 0.82, 300), Estimate(0.779, 0.73, 0.82, 300), "exact_match"),
-            GateRow("valid_json", ">= 0.98", "pass", Estimate(0.996, 0.985, 0.999, 412), Estimate(0.991, 0.978, 0.997, 412), "valid_json"),
+            GateRow(
+                "exact_match",
+                "better than live",
+                "pass",
+                Estimate(0.812, 0.774, 0.845, 412),
+                Estimate(0.744, 0.701, 0.783, 412),
+                "exact_match",
+                "difference 6.8 pp, 95% interval 2.1 to 11.4",
+            ),
+            GateRow(
+                "exact_match on en",
+                "not worse than live by 0.03",
+                "pass",
+                Estimate(0.781, 0.73, 0.82, 300),
+                Estimate(0.779, 0.73, 0.82, 300),
+                "exact_match",
+            ),
+            GateRow(
+                "valid_json",
+                ">= 0.98",
+                "pass",
+                Estimate(0.996, 0.985, 0.999, 412),
+                Estimate(0.991, 0.978, 0.997, 412),
+                "valid_json",
+            ),
             GateRow("toxicity", "<= 0.01", "cannot_tell", None, None, "toxicity", "no case reached the scorer"),
         )
         if name == "support-router":
             waiting = Rollout("roll_9", "support-router@8", "support-router@7", "awaiting_approval", ago(hours=3))
-            return ReleasePage(name, row.live, "support-router@6", ago(days=12), waiting, (Arm("live", row.live, 100, 2, 2, 1210),), (), (), gates, history, VERSIONS)
+            return ReleasePage(
+                name,
+                row.live,
+                "support-router@6",
+                ago(days=12),
+                waiting,
+                (Arm("live", row.live, 100, 2, 2, 1210),),
+                (),
+                (),
+                gates,
+                history,
+                VERSIONS,
+            )
         if name != HOME or not self.running:
             arms = (Arm("live", self.live if name == HOME else row.live, 100.0, 2, 2, 48210),) if row.live else ()
             previous = "smart-home@2" if self.live == "smart-home@1" else "smart-home@1"
-            return ReleasePage(name, self.live if name == HOME else row.live, previous if row.live and name != "tone-checker" else "", ago(minutes=1), None, arms, history=history[1:], versions=VERSIONS)
-        arms = (Arm("live", "smart-home@1", 75.0, 2, 2, 18211), Arm("canary", "smart-home@2", 25.0, 1, 1, 4122), Arm("shadow", "smart-home@2", 50.0, 1, 1, 902))
-        steps = (Step("shadow", 50, "done", ago(minutes=22)), Step("canary", 5, "done", ago(minutes=18)), Step("canary", 25, "now", ago(minutes=12)), Step("canary", 100, "todo"))
+            return ReleasePage(
+                name,
+                self.live if name == HOME else row.live,
+                previous if row.live and name != "tone-checker" else "",
+                ago(minutes=1),
+                None,
+                arms,
+                history=history[1:],
+                versions=VERSIONS,
+            )
+        arms = (
+            Arm("live", "smart-home@1", 75.0, 2, 2, 18211),
+            Arm("canary", "smart-home@2", 25.0, 1, 1, 4122),
+            Arm("shadow", "smart-home@2", 50.0, 1, 1, 902),
+        )
+        steps = (
+            Step("shadow", 50, "done", ago(minutes=22)),
+            Step("canary", 5, "done", ago(minutes=18)),
+            Step("canary", 25, "now", ago(minutes=12)),
+            Step("canary", 100, "todo"),
+        )
         judged = (
             Judged("error_rate", 0.0021, 0.0019, 18211, 4122, 0.4, 41.2, "fine", True),
-            Judged("latency_p95_ms", 402.0, 431.0, 18211, 4122, 3.1, 6.4, "open", True),
+            Judged("latency_p95_ms", 0.051, 0.062, 18211, 4122, 3.1, 6.4, "open", True),
             Judged("quality", 0.744, 0.812, 902, 902, 0.01, 5210.0, "fine"),
             Judged("thumbs_up", 0.62, 0.81, 1204, 210, 0.2, 12.8, "open"),
         )
-        return ReleasePage(name, "smart-home@1", "smart-home@0", ago(days=3), history[0], arms, steps, judged, gates, history, VERSIONS)
+        return ReleasePage(
+            name, "smart-home@1", "smart-home@0", ago(days=3), history[0], arms, steps, judged, gates, history, VERSIONS
+        )
 
     def versions(self, name: str) -> tuple[VersionRow, ...]:
         self._row(name)
@@ -216,10 +333,10 @@ class Showcase:
             for name, value, low, high in row.metrics if name != "valid_json"
             for slice_, n, drop in (("", 412, 0.0), ("en", 300, -0.02), ("pt-BR", 112, 0.06)) if low - drop >= 0
         )  # fmt: skip
-        lineage = (("source", "home-assistant-intents", "", "files"), ("dataset", "smart-home@2", "/datasets/smart-home/2", "5,212 rows"),
-                   ("trial", "trial 2 of 3", "/experiments/trial_12", "81.2%"), ("version", version, "", "sha256:9c1f0c7e"),
-                   ("gates", "4 of 4", "/models/smart-home/release", ""), ("release", "canary 25%", "/models/smart-home/release", ""),
-                   ("answers", "4,122", "/interactions?version=" + version, ""))  # fmt: skip
+        lineage = (("source", "home-assistant-intents", "", "4800"), ("dataset", "smart-home@2", "dataset", "5212"),
+                   ("trial", "2", "trial", ""), ("version", version, "", "sha256:9c1f0c7e"),
+                   ("gates", "pass", "release", ""),
+                   ("answers", "4122", "interactions", ""))  # fmt: skip
         card = "# smart-home@2\n\nTurns what people say to their home into one line of JSON.\n\nTrained on smart-home@2 (5,212 rows, en and pt-BR)."
         return VersionPage(row, HOME, "sha256:" + HASH * 4, "sha256:" + HASH[::-1] * 4 if row.number else "", {"method": "sft", "rank": 16, "learning_rate": 0.002, "steps": 60},
                            "trial_12" if row.number else "", slices, "smart-home@1" if row.number == 2 else "", (("exact_match", "pass", "difference 6.8 pp"), ("toxicity", "cannot_tell", "")),
@@ -230,17 +347,48 @@ class Showcase:
         rise = tuple((n * 10, max(0.0, (n - 30) * 0.22)) for n in range(48))
         streams = (
             Stream("input", "drift", 480, 5.1e3, 1000.0, 0.41, 0.05, ago(minutes=41), rise),
-            Stream("output", "certain", 480, 1.2e3, 1000.0, 0.031, 0.05, ago(minutes=40), tuple((n * 10, n * 0.065) for n in range(48))),
-            Stream("quality", "quiet", 480, 2.1, 1000.0, 0.012, 0.05, "", tuple((n * 10, 0.3 * abs(math.sin(n / 5))) for n in range(48))),
+            Stream(
+                "output",
+                "certain",
+                480,
+                1.2e3,
+                1000.0,
+                0.031,
+                0.05,
+                ago(minutes=40),
+                tuple((n * 10, n * 0.065) for n in range(48)),
+            ),
+            Stream(
+                "quality",
+                "quiet",
+                480,
+                2.1,
+                1000.0,
+                0.012,
+                0.05,
+                "",
+                tuple((n * 10, 0.3 * abs(math.sin(n / 5))) for n in range(48)),
+            ),
             Stream("feedback", "learning", 22, 1.0, 1000.0, None, 0.05),
         )
-        return DriftPage(name, "smart-home@1 and its first 500 answers", streams, GROUPS, ALERTS[:2], "retrain") if name == HOME else DriftPage(name, "", ())
+        return (
+            DriftPage(name, "smart-home@1", streams, GROUPS, ALERTS[:2], "retrain")
+            if name == HOME
+            else DriftPage(name, "", ())
+        )
 
     def interactions(self, reach: Sequence[str], filters: Filters, before: str) -> InteractionList:
         rows = [] if self.empty else [self._interaction(number) for number in range(50)]
         rows = [row for row in rows if filters.q.lower() in (row.input + row.output).lower()]
         rows = [row for row in rows if not filters.thumb or row.thumb == {"up": 1, "down": -1}.get(filters.thumb, 0)]
-        return InteractionList(tuple(rows), filters, self.names(reach), tuple(row.version for row in VERSIONS), "" if before else "int_49", not before)
+        return InteractionList(
+            tuple(rows),
+            filters,
+            self.names(reach),
+            tuple(row.version for row in VERSIONS),
+            "" if before else "int_49",
+            not before,
+        )
 
     def _interaction(self, number: int) -> InteractionRow:
         asked, answered, language = SENTENCES[number % len(SENTENCES)]
@@ -255,25 +403,75 @@ class Showcase:
             raise NotFound(f"no interaction {id!r}", where="interactions", remedy="the list finds it by its text")
         number = int(id[-2:]) if id[-2:].isdecimal() else 0
         row = self._interaction(number)
-        facts = {"first_byte_ms": 61.2, "overhead_ms": 0.8, "prompt_tokens": 84, "completion_tokens": 31, "user": "casa-17", "engine": "llamacpp", "finish_reason": "stop", "endpoint": "/v1/chat/completions"}
-        voices = (Voice(row.at, -1, "casa-17", 0, '{"intent":"HassTurnOff","slots":{"area":"sala"}}', "wrong room", ("wrong",)),) if row.thumb < 0 else ()
+        facts = {
+            "first_byte_ms": 61.2,
+            "overhead_ms": 0.8,
+            "prompt_tokens": 84,
+            "completion_tokens": 31,
+            "user": "casa-17",
+            "engine": "llamacpp",
+            "finish_reason": "stop",
+            "endpoint": "/v1/chat/completions",
+        }
+        voices = (
+            (
+                Voice(
+                    row.at,
+                    -1,
+                    "casa-17",
+                    0,
+                    '{"intent":"HassTurnOff","slots":{"area":"sala"}}',
+                    "wrong room",
+                    ("wrong",),
+                ),
+            )
+            if row.thumb < 0
+            else ()
+        )
         return InteractionPage(row, (("system", "Answer with one line of JSON: intent and slots."), ("user", row.input)), row.output, facts, voices,
                                (("valid_json", 1.0),), '{\n "model": "smart-home",\n "messages": []\n}', '{\n "id": "chatcmpl-1"\n}')  # fmt: skip
 
-    def datasets(self) -> tuple[DatasetRow, ...]:
-        return () if self.empty else (DatasetRow(HOME, 2, 5212, ("en", "pt-BR"), ago(minutes=39), 214, (HOME,)), DatasetRow("tickets", 8, 48211, ("en",), ago(days=12), 0, ()))
+    def datasets(self, reach: Sequence[str]) -> tuple[DatasetRow, ...]:
+        return (
+            ()
+            if self.empty
+            else (
+                DatasetRow(HOME, 2, 5212, ("en", "pt-BR"), ago(minutes=39), 214, (HOME,)),
+                DatasetRow("tickets", 8, 48211, ("en",), ago(days=12), 0, ()),
+            )
+        )
 
     def _samples(self, count: int) -> tuple[Sample, ...]:
-        return tuple(Sample(f"{n:064x}", *SENTENCES[n % len(SENTENCES)][:2], SENTENCES[n % len(SENTENCES)][2], ("train", "validation", "test")[n % 3], "intents", f"intents:en:HassTurnOn:{n}") for n in range(count))
+        return tuple(
+            Sample(
+                f"{n:064x}",
+                *SENTENCES[n % len(SENTENCES)][:2],
+                SENTENCES[n % len(SENTENCES)][2],
+                ("train", "validation", "test")[n % 3],
+                "intents",
+                f"intents:en:HassTurnOn:{n}",
+            )
+            for n in range(count)
+        )
 
     def dataset(self, name: str, number: int, *, page: int, split: str, language: str, q: str) -> DatasetPage:
         if name != HOME or number not in (1, 2):
             raise NotFound(f"no dataset version {name}@{number}", where="datasets", remedy="the catalogue lists them")
-        counts = {("en", "train"): 3200, ("en", "validation"): 400, ("en", "test"): 412, ("pt-BR", "train"): 1000, ("pt-BR", "validation"): 88, ("pt-BR", "test"): 112}
+        counts = {
+            ("en", "train"): 3200,
+            ("en", "validation"): 400,
+            ("en", "test"): 412,
+            ("pt-BR", "train"): 1000,
+            ("pt-BR", "validation"): 88,
+            ("pt-BR", "test"): 112,
+        }
         checks = (Check("schema", "passed", 0), Check("duplicates", "dropped", 181, (("intents:en:HassTurnOn:4", "same prompt and completion as row 3"),)),
                   Check("pii", "masked", 33, (("interaction 019bafe2", "an e-mail address"), ("interaction 019bafe3", "a phone number"))), Check("contamination", "passed", 0))  # fmt: skip
         shown = self._samples(25) if not q or q in "kitchen" else ()
-        history = (DatasetVersionRow(HOME, 2, 5212, 1200, ago(minutes=39), "loop", ("smart-home@2",)), DatasetVersionRow(HOME, 1, 4012, None, ago(days=3), "loop", ("smart-home@1",)))
+        history = (
+            DatasetVersionRow(HOME, 2, 5212, 1200, ago(minutes=39), "loop", ("smart-home@2",)),
+            DatasetVersionRow(HOME, 1, 4012, None, ago(days=3), "loop", ("smart-home@1",)),
+        )
         return DatasetPage(name, number, "sha256:" + HASH * 4, f"{name}@1" if number == 2 else "", 5212, ago(minutes=39), "loop", counts, checks,
                            Samples(shown, 5212 if shown else 0, page, split, language, q), {}, {"cause": "feedback", "corrections": 412}, ("smart-home@2",), history, 1212, 12)  # fmt: skip
 
@@ -281,7 +479,24 @@ class Showcase:
         return Diff(name, old, new, 4000, self._samples(20), self._samples(12), 1212, 12)
 
     def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
-        return () if self.empty else (SEARCH, SearchRow("search_0", HOME, "smart-home@1", "complete", "exact_match", ago(days=3), TRIALS[:2], "turn_1", 803.0))
+        return (
+            ()
+            if self.empty
+            else (
+                SEARCH,
+                SearchRow(
+                    "search_0",
+                    HOME,
+                    "smart-home@1",
+                    "complete",
+                    "exact_match",
+                    ago(days=3),
+                    TRIALS[:2],
+                    "turn_1",
+                    803.0,
+                ),
+            )
+        )
 
     def trial(self, id: str) -> TrialPage:
         row = next((row for row in TRIALS if row.id == id), None)
@@ -298,7 +513,9 @@ class Showcase:
 
     def _alert(self, row: AlertRow) -> AlertRow:
         if row.id in self.acknowledged and row.state == "open":
-            return AlertRow(row.id, row.model, row.kind, row.severity, row.title, "acknowledged", row.at, row.turn, "first admin")
+            return AlertRow(
+                row.id, row.model, row.kind, row.severity, row.title, "acknowledged", row.at, row.turn, "first admin"
+            )
         return row
 
     def alert(self, id: str) -> AlertPage:
@@ -307,8 +524,20 @@ class Showcase:
             raise NotFound(f"no alert {id!r}", where="alerts", remedy="the list has all of them")
         summary = "Since 14:03 messages in Portuguese arrive; before there were none. Quality fell from 91% to 62% thumbs up in the same time.\nFound after 34 messages."
         if row.kind != "drift":
-            return AlertPage(row, "Requests to invoice-parser@12 end with 503: one of two replicas does not answer.", examples=(("int_7", "Total of invoice 4411"),))
-        return AlertPage(row, summary, ago(minutes=44), {"seen": 480, "e_value": 5101.2, "shift": 0.41}, GROUPS, (("int_1", "acende a luz da sala"), ("", "apaga tudo")), "released")
+            return AlertPage(
+                row,
+                "Requests to invoice-parser@12 end with 503: one of two replicas does not answer.",
+                examples=(("int_7", "Total of invoice 4411"),),
+            )
+        return AlertPage(
+            row,
+            summary,
+            ago(minutes=44),
+            {"seen": 480, "e_value": 5101.2, "shift": 0.41},
+            GROUPS,
+            (("int_1", "acende a luz da sala"), ("", "apaga tudo")),
+            "released",
+        )
 
     def turns(self, reach: Sequence[str]) -> tuple[TurnRow, ...]:
         return () if self.empty else tuple(row for row in TURNS if "*" in reach or row.model in reach)
@@ -319,18 +548,25 @@ class Showcase:
                 return row
         raise NotFound(f"no turn {id!r}", where="turns", remedy="the list has all of them")
 
-    def audit(self, *, before: int, subject: str, actor: str, action: str) -> AuditPage:
+    def audit(self, reach: Sequence[str], *, before: int, subject: str, actor: str, action: str) -> AuditPage:
         last = (before or 213) - 1
         kinds = (("loop", "version.registered", "smart-home@2", '{"dataset":"smart-home@2","digest":"sha256:9c1f0c7e"}'), ("rollout", "rollout.advanced", "roll_2", '{"stage":"25"}'),
                  ("ana", "alert.acknowledged", "alert_2", "{}"), ("collector", "segment.sealed", "gateway-0/host-1-7-00000012", '{"sha256":"9c1f0c7e2b6d4a58"}'))  # fmt: skip
-        rows = tuple(AuditRow(n, ago(minutes=(213 - n) * 3), *kinds[n % 4], f"{n:04x}" + HASH * 3) for n in range(last, max(0, last - 50), -1))
-        rows = tuple(row for row in rows if row.subject.startswith(subject) and row.actor.startswith(actor) and row.action.startswith(action))
+        rows = tuple(
+            AuditRow(n, ago(minutes=(213 - n) * 3), *kinds[n % 4], f"{n:04x}" + HASH * 3)
+            for n in range(last, max(0, last - 50), -1)
+        )
+        rows = tuple(
+            row
+            for row in rows
+            if row.subject.startswith(subject) and row.actor.startswith(actor) and row.action.startswith(action)
+        )
         return AuditPage(rows, self.chain(), last - 49 if last > 50 else 0, subject, actor, action, not before)
 
-    def chain(self) -> Chain:
+    def chain(self, *, now: bool = False) -> Chain:
         return Chain(True, 212, HASH * 4, ago(seconds=20))
 
-    def keys(self) -> tuple[KeyRow, ...]:
+    def people(self) -> tuple[KeyRow, ...]:
         return (KeyRow("key_1", "first admin", "admin", ("*",), ago(days=3), "up"), KeyRow("key_2", "ana", "approver", ("*",), ago(days=2), "first admin"),
                 KeyRow("key_3", "home app", "client", (HOME,), ago(days=2), "first admin"), KeyRow("key_4", "old app", "client", (HOME,), ago(days=2), "ana", ago(days=1)))  # fmt: skip
 
@@ -341,9 +577,19 @@ class Showcase:
         if not model:
             return Window("", STEP_S, until, (track("", 1, 1.0, until, seconds),))
         if model == HOME:
-            return Window(model, STEP_S, until, tuple(track(f"{model}@{n}", colour_of(f"@{n}"), share, until, seconds) for n, share in ((1, 0.75), (2, 0.25))))
+            return Window(
+                model,
+                STEP_S,
+                until,
+                tuple(
+                    track(f"{model}@{n}", colour_of(f"@{n}"), share, until, seconds)
+                    for n, share in ((1, 0.75), (2, 0.25))
+                ),
+            )
         row = self._row(model)
-        return Window(model, STEP_S, until, (track(row.live, colour_of(row.live), 0.2, until, seconds),) if row.live else ())
+        return Window(
+            model, STEP_S, until, (track(row.live, colour_of(row.live), 0.2, until, seconds),) if row.live else ()
+        )
 
     def state(self) -> dict[str, str]:
         return dict(self.marks)

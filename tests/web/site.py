@@ -1,6 +1,6 @@
 """The app of the tests: a real home and database with real keys, and the showcase in place of a running loop.
 
-    python -m tests.web.site            serves it, for looking at; prints the address and a key
+python -m tests.web.site            serves it, for looking at; prints the address and a key
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from tests.web.showcase import HOME, Showcase
 
 from ciranda.config import Home, Settings
 from ciranda.govern import access
 from ciranda.store.database import Database, metadata
 from ciranda.web.app import create
-from tests.web.showcase import HOME, Showcase
 
 
 @dataclass
@@ -60,9 +60,6 @@ class Recorded:
 
     def revoke_key(self, key: str, *, actor: str) -> None:
         self.asked.append(("revoke", key, actor))
-
-    def verify_audit(self) -> None:
-        self.asked.append(("verify",))
 
 
 @dataclass

@@ -36,6 +36,8 @@ from ciranda.web.session import Session, Sessions, refuse_foreign, secret_of
 from ciranda.web.stream import Hub
 from ciranda.web.verbs import Verbs
 from ciranda.web.views.reader import Reader
+from ciranda.web.views.stored import Stored
+from ciranda.web.wiring import Wired
 
 MAX_FORM = 64 * 1024
 LOG = logging.getLogger(__name__)
@@ -99,16 +101,9 @@ def create(platform: Platform, *, reader: Reader | None = None, verbs: Verbs | N
         reader: What the pages show; by default it is read from the platform.
         verbs: What the buttons do; by default the verbs of the loop.
     """
-    if reader is None:
-        from ciranda.web.views.stored import Stored
-
-        reader = Stored(platform)
-    if verbs is None:
-        from ciranda.web.wiring import Wired
-
-        verbs = Wired(platform)
+    read, do = reader or Stored(platform), verbs or Wired(platform)
     sessions = Sessions(platform.db, secret_of(platform.home.path), hours=platform.settings.session_hours)
-    site = Site(reader, verbs, sessions, Assets(), platform.settings, Hub(reader))
+    site = Site(read, do, sessions, Assets(), platform.settings, Hub(read))
     entries = pages.ENTRIES if site.assets.complete else ()
     routes: list[BaseRoute] = [
         *api.routes(platform),
@@ -260,7 +255,10 @@ async def _broken(request: Request, error: Exception) -> Response:
         return Response(status_code=499)
     number = request.scope.get("request_id", "")
     LOG.error("%s %s failed (%s)", request.method, request.url.path, number, exc_info=error)
-    told = f"Ciranda failed on this page ({type(error).__name__}). Try again; if it stays, look for {number} in logs/control.log in the home."
+    told = (
+        f"Ciranda failed on this page ({type(error).__name__}). "
+        f"Try again; if it stays, look for {number} in logs/control.log in the home."
+    )
     return PlainTextResponse(told, status_code=500, headers={**SECURE, "x-request-id": number})
 
 

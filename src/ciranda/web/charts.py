@@ -88,7 +88,8 @@ def lines(
     marks = ticks(min(values), max(values) if max(values) > min(values) else min(values) + 1)
     low, high = marks[0], marks[-1]
     first, last = min(x for x, _ in points), max(x for x, _ in points)
-    left, right, top, bottom = 48, width - 96, 10, height - 22
+    named = any(line.label for line in series)
+    left, right, top, bottom = 48, width - (96 if named else 14), 12, height - 22
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - first) / ((last - first) or 1)
@@ -98,14 +99,20 @@ def lines(
     for mark in marks:
         y = place(first, mark)[1]
         parts.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
-        parts.append(f'<text class="axis" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(y_format(mark))}</text>')
+        parts.append(
+            f'<text class="axis" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(y_format(mark))}</text>'
+        )
     for x, anchor in ((first, "start"), ((first + last) / 2, "middle"), (last, "end")):
         px = place(x, low)[0]
-        parts.append(f'<text class="axis" x="{px:.1f}" y="{height - 4}" text-anchor="{anchor}">{escape(x_format(x))}</text>')
+        parts.append(
+            f'<text class="axis" x="{px:.1f}" y="{height - 4}" text-anchor="{anchor}">{escape(x_format(x))}</text>'
+        )
     if limit:
         y = place(first, limit[0])[1]
         parts.append(f'<path class="limit" d="M{left} {y:.1f}H{right}"/>')
-        parts.append(f'<text class="limit-label" x="{right + 6}" y="{y + 4:.1f}">{escape(limit[1])}</text>')
+        parts.append(
+            f'<text class="limit-label" x="{right}" y="{y - 4:.1f}" text-anchor="end">{escape(limit[1])}</text>'
+        )
     taken: list[float] = []
     for line in series:
         parts += _line(line, place, smoothed=smoothed and len(line.points) > 12, right=right, taken=taken)
@@ -113,7 +120,12 @@ def lines(
 
 
 def _line(
-    line: Line, place: Callable[[float, float], tuple[float, float]], *, smoothed: bool, right: float, taken: list[float]
+    line: Line,
+    place: Callable[[float, float], tuple[float, float]],
+    *,
+    smoothed: bool,
+    right: float,
+    taken: list[float],
 ) -> list[str]:
     shown = smooth(line.points) if smoothed else line.points
     parts = [f'<path class="raw c{line.colour}" d="{path(line.points, place)}"/>'] if smoothed else []
@@ -124,7 +136,9 @@ def _line(
         while any(abs(y - other) < 13 for other in taken):
             y += 13
         taken.append(y)
-        parts.append(f'<circle class="dot c{line.colour}" cx="{x:.1f}" cy="{place(*_solid(ends[-1]))[1]:.1f}" r="2.5"/>')
+        parts.append(
+            f'<circle class="dot c{line.colour}" cx="{x:.1f}" cy="{place(*_solid(ends[-1]))[1]:.1f}" r="2.5"/>'
+        )
         parts.append(f'<text class="label" x="{right + 8}" y="{y + 4:.1f}">{escape(line.label)}</text>')
     return parts
 
@@ -164,7 +178,9 @@ def intervals(
     parts = []
     for mark in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(f'<path class="grid" d="M{x(mark):.1f} 4V{height - 20}"/>')
-        parts.append(f'<text class="axis" x="{x(mark):.1f}" y="{height - 4}" text-anchor="middle">{escape(value_format(mark))}</text>')
+        parts.append(
+            f'<text class="axis" x="{x(mark):.1f}" y="{height - 4}" text-anchor="middle">{escape(value_format(mark))}</text>'
+        )
     if limit is not None:
         parts.append(f'<path class="limit" d="M{x(limit):.1f} 4V{height - 20}"/>')
     for index, (label, value, low, high, colour) in enumerate(rows):
@@ -180,7 +196,9 @@ def shares(parts: Sequence[tuple[float, int]], name: str) -> Markup:
     """A whole cut into parts: percent and colour of each, left to right."""
     drawn, at = [], 0.0
     for percent, colour in parts:
-        drawn.append(f'<rect class="bar c{colour}" x="{at:.2f}" y="0" width="{max(0.0, percent - 0.25):.2f}" height="10"/>')
+        drawn.append(
+            f'<rect class="bar c{colour}" x="{at:.2f}" y="0" width="{max(0.0, percent - 0.25):.2f}" height="10"/>'
+        )
         at += percent
     return Markup(  # noqa: S704 - numbers of ours, and a name that is escaped
         f'<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{escape(name)}">'

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ciranda.store import clock
 
 MONTHS = {
-    "en": "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(),
-    "pt-BR": "jan fev mar abr mai jun jul ago set out nov dez".split(),
+    "en": ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
+    "pt-BR": ["jan", "fev", "mar", "abr", "mai", "jun", "jul", "ago", "set", "out", "nov", "dez"],
 }
 THOUSANDS = {"en": ("k", "M", "B"), "pt-BR": (" mil", " mi", " bi")}
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -57,15 +57,20 @@ class Formats:
         return self.number(size, 0 if not unit or abs(size) >= 100 else 1) + unit
 
     def percent(self, share: float | None, digits: int = 1) -> str:
-        """A share in [0, 1] as `12.3%`; a whole number of percent drops its zero."""
+        """A share in [0, 1] as `12.3%`; a whole number of percent drops its zero, below one percent there is a digit more."""
         if share is None:
             return NONE
         value = share * 100
-        return f"{self.number(value, 0 if abs(value - round(value)) < 0.05 else digits)}%"
+        off = abs(value - round(value))
+        if digits == 0 or off < 0.005 or (abs(value) >= 1 and off < 0.05):
+            return f"{self.number(value)}%"
+        return f"{self.number(value, max(digits, 2) if abs(value) < 1 else digits)}%"
 
     def points(self, share: float | None) -> str:
-        """A difference of shares, in percentage points: `12.3 pp`."""
-        return NONE if share is None else f"{self.number(share * 100, 1)} pp"
+        """The size of a difference of shares, in percentage points: `12.3 pp`."""
+        if share is None:
+            return NONE
+        return f"{self.number(share * 100, 2 if 0 < abs(share) < 0.01 else 1)} pp"
 
     def two(self, value: float) -> str:
         """Two digits, for an axis."""

@@ -175,7 +175,9 @@ class Page:
         """After a form: on to a page, with what was done to be said there once."""
         answer = RedirectResponse(path, status_code=303)
         if flash:
-            self.keep(answer, FLASH, base64.urlsafe_b64encode(json.dumps(flash).encode()).decode(), seconds=60, hidden=True)
+            self.keep(
+                answer, FLASH, base64.urlsafe_b64encode(json.dumps(flash).encode()).decode(), seconds=60, hidden=True
+            )
         return answer
 
     def leave(self, answer: Response) -> Response:

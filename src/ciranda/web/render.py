@@ -35,8 +35,18 @@ def environment(tag: str) -> Environment:
     # The i18n extension adds this method to the environment.
     made.install_gettext_callables(messages.gettext, messages.ngettext, newstyle=True)  # type: ignore[attr-defined]
     made.globals.update(colour=colour_of, live_=live, charts_=charts, languages=i18n.LANGUAGES)
-    made.filters.update(json_script=json_script, pair=lambda value: (value, value), log10=lambda value: math.log10(max(value, 1e-9)))
+    made.filters.update(json_script=json_script, pair=pair, log10=log10)
     return made
+
+
+def pair(value: str) -> tuple[str, str]:
+    """A choice whose value is its text."""
+    return value, value
+
+
+def log10(value: float) -> float:
+    """Where a number stands on an axis of powers of ten."""
+    return math.log10(max(value, 1e-9))
 
 
 def json_script(text: str) -> Markup:

@@ -111,12 +111,13 @@ class Sessions:
         """Who it is now: None once the key is revoked or the session was ended."""
         with self.database.reading() as conn:
             table = access.keys
-            row = conn.execute(
-                sa.select(table).where(table.c.id == session.key, table.c.revoked_at.is_(None))
-            ).first()
-            if row is None or conn.execute(
-                sa.select(ended_sessions.c.session).where(ended_sessions.c.session == session.id)
-            ).first():
+            row = conn.execute(sa.select(table).where(table.c.id == session.key, table.c.revoked_at.is_(None))).first()
+            if (
+                row is None
+                or conn.execute(
+                    sa.select(ended_sessions.c.session).where(ended_sessions.c.session == session.id)
+                ).first()
+            ):
                 return None
         return Principal(row.id, row.name, row.role, row.tenant, tuple(row.models))
 
@@ -176,7 +177,9 @@ def refuse_foreign(connection: HTTPConnection) -> None:
     origin = connection.headers.get("origin", "")
     own = urlsplit(origin).netloc in ("", connection.headers.get("host", ""))
     if site not in ("", "same-origin", "none") or (origin and not own):
-        raise Forbidden("another site sent this form", where=origin or site, remedy="open the page here and send it again")
+        raise Forbidden(
+            "another site sent this form", where=origin or site, remedy="open the page here and send it again"
+        )
 
 
 def inside(path: str) -> str:

@@ -88,7 +88,10 @@ class Hub:
     def point(self, reaches: set[Reach]) -> dict[Reach, bytes]:
         """This second's bytes for each reach. A part that is down makes the point poorer, not absent."""
         changed = self._changed()
-        return {reach: event("tick", self._tick(reach)) + (event("changed", changed) if changed else b"") for reach in reaches}
+        return {
+            reach: event("tick", self._tick(reach)) + (event("changed", changed) if changed else b"")
+            for reach in reaches
+        }
 
     def _tick(self, reach: Reach) -> dict[str, Any]:
         try:

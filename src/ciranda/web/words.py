@@ -18,7 +18,7 @@ TONES = {
     "awaiting_approval": "warn", "held": "warn", "warning": "warn", "warned": "warn", "masked": "warn", "certain": "warn",
     "cannot_tell": "warn", "waiting": "", "queued": "", "open": "warn", "warn": "warn", "learning": "info",
     "failed": "bad", "refused": "bad", "rolled_back": "bad", "critical": "bad", "fail": "bad", "blocked": "bad", "bad": "bad",
-    "drift": "bad", "worse": "bad", "dropped": "warn", "error": "bad",
+    "ok": "ok", "drift": "bad", "worse": "bad", "dropped": "warn", "error": "bad",
 }  # fmt: skip
 
 
@@ -82,6 +82,7 @@ class Words:
         _ = self.messages.gettext
         return {
             "drift": _("Drift"), "feedback": _("Feedback"), "schedule": _("Schedule"), "person": _("A person"),
+            "asked": _("A person"), "retrain": _("Drift"), "intents": _("Sentences"),
             "data": _("New data"), "first": _("First turn"), "apply": _("Model file"), "sources": _("New data"),
         }.get(name, name.replace("_", " "))  # fmt: skip
 
@@ -93,9 +94,18 @@ class Words:
             "error_rate": _("Error rate"), "latency_p95_ms": _("Latency, p95"), "thumbs_up": _("Thumbs up"),
             "exact_match": _("Exact match"), "intent_accuracy": _("Right intent"), "valid_json": _("Valid JSON"),
             "toxicity": _("Toxicity"), "pii_leak": _("Leaked personal data"), "refusal": _("Refusals"),
-            "length_ratio": _("Length against reference"), "loss": _("Loss"), "input": _("Input"), "output": _("Output"),
+            "length_ratio": _("Length against reference"), "loss": _("Loss"),
+            "validation exact match": _("Exact match on validation"), "repetition": _("Repetition"),
+            "retrain": _("Worse after drift"), "messages": _("Messages"), "e_value": _("Evidence"),
+            "fraction": _("New kinds of message"),
+            "before": _("Before"), "now": _("Now"), "limit": _("Limit"), "input": _("Input"), "output": _("Output"),
             "feedback": _("Feedback"),
         }.get(name, name.replace("_", " "))  # fmt: skip
+
+    def judged(self, name: str) -> str:
+        """A metric as a release compares it, one share per answer."""
+        _ = self.messages.gettext
+        return _("Slower than the champion's p95") if name == "latency_p95_ms" else self.metric(name)
 
     def check(self, name: str) -> str:
         """A check on rows."""
@@ -123,7 +133,13 @@ class Words:
     def actor(self, name: str) -> str:
         """Who acts, when it is the platform itself."""
         _ = self.messages.gettext
-        return {"loop": _("the loop"), "rollout": _("the rollout"), "": _("nobody")}.get(name, name)
+        return {
+            "loop": _("the loop"), "rollout": _("the rollout"), "monitor": _("the monitor"), "schedule": _("the schedule"),
+            "collector": _("the collector"), "": _("nobody"), "nobody": _("nobody"), "Ciranda": _("the loop"),
+            "an approver": _("an approver"), "an engineer": _("an engineer"),
+            "the evidence of the rollout": _("the evidence of the rollout"),
+            "Ciranda, as soon as it is free": _("the loop, as soon as it is free"),
+        }.get(name, _("turn") if name.startswith("turn:") else name)  # fmt: skip
 
     def flash(self, result: Mapping[str, Any]) -> str:
         """What a button did, in one sentence."""

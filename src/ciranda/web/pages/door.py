@@ -38,8 +38,10 @@ def leave(page: Page, _form: Form) -> Response:
 
 def prefer(page: Page, form: Form) -> Response:
     """Keep language, theme and shortcuts in cookies, then go back."""
-    answer = page.go(inside(form.get("back", "/")), kind="saved") if page.signed_in else RedirectResponse(
-        inside(form.get("back", "/")), status_code=303
+    answer = (
+        page.go(inside(form.get("back", "/")), kind="saved")
+        if page.signed_in
+        else RedirectResponse(inside(form.get("back", "/")), status_code=303)
     )
     if form.get("language") in LANGUAGES:
         page.keep(answer, LANGUAGE, form["language"])

@@ -16,14 +16,18 @@ ROLE_ORDER = tuple(ROLES)
 def audit(page: Page) -> Response:
     """Who did what, when, on which object; whether the chain holds."""
     view = page.reader.audit(
-        before=page.whole("before"), subject=page.text("subject"), actor=page.text("actor"), action=page.text("action")
+        page.reach,
+        before=page.whole("before"),
+        subject=page.text("subject"),
+        actor=page.text("actor"),
+        action=page.text("action"),
     )
     return page.render("pages/audit.html", view=view)
 
 
 def verify(page: Page, _form: Form) -> Response:
     """Walk the whole chain now."""
-    page.verbs.verify_audit()
+    page.reader.chain(now=True)
     return page.go(page.url("audit"))
 
 
@@ -34,28 +38,32 @@ def settings(page: Page) -> Response:
 
 def keys(page: Page) -> Response:
     """Every key, without its secret."""
-    return page.render("pages/keys.html", rows=page.reader.keys(), roles=ROLE_ORDER, secret="", made="", models=page.reader.names(("*",)))
+    return _keys(page)
+
+
+def _keys(page: Page, *, secret: str = "", made: str = "") -> Response:
+    rows, names = page.reader.people(), page.reader.names(page.reach)
+    return page.render(
+        "pages/keys.html", rows=rows, roles=ROLE_ORDER, secret=secret, made=made, models=names, whole="*" in page.reach
+    )
 
 
 def create_key(page: Page, form: Form) -> Response:
     """Issue a key; the secret is on this one answer and nowhere else."""
     name, role = form.get("name", "").strip()[:100], form.get("role", "")
-    models = [part.strip() for part in form.get("models", "*").split(",") if part.strip()] or ["*"]
-    known = {"*", *page.reader.names(("*",))}
-    for model in models:
-        if model not in known:
-            raise Invalid(f"no model {model!r}", where="models", remedy=f"models are: {', '.join(sorted(known))}")
-    secret = page.verbs.create_key(name, role=role, models=models, actor=page.who.name)
-    answer = page.render(
-        "pages/keys.html", rows=page.reader.keys(), roles=ROLE_ORDER, secret=secret, made=name, models=page.reader.names(("*",))
-    )
+    model = form.get("models", "*").strip()
+    known = (*page.reader.names(page.reach), *(["*"] if "*" in page.reach else []))
+    if model not in known:  # nobody gives more than they have
+        raise Invalid(f"no model {model!r} to give", where="models", remedy=f"models are: {', '.join(known)}")
+    secret = page.verbs.create_key(name, role=role, models=[model], actor=page.who.name)
+    answer = _keys(page, secret=secret, made=name)
     answer.headers["cache-control"] = "no-store"
     return answer
 
 
 def ask_revoke(page: Page) -> Response:
     """What stops working when this key is closed."""
-    key = next((row for row in page.reader.keys() if row.id == page.request.path_params["key"]), None)
+    key = next((row for row in page.reader.people() if row.id == page.request.path_params["key"]), None)
     if key is None:
         raise Invalid("no such key", where="key", remedy="reload the list of keys")
     return page.render("pages/ask_revoke.html", key=key)
@@ -64,7 +72,7 @@ def ask_revoke(page: Page) -> Response:
 def revoke(page: Page, _form: Form) -> Response:
     """Close a key for good."""
     identifier = page.request.path_params["key"]
-    name = next((row.name for row in page.reader.keys() if row.id == identifier), identifier)
+    name = next((row.name for row in page.reader.people() if row.id == identifier), identifier)
     page.verbs.revoke_key(identifier, actor=page.who.name)
     return page.go(page.url("keys"), kind="revoked", name=name)
 

@@ -33,12 +33,20 @@ def _model(page: Page, model: str) -> list[dict[str, Any]]:
     items = [
         {"text": model, "hint": _("Model"), "href": page.url("model", model=model)},
         {"text": f"{model}: {_('release')}", "hint": _("Page"), "href": page.url("release", model=model)},
-        {"text": f"{model}: {_('interactions')}", "hint": _("Page"), "href": page.url("interactions", {"model": model})},
+        {
+            "text": f"{model}: {_('interactions')}",
+            "hint": _("Page"),
+            "href": page.url("interactions", {"model": model}),
+        },
     ]
     if page.may("rollback", model):
-        items.append({"text": f"{_('Roll back')} {model}", "hint": _("Action"), "ask": page.url("rollback", model=model)})
+        items.append(
+            {"text": f"{_('Roll back')} {model}", "hint": _("Action"), "ask": page.url("rollback", model=model)}
+        )
     if page.may("train", model):
-        items.append({"text": f"{_('Start a turn of')} {model}", "hint": _("Action"), "ask": page.url("start_turn", model=model)})
+        items.append(
+            {"text": f"{_('Start a turn of')} {model}", "hint": _("Action"), "ask": page.url("start_turn", model=model)}
+        )
     return items
 
 

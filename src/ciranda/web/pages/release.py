@@ -52,7 +52,9 @@ def ask_approve(page: Page) -> Response:
     view = page.reader.release(page.request.path_params["model"])
     if not view.rollout or view.rollout.state != "awaiting_approval":
         raise Refused(
-            f"nothing of {view.model} waits for approval", where="release", remedy="look at the model's page for what happens next"
+            f"nothing of {view.model} waits for approval",
+            where="release",
+            remedy="look at the model's page for what happens next",
         )
     return page.render("pages/ask_approve.html", view=view)
 

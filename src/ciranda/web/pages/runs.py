@@ -21,5 +21,5 @@ def trial(page: Page) -> Response:
 
 ENTRIES = (
     Entry("/experiments", "experiments", "view", experiments, section="experiments"),
-    Entry("/experiments/{trial}", "trial", "view", trial, section="experiments"),
+    Entry("/experiments/{trial:path}", "trial", "view", trial, section="experiments"),
 )

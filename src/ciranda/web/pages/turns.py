@@ -23,5 +23,5 @@ def turn(page: Page) -> Response:
 
 ENTRIES = (
     Entry("/turns", "turns", "view", turns, section="turns"),
-    Entry("/turns/{turn}", "turn", "view", turn, section="turns"),
+    Entry("/turns/{turn:path}", "turn", "view", turn, section="turns"),
 )

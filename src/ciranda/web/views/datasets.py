@@ -118,3 +118,4 @@ class Diff:
     removed: tuple[Sample, ...]
     n_added: int
     n_removed: int
+    n_changed: int = 0

@@ -16,7 +16,8 @@ CHIPS_SHOWN = 4
 class Decision:
     """Something that waits for a person. `kind` picks the sentence, `values` fill it.
 
-    Kinds: approval, alert, held, failed, refused, chain. `action` is the verb of its button, `evidence` the page to read first.
+    Kinds: approval, alert, held, failed, refused, chain. `action` is the verb of its button, `evidence` the name of the page
+    to read first.
     """
 
     kind: str

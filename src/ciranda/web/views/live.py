@@ -47,6 +47,7 @@ class Window:
     step: int
     until: int
     tracks: tuple[Track, ...] = ()
+    down: str = ""  # why there are no figures, when the store of interactions is away
 
     @property
     def empty(self) -> bool:

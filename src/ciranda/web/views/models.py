@@ -14,10 +14,11 @@ from ciranda.web.views.turns import TurnRow
 
 @dataclass(frozen=True)
 class Stop:
-    """One stop of the track. `state`: done, now, blocked, todo. `facts` are what its line says, by stage:
+    """One stop of the track. `state`: done, now, live, blocked, todo; `page` is the name of the page that it opens.
 
-    data (version, rows), train (trial, seconds, of), gate (passed, of), canary (percent, stage), live (version, since),
-    drift (value, limit), retrain (state). `also` marks the stop where the live version stands while a newer one is on its way.
+    `facts` are what its line says, by stage: data (version, rows, ref), train (running, trial, of, seconds, id), gate (passed,
+    of), canary (stage, percent, state), live (version, since, ref), drift (value, certain, stream), retrain (state, id).
+    `also` marks the stop where the live version stands while a newer one is on its way.
     """
 
     stage: str
@@ -32,7 +33,7 @@ class Stop:
 @dataclass(frozen=True)
 class Next:
     """What happens next. Kinds: waits (for a person), acts (the loop, with its step), retrains (by itself at a limit),
-    first (nothing was ever trained), watches (nothing to do), off (retraining is by hand)."""
+    first (nothing was ever trained), failed (the last turn ended badly), watches (drift only raises an alert)."""
 
     kind: str
     action: str = ""

@@ -52,9 +52,13 @@ const smooth = (values) => values.map((_, index) => {
   const near = values.slice(Math.max(0, index - 3), index + 4).filter((value) => value != null);
   return values[index] == null && near.length < 3 ? null : near.length ? near.reduce((a, b) => a + b, 0) / near.length : null;
 });
-const colours = (element, index) => {
-  const style = getComputedStyle(element);
-  return style.getPropertyValue(index).trim();
+// A token as a canvas takes it: the tokens are light-dark() pairs, which only a real property resolves.
+const colour = (element, name) => {
+  const probe = element.appendChild(document.createElement("i"));
+  probe.style.color = `var(${name})`;
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
 };
 
 class LiveChart extends HTMLElement {
@@ -94,14 +98,14 @@ class LiveChart extends HTMLElement {
   draw() {
     this.plot?.destroy();
     this.shape = this.data.tracks.map((track) => track.label).join();
-    const hue = (name) => colours(this, name);
-    const ink = hue("--text-3"), grid = hue("--grid"), font = `11px ${hue("--sans")}`;
+    const hue = (name) => colour(this, name);
+    const ink = hue("--text-3"), grid = hue("--grid"), font = `11px ${getComputedStyle(this).fontFamily}`;
     const rule = rules[this.metric];
     const stroke = (track) => hue(`--series-${track.colour}`);
     const named = this.data.tracks.length > 1;
     this.replaceChildren();
     this.plot = new uPlot({
-      width: this.clientWidth || 320, height: this.clientHeight || 132, padding: [6, named ? 8 : 4, 0, 0],
+      width: this.clientWidth || 320, height: this.clientHeight || 132, padding: [6, 18, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 5 }, drag: { x: false, y: false }, sync: { key: "live", setSeries: false } },
       scales: {

@@ -23,7 +23,9 @@ const compact = (value) => {
 const percent = (share, digits = 1) => {
   if (share == null) return "–";
   const value = share * 100;
-  return `${number(value, Math.abs(value - Math.round(value)) < 0.05 ? 0 : digits)}%`;
+  if (!digits) return `${number(value)}%`;
+  const exact = Math.abs(value - Math.round(value)) < 0.005 || (Math.abs(value) >= 1 && Math.abs(value - Math.round(value)) < 0.05);
+  return `${number(value, exact ? 0 : Math.abs(value) < 1 ? Math.max(digits, 2) : digits)}%`;
 };
 const ms = (value) => (value == null ? "–" : value < 1000 ? `${number(value)} ms` : `${number(value / 1000, 2)} s`);
 const clock = (seconds, withSeconds = false) =>

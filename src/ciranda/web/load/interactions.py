@@ -1,0 +1,106 @@
+"""Interactions: the list with its filters, and one whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from ciranda.errors import NotFound
+from ciranda.interactions.answers import messages_of
+from ciranda.interactions.table import Interaction
+from ciranda.loop.platform import Platform
+from ciranda.registry import versions
+from ciranda.store import clock
+from ciranda.web.views.interactions import PAGE, Filters, InteractionList, InteractionPage, InteractionRow, Voice
+
+SPANS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
+STATUS = {"ok": 2, "error": 5}
+THUMB = {"up": 1, "down": -1}
+SHOWN = 240
+BODY = 64_000
+FACTS = (
+    "first_byte_ms", "overhead_ms", "prompt_tokens", "completion_tokens", "finish_reason", "user", "conversation", "language",
+    "key", "endpoint", "engine", "replica", "digest", "rollout", "shadow_of", "retry_count", "request_id", "tenant",
+)  # fmt: skip
+
+
+def listing(
+    platform: Platform, reach: Sequence[str], filters: Filters, before: str, names: Sequence[str]
+) -> InteractionList:
+    """One page, newest first; for a key that is limited to several models, their pages merged."""
+    models: Sequence[str | None] = [filters.model] if filters.model else [None] if "*" in reach else list(reach)
+    found = [one for model in models for one in _page(platform, model, filters, before)]
+    found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
+    shown = found[:PAGE]
+    older = shown[-1].id if len(found) > PAGE else ""
+    return InteractionList(
+        tuple(row_of(one) for one in shown),
+        filters,
+        tuple(names),
+        _versions(platform, filters.model, names),
+        older,
+        not before,
+    )
+
+
+def _page(platform: Platform, model: str | None, filters: Filters, before: str) -> list[Interaction]:
+    return platform.interactions.page(
+        model=model,
+        version=filters.version or None,
+        arm=filters.arm or None,
+        status=STATUS.get(filters.status),
+        thumb=THUMB.get(filters.thumb),
+        search=filters.q or None,
+        since=_since(filters.since),
+        before=before or None,
+        limit=PAGE + 1,
+    )
+
+
+def _since(span: str) -> datetime | None:
+    return clock.now() - SPANS[span] if span in SPANS else None
+
+
+def _versions(platform: Platform, model: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The versions to choose from: of the model that is chosen, or of the only one."""
+    chosen = model or (names[0] if len(names) == 1 else "")
+    if not chosen:
+        return ()
+    with platform.db.reading() as conn:
+        return tuple(version.ref for version in versions.of(conn, chosen))
+
+
+def row_of(one: Interaction) -> InteractionRow:
+    """An interaction in a list; texts are cut to what a row shows."""
+    return InteractionRow(
+        one.id, clock.iso(one.ts), one.model, one.version, one.arm, one.status, one.latency_ms, one.input_text[:SHOWN],
+        one.output_text[:SHOWN], one.thumb, one.error, one.language, bool(one.stream),
+    )  # fmt: skip
+
+
+def single(platform: Platform, identifier: str) -> InteractionPage:
+    """One interaction with everything that is known of it. Raises NotFound."""
+    one = platform.interactions.get(identifier)
+    if one is None:
+        raise NotFound(
+            f"no interaction {identifier!r}", where="interactions",
+            remedy="its id is in the answer's header x-ciranda-interaction; a new one is here within a second",
+        )  # fmt: skip
+    messages = tuple((str(said.get("role", "")), _text(said.get("content"))) for said in messages_of(one.request))
+    facts = {name: getattr(one, name) for name in FACTS if getattr(one, name)}
+    voices = tuple(
+        Voice(clock.iso(said.ts), said.thumb, said.user, said.rating, said.correction, said.comment, said.reasons)
+        for said in one.feedback
+    )
+    scores = tuple((score.scorer, score.value) for score in one.scores)
+    guard = one.guard if one.guard not in ("", "{}", "[]", "null") else ""
+    return InteractionPage(
+        row_of(one), messages, one.output_text, facts, voices, scores, one.request[:BODY], one.response[:BODY], guard
+    )
+
+
+def _text(content: object) -> str:
+    """A message's text: as it is, or the text parts of a list of parts."""
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return "" if content is None else str(content)

@@ -1,0 +1,173 @@
+"""The reader of a running platform: each answer is put together by `ciranda.web.load` from the tables of their owners."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from ciranda.deploy.stages import rollouts
+from ciranda.govern.audit import audit_events
+from ciranda.loop.platform import Platform
+from ciranda.loop.turns import OPEN
+from ciranda.loop.turns import turns as turns_table
+from ciranda.monitor.drift import drift_states
+from ciranda.registry import models as registry
+from ciranda.train.trials import trials
+from ciranda.web.load import alerts, datasets, fleet, interactions, models, release, runs, trust, turns, versions
+from ciranda.web.load.traffic import Rates, Traffic
+from ciranda.web.load.trust import Verified
+from ciranda.web.views.alerts import AlertPage, AlertRow
+from ciranda.web.views.datasets import DatasetPage, DatasetRow, Diff, Samples
+from ciranda.web.views.drift import DriftPage
+from ciranda.web.views.fleet import Decision, ModelRow, Overview
+from ciranda.web.views.govern import AuditPage, Chain, KeyRow
+from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage
+from ciranda.web.views.live import WINDOW_S, Window
+from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
+from ciranda.web.views.release import ReleasePage
+from ciranda.web.views.runs import SearchRow, TrialPage
+from ciranda.web.views.turns import TurnRow
+
+ON_A_PAGE = 5
+
+
+class Stored:
+    """What pages show of one platform.
+
+    Args:
+        platform: The opened home.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.traffic = Traffic(platform.interactions)
+        self.verified = Verified(platform)
+
+    def gateway(self) -> str:
+        for file in sorted(self.platform.home.run.glob("gateway-*.json")):
+            try:
+                return str(json.loads(file.read_text())["url"])
+            except (OSError, ValueError, KeyError):
+                continue
+        settings = self.platform.settings
+        return f"http://{settings.host}:{settings.gateway_port}"
+
+    def names(self, reach: Sequence[str]) -> tuple[str, ...]:
+        with self.platform.db.reading() as conn:
+            return tuple(model.name for model in registry.every(conn) if "*" in reach or model.name in reach)
+
+    def overview(self, reach: Sequence[str]) -> Overview:
+        found = fleet.standings(self.platform, reach)
+        chain = self.verified.chain()
+        broken = (
+            () if chain.ok else (Decision("chain", "", chain.at, "audit", "", "", "bad", {"problem": chain.problem}),)
+        )
+        return Overview(
+            (*broken, *fleet.decisions(self.platform, found)),
+            fleet.last_decision(self.platform, reach),
+            fleet.columns(found),
+            len(found),
+            self.window(reach, "", seconds=WINDOW_S),
+        )
+
+    def models(self, reach: Sequence[str]) -> tuple[ModelRow, ...]:
+        used = {name: models.used_of_limit(self.platform, name)[0] for name in self.names(reach)}
+        return fleet.rows(
+            self.platform, self.traffic, reach, {name: one for name, one in used.items() if one is not None}
+        )
+
+    def model(self, name: str) -> ModelPage:
+        one = fleet.standing(self.platform, name)
+        with self.platform.db.reading() as conn:
+            lines = versions.rows(conn, name)
+        return ModelPage(
+            fleet.row_of(one, self.traffic.rates([name]).get(name, Rates()), None),
+            models.stops(self.platform, one),
+            models.next_of(one),
+            self.window(("*",), name, seconds=WINDOW_S),
+            alerts.listing(self.platform, ("*",), "", model=name, limit=ON_A_PAGE),
+            turns.listing(self.platform, ("*",), model=name, limit=ON_A_PAGE),
+            lines,
+        )
+
+    def release(self, name: str) -> ReleasePage:
+        return release.page(self.platform, self.traffic, name)
+
+    def versions(self, name: str) -> tuple[VersionRow, ...]:
+        with self.platform.db.reading() as conn:
+            registry.get(conn, name)
+            return versions.rows(conn, name)
+
+    def version(self, version: str) -> VersionPage:
+        return versions.page(self.platform, version)
+
+    def drift(self, name: str) -> DriftPage:
+        return alerts.watched(self.platform, name)
+
+    def interactions(self, reach: Sequence[str], filters: Filters, before: str) -> InteractionList:
+        return interactions.listing(self.platform, reach, filters, before, self.names(reach))
+
+    def interaction(self, id: str) -> InteractionPage:
+        return interactions.single(self.platform, id)
+
+    def datasets(self, reach: Sequence[str]) -> tuple[DatasetRow, ...]:
+        return datasets.listing(self.platform, reach)
+
+    def dataset(self, name: str, number: int, *, page: int, split: str, language: str, q: str) -> DatasetPage:
+        return datasets.single(self.platform, name, number, Samples((), 0, page, split, language, q))
+
+    def diff(self, name: str, old: int, new: int) -> Diff:
+        return datasets.diff(self.platform, name, old, new)
+
+    def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
+        return runs.listing(self.platform, reach)
+
+    def trial(self, id: str) -> TrialPage:
+        return runs.single(self.platform, id)
+
+    def alerts(self, reach: Sequence[str], state: str) -> tuple[AlertRow, ...]:
+        return alerts.listing(self.platform, reach, state)
+
+    def alert(self, id: str) -> AlertPage:
+        return alerts.one(self.platform, id)
+
+    def turns(self, reach: Sequence[str]) -> tuple[TurnRow, ...]:
+        return turns.listing(self.platform, reach)
+
+    def turn(self, id: str) -> TurnRow:
+        return turns.one(self.platform, id)
+
+    def audit(self, reach: Sequence[str], *, before: int, subject: str, actor: str, action: str) -> AuditPage:
+        chain = self.verified.chain()
+        return trust.log(self.platform, chain, reach, before=before, subject=subject, actor=actor, action=action)
+
+    def chain(self, *, now: bool = False) -> Chain:
+        return self.verified.chain(now=now)
+
+    def people(self) -> tuple[KeyRow, ...]:
+        return trust.keys(self.platform)
+
+    def window(self, reach: Sequence[str], model: str, *, seconds: int) -> Window:
+        names = (model,) if model else self.names(reach)
+        return self.traffic.window(names, seconds=seconds, split=bool(model))
+
+    def state(self) -> dict[str, str]:
+        """Marks from a few narrow questions: the end of the audit log, the steps of open turns, how far rollouts, streams and
+        trials have come."""
+        curve = sa.func.length(sa.cast(trials.c.loss_curve, sa.Text))
+        with self.platform.db.reading() as conn:
+            head = conn.execute(sa.select(sa.func.max(audit_events.c.number))).scalar()
+            open_turns = sa.select(turns_table.c.id, turns_table.c.state, turns_table.c.steps).where(
+                turns_table.c.state.in_(OPEN)
+            )
+            steps = str([tuple(row) for row in conn.execute(open_turns)])
+            looks = conn.execute(sa.select(sa.func.sum(rollouts.c.revision))).scalar()
+            seen = conn.execute(sa.select(sa.func.sum(drift_states.c.sequence))).scalar()
+            trained = conn.execute(
+                sa.select(sa.func.sum(curve)).where(trials.c.state.in_(("waiting", "running")))
+            ).scalar()
+        mark = hashlib.sha256(f"{head} {steps}".encode()).hexdigest()[:16]
+        return {"loop": mark, "release": str(looks), "drift": str(seen), "runs": str(trained)}

@@ -1,0 +1,45 @@
+"""The verbs behind the buttons, as the loop and its neighbours have them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ciranda import loop
+from ciranda.govern import access
+from ciranda.loop.platform import Platform
+from ciranda.monitor import alerts
+
+
+class Wired:
+    """The verbs of one platform."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+
+    def rollback(self, model: str, *, to: str, actor: str) -> dict[str, Any]:
+        began = time.monotonic()
+        done = loop.rollback(self.platform, model, actor, to=to)
+        return {**done, "seconds": time.monotonic() - began}
+
+    def promote(self, version: str, *, actor: str) -> None:
+        loop.promote(self.platform, version, actor)
+
+    def approve(self, model: str, *, note: str, actor: str) -> None:
+        loop.approve(self.platform, model, actor, note=note)
+
+    def turn(self, model: str, *, event: str, actor: str) -> str:
+        return loop.start_turn(self.platform, model, cause="person", event=event, actor=actor)
+
+    def acknowledge(self, alert: str, *, actor: str) -> None:
+        with self.platform.db.writing() as conn:
+            alerts.acknowledge(conn, alert, actor=actor)
+
+    def create_key(self, name: str, *, role: str, models: Sequence[str], actor: str) -> str:
+        with self.platform.db.writing() as conn:
+            return access.create(conn, name, role=role, models=models, actor=actor)[1]
+
+    def revoke_key(self, key: str, *, actor: str) -> None:
+        with self.platform.db.writing() as conn:
+            access.revoke(conn, key, actor=actor)
