@@ -61,6 +61,11 @@ def test_values_stay_as_said_in_their_language() -> None:
     assert all(room in prompt for room, prompt in rooms.items())
 
 
+def test_a_device_named_without_a_word_of_what_to_do_is_no_sentence() -> None:
+    said = [(row.prompt, json.loads(row.completion)["slots"]) for row in hassil.sample("en", 1500, 2)]
+    assert not [prompt for prompt, slots in said if prompt.removeprefix("the ") in slots.values()]
+
+
 def test_intents_can_be_chosen() -> None:
     rows = hassil.sample("en", 40, 1, intents=["GetCurrentTime", "TurnOn"])
     assert {json.loads(row.completion)["intent"] for row in rows} == {"GetCurrentTime", "TurnOn"}

@@ -219,7 +219,7 @@ def _remembered(db: Database, home: Home, dataset: str, brought: Sequence[Brough
     newest = versions.newest_of(db, dataset)
     if newest is None or not any(one.source.startswith("interactions") for one in brought):
         return []
-    return [row for row in versions.read(home, newest.ref) if row.source == "interactions"]
+    return versions.read(home, newest.ref, source="interactions")
 
 
 def _refuse_bad(source: Source, one: Brought) -> None:

@@ -204,16 +204,20 @@ def batches(
     *,
     split: str | None = None,
     language: str | None = None,
+    source: str | None = None,
     columns: Sequence[str] = shelf.COLUMNS,
 ) -> Iterator[pa.RecordBatch]:
     """A version's rows as Arrow batches, without the database: jobs read this way. Raises NotFound."""
     name, number = parse_ref(ref)
-    return shelf.batches(_path(home, name), number, columns=columns, where={"split": split, "language": language})
+    where = {"split": split, "language": language, "source": source}
+    return shelf.batches(_path(home, name), number, columns=columns, where=where)
 
 
-def read(home: Home, ref: str, *, split: str | None = None, language: str | None = None) -> list[Row]:
+def read(
+    home: Home, ref: str, *, split: str | None = None, language: str | None = None, source: str | None = None
+) -> list[Row]:
     """A version's rows as values."""
-    found = batches(home, ref, split=split, language=language)
+    found = batches(home, ref, split=split, language=language, source=source)
     return [row for batch in found for row in shelf.rows_of(batch)]
 
 

@@ -174,9 +174,9 @@ def _templates(source: Intents, lists: Mapping[str, SlotList], name: str, langua
         if any(isinstance(needed, Mapping) for needed in block.requires_context.values()):
             continue  # the room or device of the microphone decides, not the sentence
         for text in block.sentence_texts:
-            pattern = next(s.expression for s in block.sentences if s.text == text)
-            walk = _Walk(source, lists, block, INTENTS.get(_short(name)))
-            if walk.sayable(pattern) and walk.answerable(pattern):
+            sentence = next(one for one in block.sentences if one.text == text)
+            walk, pattern = _Walk(source, lists, block, INTENTS.get(_short(name))), sentence.expression
+            if walk.sayable(pattern) and walk.answerable(sentence):
                 mark = hashlib.sha256(text.encode()).hexdigest()[:8]
                 found.append(Template(f"{language}:{_short(name)}:{mark}", _short(name), pattern, block))
     return tuple(found)
@@ -250,12 +250,14 @@ class _Walk:
             return any(self.sayable(item) for item in part.items)
         return all(self.sayable(item) for item in part.items) if isinstance(part, grammar.Group) else True
 
-    def answerable(self, pattern: grammar.Expression) -> bool:
-        """Whether the block's facts and conditions can be met: known slots only, a device where one is required."""
+    def answerable(self, sentence: grammar.Sentence) -> bool:
+        """Whether the words decide: known facts only, a device where one is required, and more said than its name."""
         if self.allowed is not None and not set(self.block.slots) <= self.allowed:
             return False
-        needs_device = "domain" in self.block.requires_context
-        return not needs_device or any(ref.list_name == "name" for ref in self._references(pattern))
+        named = list(self._references(sentence.expression))
+        if "domain" in self.block.requires_context and not any(ref.list_name == "name" for ref in named):
+            return False
+        return bool(sentence.get_required_clauses(self.rules)) or any(ref.slot_name in NUMBERS for ref in named)
 
     def say(self, part: grammar.Expression) -> Iterator[str]:
         """The words of one way through `part`."""
