@@ -55,9 +55,8 @@ class Relay:
         self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._size = 0
-        self._tail = b""  # of a stream: what is not yet a whole event, or held back
-        self.streams = self._begun = self._ended = self._paused = self.over = False
-        self._hides_usage = False
+        self._events = tap.Events(hides_usage=False)
+        self.streams = self._begun = self._paused = self.over = False
 
     def start(self, key: Key) -> None:
         """Read, check, route and send. Raises a CirandaError for what is refused before it counts as an interaction."""
@@ -80,7 +79,8 @@ class Relay:
 
     def _describe(self) -> None:
         record, headers = self.record, self.request.headers
-        record.model, record.rollout = self.model.name, self.model.rollout
+        record.model = self.model.name
+        record.rollout = "" if self._pinned else self.model.rollout  # who chose the version is no evidence in its trial
         record.user = (self.seen.user or _text(headers.get(b"x-ciranda-user")))[:256]
         record.conversation = _text(headers.get(b"x-ciranda-conversation"))[:256]
         record.endpoint = self.request.path.decode("latin-1")
@@ -102,7 +102,6 @@ class Relay:
         if self.arm is None:
             self.arm = route.choose(self.model, route.point(record.rollout, record.user or record.conversation))
         self.streams = bool(record.stream) and not (self._guard and self._guard.whole)
-        self._hides_usage = self.streams and not self.seen.wants_usage
         self._dispatch(self.arm)
         if record.stream:
             self.gateway.write(STARTED, encode(record))
@@ -116,8 +115,9 @@ class Relay:
         self.arm, self.replica = arm, replica
         record.version, record.digest, record.arm = arm.version, arm.digest, arm.name
         record.deployment, record.engine, record.replica = arm.deployment, arm.engine, replica.id
-        body = splice.rewrite(self.outgoing, self.seen, replica.wire, usage=self._hides_usage)
-        self._status, self._pieces, self._size, self._tail = 0, [], 0, b""
+        usage = self.streams and not self.seen.wants_usage  # asked for by us, so hidden from the client
+        body = splice.rewrite(self.outgoing, self.seen, replica.wire, usage=usage)
+        self._status, self._pieces, self._size, self._events = 0, [], 0, tap.Events(hides_usage=usage)
         self._sent_at = self._heard_at = now
         self._call = replica.send(self, record.endpoint, body, self.request.request_id, fresh=fresh)
 
@@ -141,11 +141,11 @@ class Relay:
             self.record.first_byte_ms = self._since_start()
         self._size += len(payload)
         self._pieces.append(payload)
-        if self._size > limits.ANSWER_BYTES or len(self._tail) > limits.EVENT_BYTES:
+        if self._size > limits.ANSWER_BYTES or len(self._events.held) > limits.EVENT_BYTES:
             self._drop_call()
             self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
         elif self.streams:
-            self._forward(payload)
+            self._show(self._events.push(payload))
 
     def upstream_end(self) -> None:
         self._wait_over()
@@ -161,7 +161,7 @@ class Relay:
     def upstream_failed(self, call: Upstream, reason: str) -> None:
         self._wait_over()
         if self._begun:
-            if self._ended:
+            if self._events.done:
                 self._end_stream()  # all of the answer was there, only the last chunk's mark was not
             else:
                 self.break_off(UpstreamFailed(f"the engine broke off: {reason}", remedy="send the request again"))
@@ -217,21 +217,7 @@ class Relay:
 
     # A stream.
 
-    def _forward(self, payload: bytes) -> None:
-        text = self._tail + payload if self._tail else payload
-        if self._ended:  # past [DONE] nothing leaves before the record is written
-            self._tail = text
-            return
-        end = tap.whole(text)
-        done = tap.done_at(text[:end])
-        if done >= 0:
-            self._ended, end = True, done
-        self._tail = text[end:]
-        self._show(text[:end])
-
     def _show(self, events: bytes) -> None:
-        if self._hides_usage:
-            events = tap.without_usage(events)
         if events:
             self._begin()
             self.connection.piece(events)
@@ -245,7 +231,7 @@ class Relay:
         text = b"".join(self._pieces)
         summary = tap.of_stream(text)
         self._note(summary)
-        if not (self._ended or summary.finish_reason or tap.done_at(self._tail) >= 0):
+        if not (self._events.complete() or summary.finish_reason):
             self.break_off(UpstreamFailed("the engine's stream ended early", remedy="send the request again"))
             return
         full = self._close(200, text)
@@ -253,8 +239,8 @@ class Relay:
         if full is not None:
             self.connection.cut(answers.event_of(full))
             return
-        self.connection.finish(tap.without_usage(self._tail) if self._hides_usage else self._tail)
-        self.gateway.shadows.offer(self)
+        self.connection.finish(self._events.last())
+        self._copy()
 
     # A whole answer.
 
@@ -265,7 +251,10 @@ class Relay:
         self._note(tap.of_answer(body))
         kind = kind or b"content-type: %b\r\n" % self._headers.get(b"content-type", b"application/json")
         self._send_recorded(body, shown or body, kind)
-        if self._status == 200:
+        self._copy()
+
+    def _copy(self) -> None:
+        if self._status == 200 and not self._pinned:
             self.gateway.shadows.offer(self)
 
     def _pass_error(self) -> None:
@@ -291,7 +280,10 @@ class Relay:
             self.connection.fail(full, self.headers())
 
     def refuse(self, error: CirandaError) -> None:
-        """Answer with an error of our own; recorded if the disk lets us, and sent either way."""
+        """Answer with an error of our own; recorded if the disk lets us, and sent either way.
+
+        What never reached an engine is recorded without its body: a client that hammers at a bound must not fill the disk.
+        """
         if self.over:
             return
         self._drop_call()
@@ -334,13 +326,15 @@ class Relay:
 
     def tick(self, now: float) -> None:
         """Called a few times a second: deadlines, and signs of life for a client that waits for its first event."""
+        if self.over:
+            return
         started, bound = self.request.received_at, self.model.limits.timeout_s
         silent = now - self._heard_at if self._call is not None and not self._paused else 0.0
         if now - started > min(bound, limits.TOTAL_SECONDS):
             self.break_off(UpstreamSlow(f"no whole answer within {bound:g} s", remedy="ask for less, or stream"))
         elif silent > (limits.BETWEEN_SECONDS if self._size else limits.FIRST_BYTE_SECONDS):
             self.break_off(UpstreamSlow(f"the engine was silent for {silent:.0f} s", remedy="send the request again"))
-        elif self.streams and self._status == 200 and silent > limits.PING_SECONDS and not self._ended:
+        elif self.streams and self._status == 200 and silent > limits.PING_SECONDS and not self._events.done:
             self._ping(now)
 
     def _ping(self, now: float) -> None:
@@ -380,7 +374,8 @@ class Relay:
         record.overhead_ms = max(0.0, round(record.latency_ms - self._waited * 1000, 3))
         full = None
         try:
-            self.gateway.write(INTERACTION, encode(record), self.body, response)
+            if status != StorageFull.status:  # a record of "cannot record" would fill what was just freed
+                self.gateway.write(INTERACTION, encode(record), self.body if self._sent_at else b"", response)
         except StorageFull as error:
             full, record.status = error, error.status
         self.gateway.leave(self)

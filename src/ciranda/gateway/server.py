@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
             self._decline(data[offer.args[0] :])
 
     def _decline(self, rest: bytes) -> None:
-        """Serve a request that offers an upgrade as plain HTTP/1.1: the parser left its body unread, so it gets the request anew."""
+        """Serve an offer to upgrade as plain HTTP/1.1: the parser left its body unread, so it gets the request anew."""
         request = self._parsed
         kept = [(name, value) for name, value in request.headers.items() if name not in (b"upgrade", b"connection")]
         target = request.path + (b"?" + request.query if request.query else b"")

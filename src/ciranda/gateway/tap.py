@@ -73,6 +73,42 @@ def _events(text: bytes) -> list[bytes]:
     return [event for event in text.replace(b"\r\n", b"\n").split(b"\n\n") if event.strip()]
 
 
+class Events:
+    """A stream on its way through: whole events go on at once, `[DONE]` and what follows wait for `last`.
+
+    Args:
+        hides_usage: Take out the usage chunk, which the client did not ask for.
+    """
+
+    __slots__ = ("done", "held", "hides_usage")
+
+    def __init__(self, *, hides_usage: bool) -> None:
+        self.hides_usage = hides_usage
+        self.held = b""
+        self.done = False
+
+    def push(self, payload: bytes) -> bytes:
+        """Take what came; what may be shown now."""
+        text = self.held + payload if self.held else payload
+        if self.done:
+            self.held = text
+            return b""
+        end = whole(text)
+        done = done_at(text[:end])
+        if done >= 0:
+            self.done, end = True, done
+        self.held = text[end:]
+        return without_usage(text[:end]) if self.hides_usage else text[:end]
+
+    def last(self) -> bytes:
+        """What was held back."""
+        return without_usage(self.held) if self.hides_usage else self.held
+
+    def complete(self) -> bool:
+        """Whether the engine said that it is done, also without the empty line after it."""
+        return self.done or done_at(self.held) >= 0
+
+
 def whole(text: bytes) -> int:
     """Up to where `text` holds complete events (each ended by an empty line)."""
     if text.endswith((b"\n\n", b"\r\n\r\n")):
