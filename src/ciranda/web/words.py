@@ -125,6 +125,24 @@ class Words:
             "promote": _("Promote"), "rollback": _("Roll back"), "approve": _("Approval"), "prepare": _("Prepare base"),
         }.get(name, name.replace("_", " "))  # fmt: skip
 
+    def decided(self, action: str) -> str:
+        """What a decision did to its subject."""
+        _ = self.messages.gettext
+        return {
+            "version.live": _("went live"), "rollout.promoted": _("was promoted"),
+            "rollout.rolled_back": _("was rolled back"), "rollout.approved": _("was approved"),
+            "alert.acknowledged": _("was acknowledged"), "verdict.override": _("was let through its gates"),
+        }.get(action, action)  # fmt: skip
+
+    def fact(self, name: str) -> str:
+        """What a row of facts about data is called."""
+        _ = self.messages.gettext
+        return {
+            "kind": _("Made by"), "cause": _("Cause"), "run": _("Run"), "corrections": _("Corrections"),
+            "intents": _("Rows from intents"), "files": _("Rows from files"), "interactions": _("Rows from traffic"),
+            "feedback": _("Rows from feedback"),
+        }.get(name, name)  # fmt: skip
+
     def split(self, name: str) -> str:
         """A split of a dataset."""
         _ = self.messages.gettext

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from ciranda.data import catalog, versions
+from ciranda.data.checks import CHECKS
 from ciranda.data.rows import Row
 from ciranda.data.shelf import rows_of
 from ciranda.data.versions import DatasetVersion
@@ -24,6 +25,7 @@ from ciranda.web.views.datasets import (
 
 LIMIT = 200
 DIFF_SHOWN = 100
+ORDER = list(CHECKS)
 ACTIONS = {"block": "blocked", "drop": "dropped", "mask": "masked", "warn": "warned"}
 
 
@@ -92,8 +94,9 @@ def _made_by(version: DatasetVersion) -> dict[str, str]:
 
 
 def _checks(version: DatasetVersion) -> tuple[Check, ...]:
-    found = []
-    for name, told in version.report.get("checks", {}).items():
+    found, report = [], version.report.get("checks", {})
+    for name in sorted(report, key=ORDER.index if set(report) <= set(ORDER) else str):
+        told = report[name]
         count = int(told.get("found", 0))
         examples = tuple((str(one["origin"]), str(one["reason"])) for one in told.get("examples", ())[:20])
         found.append(Check(name, ACTIONS.get(told.get("action", ""), "warned") if count else "passed", count, examples))

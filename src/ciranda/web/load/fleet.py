@@ -126,7 +126,8 @@ def columns(found: Sequence[Standing]) -> tuple[Column, ...]:
     chips: dict[str, list[Chip]] = {stage: [] for stage in STAGES}
     for one in found:
         state = "alert" if one.alerts else "live" if one.stage == "live" else "now"
-        chips[one.stage].append(Chip(one.model.name, one.candidate or one.live, state))
+        at_rest = one.stage in ("live", "drift")
+        chips[one.stage].append(Chip(one.model.name, one.live if at_rest else one.candidate, state))
         if one.live and one.stage != "live":
             chips["live"].append(Chip(one.model.name, one.live, "live"))
     return tuple(Column(stage, tuple(chips[stage])) for stage in STAGES)

@@ -2,7 +2,7 @@
 const { number, compact, percent, ms, clock } = ciranda.formats;
 const SHOWN_S = 900;
 const rules = {
-  requests: { of: (row, step) => row[1] / step, say: (value) => number(value, 1), axis: compact, floor: 1 },
+  requests: { of: (row, step) => row[1] / step, say: (value) => number(value, 1), axis: (value) => (Number.isInteger(value) ? compact(value) : number(value, 1)), floor: 1 },
   errors: { of: (row) => (row[1] ? row[2] / row[1] : null), say: (value) => percent(value), axis: (v) => percent(v), floor: 0.05, top: 1 },
   latency: { of: (row) => row[3], say: ms, axis: ms, floor: 100 },
   quality: { of: (row) => (row[4] + row[5] ? row[4] / (row[4] + row[5]) : null), say: (value) => percent(value), axis: (v) => percent(v), floor: 1, top: 1 },
