@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,7 +92,7 @@ def keys(shape: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
         inner = _section(field.annotation)
         meaning = field.description or (inner.__doc__.split("\n")[0] if inner else "")
         listed = "[]" if inner and inner is not field.annotation else ""
-        yield f"{prefix}{name}{listed}", "" if inner else _values(field), "" if inner else _default(field), meaning
+        yield f"{prefix}{name}{listed}", "" if inner else _values(field), "" if inner else default(field), meaning
         if inner:
             yield from keys(inner, f"{prefix}{name}{listed}.")
 
@@ -110,36 +111,47 @@ def _values(field: Any) -> str:
     """What a key may hold, in words."""
     from pydantic import TypeAdapter
 
-    schema = TypeAdapter(field.annotation).json_schema() if field.annotation is not None else {}
-    return _words(schema)
+    if _lasts(field):
+        return "duration"
+    return _words(TypeAdapter(field.annotation).json_schema())
+
+
+def _lasts(field: Any) -> bool:
+    """Whether a key holds a duration."""
+    from ciranda.config.model import seconds
+
+    inner = [one for part in getattr(field.annotation, "__args__", ()) for one in getattr(part, "__metadata__", ())]
+    return any(getattr(one, "func", None) is seconds for one in (*field.metadata, *inner))
 
 
 def _words(schema: dict[str, Any]) -> str:
+    """A JSON schema as people say it."""
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
         return " | ".join(str(one) for one in schema["enum"])
     if "anyOf" in schema:
-        return " | ".join(filter(None, (_words(one) for one in schema["anyOf"] if one.get("type") != "null")))
+        return " | ".join(dict.fromkeys(filter(None, (_words(one) for one in schema["anyOf"]))))
     if schema.get("type") == "array":
         return f"list of {_words(schema.get('items', {})) or 'values'}"
     if schema.get("type") == "object":
         inside = schema.get("additionalProperties")
         return f"map to {_words(inside)}" if isinstance(inside, dict) else "map"
-    return {"string": "text", "number": "number", "integer": "number", "boolean": "true | false"}.get(
-        str(schema.get("type")), ""
-    )
+    names = {"string": "text", "number": "number", "integer": "number", "boolean": "true | false"}
+    return names.get(str(schema.get("type")), "")
 
 
-def _default(field: Any) -> str:
-    import json
-
+def default(field: Any) -> str:
+    """A field's default as one writes it in YAML."""
     if field.is_required():
         return "(required)"
     value = field.default
     if value is None:
         return "-"
-    return json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else value or '""'
+    if _lasts(field):
+        return next(f"{value / size:g}{unit}" for unit, size in UNITS if value % size == 0)
+    return value or '""' if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 TOPICS = {"settings": settings, "model": model, "errors": errors}

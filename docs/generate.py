@@ -1,0 +1,214 @@
+"""Writes the pages of docs/ that are made from the code: `make docs`. A test fails when one of them is out of date.
+
+What the code knows is not typed again: commands from their help, settings and model keys from their shapes, routes from the API's
+table, errors from their tree. Only what a table is for stands here, since a table has no sentence of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import ciranda
+from ciranda import cli
+from ciranda.cli import manual
+from ciranda.store.database import metadata
+from ciranda.web import api
+
+HERE = Path(__file__).parent
+WIDTH = 100
+NOTE = "<!-- Made from the code by `make docs`; change the code. -->\n"
+SETTINGS = """# Settings
+
+From the environment, else from `config.toml` in the home, else the default. `ciranda help settings` prints them.
+"""
+MODEL_FILE = """# A model's file
+
+One YAML file per model; only `model` is required. Durations are written `90s`, `20m`, `24h`, `7d`. `ciranda init` writes two
+examples, `ciranda plan` shows what applying a file would do, and a mistake is named by file, line and key.
+"""
+ERRORS = """# Errors
+
+Every error says what was wrong, where, and what to do. The class decides the HTTP status and the exit code; trying again may
+help where the table says so. On the wire: `{"error": {type, code, message, where, remedy, retry}, "request_id"}`.
+"""
+REST = """# The REST API
+
+Under `/api/v1` of control, with `Authorization: Bearer <key>`. Bodies and answers are JSON; a body is at most 1 MB. Lists answer
+with `items` and `next`, which goes into `cursor` for the page after. A key sees the models it is for, and needs the right that the
+table names. `Idempotency-Key` makes starting a turn twice the same as once.
+"""
+STORES = """# Tables
+
+The control database (SQLite, or PostgreSQL) holds state; the store of interactions (ClickHouse, embedded or a server) holds what
+was asked and answered. Each table has one writer.
+"""
+COMMANDS = """# The command line
+
+A client of the REST API: every command works on this machine and, with `--url` and a key, anywhere else. `--json` answers as
+JSON; errors are JSON on stderr then. Colours and boxes appear on a terminal only, and not with `NO_COLOR`. Exit codes are those
+of [the errors](errors.md); 0 is success, 130 is Ctrl-C.
+"""
+TABLES = {
+    "alembic_version": "The revision of the schema.",
+    "alert_deliveries": "Each alert on its way to each target, until it was sent.",
+    "alerts": "Messages that somebody must see, open until their cause is gone.",
+    "audit_events": "The audit log: an append-only hash chain over every change that matters.",
+    "dataset_versions": "Immutable versions of datasets, by the digest of their rows.",
+    "datasets": "Named lines of dataset versions.",
+    "deployments": "What should run: one row per version that is wanted, with its generation.",
+    "drift_references": "What live traffic is compared with, frozen at each promotion.",
+    "drift_states": "How far each watched stream has been read, and the evidence so far.",
+    "ended_sessions": "Browser sessions that were signed out before they expired.",
+    "evaluations": "One scored run of a suite by a version.",
+    "ingestions": "Runs that brought rows from a source, with the cursor to go on from.",
+    "keys": "Keys by the SHA-256 of their secret, with role and models.",
+    "models": "The applied file of each model, with its generation.",
+    "quality_states": "How far live answers have been scored.",
+    "replicas": "What runs: one row per serving process.",
+    "rollouts": "Versions on their way to traffic, with the evidence that moves them.",
+    "searches": "Looks for the best recipe.",
+    "segments": "Sealed segments of the spool, by digest, as they enter the audit chain.",
+    "signals": "Changes that call for a turn, until the loop took them.",
+    "trials": "One training run of a search, with its loss curve.",
+    "turns": "Runs of the loop: cause, step, who acts next.",
+    "verdicts": "What the gates said of a version, with their evidence.",
+    "version_stages": "Every change of a version's stage, so that what was live when is a question.",
+    "versions": "Immutable model versions with what they are made of.",
+}
+RECORDS = {
+    "interactions": "One request and its answer, as the gateway saw them.",
+    "feedback": "What a user said of an interaction.",
+    "scores": "What a scorer said of an interaction.",
+    "started": "Streams that began; one without an interaction was cut by a crash.",
+    "events": "What happened at the gateway beside requests.",
+    "minutes": "Counts and latencies by minute, model, version and arm.",
+    "score_minutes": "Sums of scores by minute, model, version and arm.",
+}
+
+
+def settings() -> str:
+    """docs/settings.md"""
+    return _page(SETTINGS, _table(*manual.settings(), code=3))
+
+
+def model_file() -> str:
+    """docs/model-file.md"""
+    return _page(MODEL_FILE, _table(*manual.model(), code=3))
+
+
+def errors() -> str:
+    """docs/errors.md"""
+    return _page(ERRORS, _table(*manual.errors(), code=1))
+
+
+def rest() -> str:
+    """docs/rest.md"""
+    rows = ((f"{one.method} {_path(one)}", one.right, one.summary) for one in api.ROUTES)
+    fields = "\n".join(_fields(shape) for shape in dict.fromkeys(one.asks for one in api.ROUTES))
+    return _page(REST, _table(("route", "right", "what"), rows, code=1) + "\n## What may be sent\n\n" + fields)
+
+
+def _path(route: api.Rest) -> str:
+    return route.path.replace(":int", "").replace(":path", "")
+
+
+def _fields(shape: Any) -> str:
+    routes = ", ".join(f"`{one.method} {_path(one)}`" for one in api.ROUTES if one.asks is shape)
+    if not shape.model_fields:
+        return f"Nothing: {routes}.\n"
+    described = shape.model_json_schema()["properties"]
+    rows = (
+        (name, manual.default(field), described[name].get("description", field.description or ""))
+        for name, field in shape.model_fields.items()
+    )
+    return f"{routes}\n\n{_table(('field', 'default', 'meaning'), rows, code=2)}"
+
+
+def tables() -> str:
+    """docs/tables.md"""
+    owners, columns = owned(), ("table", "writer", "what a row is")
+    control = _table(columns, ((name, owners[name], TABLES[name]) for name in sorted(owners)), code=2)
+    records = _table(columns, ((name, "interactions.table", sentence) for name, sentence in RECORDS.items()), code=2)
+    return _page(STORES, f"## Control\n\n{control}\n## Interactions\n\n{records}")
+
+
+def owned() -> dict[str, str]:
+    """Each table of the control database and the module that declares it."""
+    for name in modules():
+        importlib.import_module(name)
+    sources = {name: Path(sys.modules[name].__file__ or "").read_text() for name in modules()}
+    return {
+        table: name.removeprefix("ciranda.")
+        for table in metadata.tables
+        for name, text in sources.items()
+        if re.search(rf'sa\.Table\(\s*"{table}"', text)
+    }
+
+
+def modules() -> Iterator[str]:
+    """Our modules, but for those that need what only an extra brings, and those that do something when imported."""
+    left_out = ("ciranda.engines.", "ciranda.cli", "ciranda.store.migrations")
+    for found in pkgutil.walk_packages(ciranda.__path__, "ciranda."):
+        if not found.name.startswith(left_out) and "__main__" not in found.name:
+            yield found.name
+
+
+def commands() -> str:
+    """docs/cli.md"""
+    return _page(COMMANDS, "\n".join(_command(path, command) for path, command in leaves(cli.cli)))
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        if found := command.get_command(context, name):
+            yield from leaves(found, (*path, name))
+
+
+def _command(path: tuple[str, ...], command: click.Command) -> str:
+    context = click.Context(
+        command, info_name=f"ciranda {' '.join(path)}", terminal_width=WIDTH, max_content_width=WIDTH
+    )
+    return f"## ciranda {' '.join(path)}\n\n```\n{command.get_help(context)}\n```\n"
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[Any]], *, code: int) -> str:
+    """A Markdown table whose first `code` columns are code."""
+    names = list(columns)
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    for row in rows:
+        cells = [str(cell).replace("|", "\\|").replace("\n", " ") for cell in row]
+        shown = [f"`{cell}`" if place < code and cell else cell for place, cell in enumerate(cells)]
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _page(head: str, body: str) -> str:
+    return f"{NOTE}{head}\n{body}"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": commands,
+    "errors.md": errors,
+    "model-file.md": model_file,
+    "rest.md": rest,
+    "settings.md": settings,
+    "tables.md": tables,
+}
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page())
