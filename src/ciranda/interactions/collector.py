@@ -95,7 +95,7 @@ class Collector:
 
     def _blocked(self, error: CirandaError | OSError) -> float:
         self._pause = min(LONGEST_PAUSE, max(0.25, self._pause * 2))
-        kind = "the disk is full" if isinstance(error, StorageFull) or getattr(error, "errno", 0) == 28 else "an error"
+        kind = "a full disk" if isinstance(error, StorageFull) or getattr(error, "errno", 0) == 28 else "an error"
         log.error("ALERT ingestion is held up by %s; next try in %.2f s: %s", kind, self._pause, error)
         self._status = self._status | {"blocked": str(error)}
         return self._pause

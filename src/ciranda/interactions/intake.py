@@ -18,8 +18,8 @@ import msgspec
 from ciranda.interactions import rows, spool
 from ciranda.interactions.progress import Waiting
 from ciranda.interactions.rows import Row
-from ciranda.interactions.sql import EVER, windows
 from ciranda.interactions.spool import Frame
+from ciranda.interactions.sql import EVER, windows
 
 PATIENCE_MS = 600_000
 MOST_WAITING = 1_000

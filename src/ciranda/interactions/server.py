@@ -2,7 +2,8 @@
 
     GET  /ping      is it up (no token)
     GET  /status    how ingestion goes, as JSON
-    GET, POST  /    one statement in `query` or in the body; `param_x` are bound values; other names are settings
+    GET, POST  /    one statement in `query` or in the body; `param_x` are bound values; other names are settings;
+                    a statement with many bound values comes as a form
 
 So every reader has one client, for the embedded engine and for a cluster. It listens on loopback and wants the token that is
 in run/collector.json (as Basic, Bearer or X-ClickHouse-Key). A thread per connection: readers are few, and the tailing goes on
@@ -38,6 +39,8 @@ TRANSPORT = frozenset({
     "http_headers_progress_interval_ms", "cancel_http_readonly_queries_on_client_close",
 })  # fmt: skip
 FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
+BOUNDARY = re.compile(r"multipart/form-data;.*boundary=\"?([^\";]+)", re.IGNORECASE)
+FIELD = re.compile(rb'content-disposition: form-data; name="([^"]*)"\r\n(?:[^\r\n]+\r\n)*\r\n', re.IGNORECASE)
 
 
 class Door(ThreadingHTTPServer):
@@ -112,7 +115,10 @@ class Exchange(BaseHTTPRequestHandler):
             return
         if path != "/":
             raise Refusal(60, f"there is nothing at {path[:100]}")
-        self._statement(values, _plain(body, self.headers.get("Content-Encoding", "")))
+        body = _plain(body, self.headers.get("Content-Encoding", ""))
+        if BOUNDARY.search(kind := self.headers.get("Content-Type", "")):
+            values, body = values | _form(kind, body), b""
+        self._statement(values, body)
 
     def _statement(self, values: Mapping[str, str], body: bytes) -> None:
         settings = {
@@ -183,6 +189,19 @@ def _password(given: str) -> str:
         return base64.b64decode(given, validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return ""
+
+
+def _form(kind: str, body: bytes) -> dict[str, str]:
+    """The fields of a form. A field with a file name is external data, which is not taken here."""
+    found = BOUNDARY.search(kind)
+    mark = b"--" + (found[1] if found else "").encode()
+    fields: dict[str, str] = {}
+    for part in body.split(mark)[1:-1]:
+        head = FIELD.match(part, 2)
+        if head is None or not part.endswith(b"\r\n"):
+            raise Refusal(1000, "a form may hold named fields of text and nothing else")
+        fields[head[1].decode("utf-8", "replace")] = part[head.end() : -2].decode("utf-8", "replace")
+    return fields
 
 
 def _head(body: bytes) -> str:

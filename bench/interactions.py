@@ -1,0 +1,261 @@
+"""How fast interactions become durable rows, and how fast the pages' questions are answered meanwhile.
+
+    python bench/interactions.py [--rows 200000] [--seconds 30] [--pace 1000]
+
+First a backlog: two writers spool `--rows` interactions of 2.8 KB, spread over thirty days as traffic would be, then the
+collector starts and the time is taken until the last one is found. Every one of them is durable then: inserts are synced.
+Then live: the writers go on at `--pace` records a second while the questions of the pages are asked in turn, and the time from
+the spool to a reader's eyes is measured. The result is printed and written to bench/results/interactions.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+SOURCE = str(Path(__file__).parent.parent / "src")
+sys.path.insert(0, SOURCE)
+
+import ciranda.interactions.seals  # noqa: F401 - declares its table
+from ciranda import config
+from ciranda.errors import Unavailable
+from ciranda.interactions.query import Interactions
+from ciranda.interactions.spool import FEEDBACK, INTERACTION, SpoolWriter
+from ciranda.store import clock, ids
+from ciranda.store.database import Database, metadata
+
+DAY_MS = 86_400_000
+TARGET_RATE, TARGET_P95_MS = 4_000, 500
+WORDS = [
+    f"{a}{b}{c}"
+    for a in ("lam", "por", "ti", "so", "ve")
+    for b in ("pa", "ta", "ne", "ri")
+    for c in ("", "s", "do", "r")
+]
+
+
+class Traffic:
+    """Interactions that look like a fleet's: 12 models, 5 versions each, 20,000 users, some failures and votes."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+
+    def words(self, count: int) -> str:
+        return " ".join(self.dice.choices(WORDS, k=count))
+
+    def append(self, writer: SpoolWriter, ts_ms: int) -> str:
+        dice = self.dice
+        model = f"model-{int(dice.paretovariate(1)) % 12}"
+        identifier = str(ids.uuid7())
+        failed = dice.random() < 0.01
+        meta = {
+            "id": identifier, "ts_ms": ts_ms, "tenant": "default", "key": "key_1", "model": model, "arm": "live",
+            "version": f"{model}@{dice.randrange(1, 6)}", "user": f"user{int(dice.paretovariate(0.8)) % 20_000}",
+            "engine": "llamacpp", "endpoint": "/v1/chat/completions", "status": 503 if failed else 200,
+            "error": "upstream_error" if failed else "", "finish_reason": "stop", "latency_ms": dice.lognormvariate(6, 0.5),
+            "first_byte_ms": dice.lognormvariate(4, 0.4), "overhead_ms": dice.lognormvariate(-1, 0.4),
+            "prompt_tokens": dice.randrange(20, 900), "completion_tokens": dice.randrange(5, 300),
+            "request_id": f"req_{identifier}",
+        }  # fmt: skip
+        system = {"role": "system", "content": self.words(150)}
+        request = json.dumps({"model": model, "messages": [system, {"role": "user", "content": self.words(40)}]})
+        answer = {"role": "assistant", "content": self.words(180)}
+        response = json.dumps({"choices": [{"index": 0, "message": answer, "finish_reason": "stop"}]})
+        writer.append(INTERACTION, meta, request.encode(), response.encode())
+        if dice.random() < 0.05:
+            vote = {"id": str(ids.uuid7()), "ts_ms": ts_ms, "interaction": identifier, "tenant": "default",
+                    "key": "key_1", "thumb": dice.choice((1, 1, 1, -1))}  # fmt: skip
+            writer.append(FEEDBACK, vote)
+        return identifier
+
+
+def spool(folder: Path, rows: int, seed: int) -> None:
+    """Write a backlog: its times run from thirty days ago until now."""
+    traffic, writer = Traffic(seed), SpoolWriter(folder)
+    first = clock.now_ms() - 30 * DAY_MS
+    for number in range(rows):
+        traffic.append(writer, first + 30 * DAY_MS * number // rows)
+    writer.seal()
+
+
+def until(condition: Callable[[], bool], pause: float) -> None:
+    while not condition():
+        time.sleep(pause)
+
+
+def count(ask: Interactions) -> int:
+    try:
+        return ask.count()
+    except Unavailable:
+        return -1
+
+
+def questions(ask: Interactions, known: list[str]) -> dict[str, Callable[[], Any]]:
+    """What the pages ask."""
+    dice = random.Random(5)
+    return {
+        "series, last hour": lambda: ask.series("model-1"),
+        "series, 30 days by hour": lambda: ask.series("model-1", since=clock.now() - timedelta(days=30), step_s=3600),
+        "series, 15 minutes by 10 s": lambda: ask.series(
+            "model-1", since=clock.now() - timedelta(minutes=15), step_s=10
+        ),
+        "totals, 24 hours": lambda: ask.totals(clock.now() - timedelta(days=1)),
+        "newest 50": lambda: ask.page(),
+        "newest 50 of a model": lambda: ask.page(model="model-3"),
+        "newest 50 failures": lambda: ask.page(status=5),
+        "newest 50 with thumbs down": lambda: ask.page(thumb=-1),
+        "search, newest 50": lambda: ask.page(search="lampa tires"),
+        "one by id": lambda: ask.get(dice.choice(known)),
+        "since a cursor": lambda: ask.since(ask.cursor()),
+    }
+
+
+def ask_in_turn(ask: Interactions, known: list[str], done: threading.Event) -> dict[str, list[float]]:
+    asked = questions(ask, known)
+    times: dict[str, list[float]] = {name: [] for name in asked}
+    while not done.is_set():
+        for name, question in asked.items():
+            begun = time.perf_counter()
+            question()
+            times[name].append((time.perf_counter() - begun) * 1000)
+            done.wait(0.05)
+    return times
+
+
+def live(home: config.Home, ask: Interactions, seconds: float, pace: int) -> dict[str, Any]:
+    """Write at a pace, ask, and watch how long a record takes to be seen."""
+    done, lags = threading.Event(), []
+    known: list[str] = []
+
+    def write() -> None:
+        traffic, writer = Traffic(99), SpoolWriter(home.spool / "live")
+        begun, written = time.monotonic(), 0
+        while not done.is_set():
+            while written < (time.monotonic() - begun) * pace:
+                known.append(traffic.append(writer, clock.now_ms()))
+                written += 1
+            done.wait(0.01)
+        writer.seal()
+
+    def watch() -> None:
+        eyes = Interactions.at(home)
+        while not done.is_set():
+            newest, begun = known[-1], time.monotonic()
+            while eyes.get(newest) is None:
+                time.sleep(0.01)
+            lags.append((time.monotonic() - begun) * 1000)
+        eyes.close()
+
+    writing, watching = threading.Thread(target=write), threading.Thread(target=watch)
+    writing.start()
+    until(lambda: len(known) > pace / 2, 0.05)
+    watching.start()
+    threading.Timer(seconds, done.set).start()
+    times = ask_in_turn(ask, known[: pace // 2], done)
+    for thread in (writing, watching):
+        thread.join()
+    everything = [value for values in times.values() for value in values]
+    return {
+        "records_per_s": round(len(known) / seconds), "queries": len(everything),
+        "query_p50_ms": round(statistics.median(everything), 1), "query_p95_ms": p95(everything),
+        "by_query_p95_ms": {name: p95(values) for name, values in times.items() if values},
+        "seen_after_ms_p50": round(statistics.median(lags), 1), "seen_after_ms_p95": p95(lags),
+    }  # fmt: skip
+
+
+def p95(values: list[float]) -> float:
+    return round(sorted(values)[max(0, int(len(values) * 0.95) - 1)], 1)
+
+
+def backlog(home: config.Home, rows: int) -> None:
+    """Two writers, as two gateway workers would."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from interactions import spool_from; spool_from(sys.argv)"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(home.spool / name), str(rows // 2), str(seed)])
+        for seed, name in enumerate(("one", "two"))
+    ]
+    if any([writer.wait() for writer in writers]):
+        raise SystemExit("a writer of the backlog failed")
+
+
+def spool_from(arguments: list[str]) -> None:
+    spool(Path(arguments[1]), int(arguments[2]), int(arguments[3]))
+
+
+def measure(folder: Path, rows: int, seconds: float, pace: int) -> dict[str, Any]:
+    home = config.Home(folder)
+    home.make()
+    database = Database(f"sqlite:///{home.database}")
+    metadata.create_all(database.engine)
+    begun = time.monotonic()
+    backlog(home, rows)
+    spooled = time.monotonic() - begun
+    raw = sum(path.stat().st_size for path in home.spool.rglob("*.ready"))
+    print(f"backlog of {rows:,} records, {raw / rows:,.0f} bytes each, spooled in {spooled:.1f} s", flush=True)
+    ask = Interactions.at(home)
+    begun = time.monotonic()
+    collector = subprocess.Popen([sys.executable, "-m", "ciranda.interactions.collector", "--home", str(home.path)],
+                                 stderr=(home.logs / "collector.log").open("w"),
+                                 env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
+    try:
+        until(lambda: count(ask) >= rows // 2 * 2, 0.25)
+        took = time.monotonic() - begun
+        print(f"all stored and seen after {took:.1f} s: {rows / took:,.0f} records/s", flush=True)
+        figures = live(home, ask, seconds, pace)
+        parts = ask._line.rows("SELECT sum(bytes_on_disk) AS n, sum(rows) AS rows FROM system.parts"
+                               " WHERE active AND table = 'interactions'")[0]  # fmt: skip
+        rolled = ask._line.rows("SELECT sum(requests) AS n FROM minutes")[0]["n"]
+        stored = ask.count()
+    finally:
+        collector.terminate()
+        _, _, usage = os.wait4(collector.pid, 0)
+        database.close()
+    return {
+        "rows": rows, "stored": stored, "rolled_up": rolled, "durable_records_per_s": round(rows / took),
+        "bytes_per_record_raw": round(raw / rows), "bytes_per_record_stored": round(parts["n"] / parts["rows"]),
+        "collector_peak_rss_mb": usage.ru_maxrss // 1024, "live": figures,
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=200_000, help="records of the backlog (1000000 for the target)")
+    parser.add_argument("--seconds", type=float, default=30, help="how long the live part takes")
+    parser.add_argument("--pace", type=int, default=1_000, help="records a second in the live part")
+    parser.add_argument("--folder", type=Path, help="where the scratch home is made; a temporary folder without it")
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        result = measure(Path(folder) / "home", options.rows, options.seconds, options.pace)
+    result["environment"] = {
+        "cores": os.cpu_count(), "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(), "chdb": version("chdb"), "clickhouse-connect": version("clickhouse-connect"),
+    }  # fmt: skip
+    result["held"] = {
+        f"durable records/s >= {TARGET_RATE:,}": result["durable_records_per_s"] >= TARGET_RATE,
+        f"query p95 during ingestion <= {TARGET_P95_MS} ms": result["live"]["query_p95_ms"] <= TARGET_P95_MS,
+        "roll-ups agree with rows": result["stored"] == result["rolled_up"],
+    }
+    target = Path(__file__).parent / "results" / "interactions.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+    return 0 if all(result["held"].values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
