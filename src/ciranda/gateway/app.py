@@ -27,6 +27,8 @@ from ciranda.store import clock
 RELAYED = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
 METRICS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
+KEYS_SEEN = 1000
+
 Answer = Callable[[Connection, Request], None]
 
 
@@ -46,6 +48,10 @@ class Gateway:
         self.running: Counter[str] = Counter()
         self.relays: set[Relay] = set()
         self.server = Server(self)
+        self._keys_of: Snapshot | None = None
+        self._seen: dict[
+            bytes, Key
+        ] = {}  # good keys as they were sent, for this snapshot only, so a revoked one is out at once
         self._full_until = 0.0
         self._retries = limits.RETRY_STOCK
         self._paths: dict[bytes, tuple[bytes, Answer]] = {
@@ -83,12 +89,20 @@ class Gateway:
 
     def key(self, request: Request) -> Key:
         """Who asks. Raises Unauthenticated."""
-        scheme, _, secret = request.headers.get(b"authorization", b"").partition(b" ")
+        snapshot, sent = self.snapshot(), request.headers.get(b"authorization", b"")
+        if snapshot is not self._keys_of:
+            self._keys_of, self._seen = snapshot, {}
+        return self._seen.get(sent) or self._check(snapshot, sent)
+
+    def _check(self, snapshot: Snapshot, sent: bytes) -> Key:
+        scheme, _, secret = sent.partition(b" ")
         if scheme.lower() != b"bearer" or not secret:
             raise Unauthenticated("you did not provide an API key", remedy="send it as Authorization: Bearer <key>")
-        key = self.snapshot().keys.get(sha256(secret.strip()).hexdigest())
+        key = snapshot.keys.get(sha256(secret.strip()).hexdigest())
         if key is None:
             raise Unauthenticated("incorrect API key provided", remedy="`ciranda keys` lists the keys that are open")
+        if len(self._seen) < KEYS_SEEN:
+            self._seen[sent] = key
         return key
 
     def _relay(self, connection: Connection, request: Request) -> None:

@@ -46,8 +46,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, str, int], int] = {}
-        self.latency: dict[tuple[str, str, str], Histogram] = {}
-        self.first_byte: dict[tuple[str, str, str], Histogram] = {}
+        self.times: dict[tuple[str, str, str], tuple[Histogram, Histogram]] = {}  # latency, first byte
         self.overhead = Histogram(OWN_SECONDS)
         self.counters = dict.fromkeys(
             ("retries", "shadow_sent", "shadow_dropped", "storage_full", "feedback", "records"), 0
@@ -64,12 +63,12 @@ class Metrics:
         """Count an answer that did; times in seconds."""
         key = (model, version, arm, status)
         self.requests[key] = self.requests.get(key, 0) + 1
-        where = (model, version, arm)
-        if where not in self.latency:
-            self.latency[where], self.first_byte[where] = Histogram(SECONDS), Histogram(SECONDS)
-        self.latency[where].observe(latency)
+        times = self.times.get(key[:3])
+        if times is None:
+            times = self.times[key[:3]] = Histogram(SECONDS), Histogram(SECONDS)
+        times[0].observe(latency)
         if first_byte:
-            self.first_byte[where].observe(first_byte)
+            times[1].observe(first_byte)
         self.overhead.observe(overhead)
 
     def text(self, gauges: Iterable[tuple[str, str, float]]) -> str:
@@ -87,14 +86,14 @@ class Metrics:
             yield f"{name}{_braces(labels)} {count}"
 
     def _times(self) -> Iterator[str]:
-        for name, told, series in (
-            ("latency", "Time from the whole request to the last byte of its answer.", self.latency),
-            ("first_byte", "Time to the first byte of the answer.", self.first_byte),
+        for place, name, told in (
+            (0, "latency", "Time from the whole request to the last byte of its answer."),
+            (1, "first_byte", "Time to the first byte of the answer."),
         ):
             full = f"ciranda_gateway_{name}_seconds"
             yield from _head(full, "histogram", told)
-            for (model, version, arm), histogram in series.items():
-                yield from histogram.lines(full, (("model", model), ("version", version), ("arm", arm)))
+            for (model, version, arm), times in self.times.items():
+                yield from times[place].lines(full, (("model", model), ("version", version), ("arm", arm)))
         yield from _head("ciranda_gateway_overhead_seconds", "histogram", "Our own share of the latency.")
         yield from self.overhead.lines("ciranda_gateway_overhead_seconds", ())
 

@@ -37,26 +37,27 @@ PING = b": ping\n\n"
 class Relay:
     """One request and its answer."""
 
+    # Defaults live on the class: most requests never change them, and making a request is on the hot path.
+    arm: Arm | None = None
+    replica: Replica | None = None
+    streams = over = False
+    _begun = _paused = _pinned = False
+    _call: Upstream | None = None
+    _guard: Guarded | None = None
+    _sent_at = _heard_at = _pinged_at = _waited = 0.0
+    _status = _size = 0
+
     def __init__(self, gateway: Gateway, connection: Connection, request: Request, key: Key) -> None:
         self.gateway = gateway
         self.connection = connection
         self.request = request
         self.body = request.body  # what is recorded: as the client sent it, but for what the guard masked
         self.outgoing = request.body  # what an engine gets, but for the model's name
-        self.record = Record(str(ids.uuid7()), clock.now_ms(), tenant=key.tenant, key=key.id)
-        self.arm: Arm | None = None
-        self.replica: Replica | None = None
+        self.record = Record(request.ident, clock.now_ms(), tenant=key.tenant, key=key.id)
         self._tried: list[Replica] = []
-        self._call: Upstream | None = None
-        self._guard: Guarded | None = None
-        self._pinned = False
-        self._sent_at = self._heard_at = self._pinged_at = self._waited = 0.0
-        self._status = 0
         self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._events = tap.Events(hides_usage=False)
-        self.streams = self._begun = self._paused = self.over = False
+        self._events: tap.Events
 
     def start(self, key: Key) -> None:
         """Read, check, route and send. Raises a CirandaError for what is refused before it counts as an interaction."""
@@ -117,7 +118,8 @@ class Relay:
         record.deployment, record.engine, record.replica = arm.deployment, arm.engine, replica.id
         usage = self.streams and not self.seen.wants_usage  # asked for by us, so hidden from the client
         body = splice.rewrite(self.outgoing, self.seen, replica.wire, usage=usage)
-        self._status, self._pieces, self._size, self._events = 0, [], 0, tap.Events(hides_usage=usage)
+        self._status, self._pieces, self._size = 0, [], 0
+        self._events = tap.Events(hides_usage=usage)
         self._sent_at = self._heard_at = now
         self._call = replica.send(self, record.endpoint, body, self.request.request_id, fresh=fresh)
 
@@ -141,11 +143,10 @@ class Relay:
             self.record.first_byte_ms = self._since_start()
         self._size += len(payload)
         self._pieces.append(payload)
-        if self._size > limits.ANSWER_BYTES or len(self._events.held) > limits.EVENT_BYTES:
-            self._drop_call()
-            self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
-        elif self.streams:
+        if self.streams:
             self._show(self._events.push(payload))
+        if self._size > limits.ANSWER_BYTES or len(self._events.held) > limits.EVENT_BYTES:
+            self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
 
     def upstream_end(self) -> None:
         self._wait_over()

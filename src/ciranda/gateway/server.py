@@ -30,7 +30,18 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 class Request:
     """One request, whole."""
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "modern", "path", "query", "received_at", "request_id")
+    __slots__ = (
+        "body",
+        "headers",
+        "ident",
+        "keep_alive",
+        "method",
+        "modern",
+        "path",
+        "query",
+        "received_at",
+        "request_id",
+    )
 
     def __init__(self) -> None:
         self.method = b""
@@ -41,12 +52,15 @@ class Request:
         self.keep_alive = True
         self.modern = True  # HTTP/1.1, so chunked answers are understood
         self.received_at = 0.0
+        self.ident = ""
         self.request_id = b""
 
     def name(self) -> None:
-        """Give it the id under which both sides find it in their logs: the client's own if it is a plain short word."""
+        """Give it our id, and the one under which both sides find it in their logs: the client's if that is a plain short word."""
+        self.ident = str(ids.uuid7())
         sent = self.headers.get(b"x-request-id", b"")
-        self.request_id = sent if sent and len(sent) <= 64 and _PLAIN.issuperset(sent) else ids.new("req").encode()
+        plain = sent and len(sent) <= 64 and _PLAIN.issuperset(sent)
+        self.request_id = sent if plain else b"req_" + self.ident.encode()
 
 
 class Exchange(Protocol):
@@ -142,27 +156,32 @@ class Connection(asyncio.Protocol):
         if self._sinking:
             return
         try:
-            self._feed(data)
-        except httptools.HttpParserError as error:
-            reason = f"this is no HTTP/1.1 request: {error}"
-            self._refusal = self._refusal or Invalid(reason, remedy="speak HTTP/1.1 to this port")
-        if self._refusal is not None and not self._busy:
-            self._refuse(self._refusal)
-
-    def _feed(self, data: bytes) -> None:
-        try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._decline(data[offer.args[0] :])
+        except httptools.HttpParserError as error:
+            self._nonsense(error)
+        if self._refusal is not None and not self._busy:
+            self._refuse(self._refusal)
+
+    def _nonsense(self, error: Exception) -> None:
+        reason = f"this is no HTTP/1.1 request: {error}"
+        self._refusal = self._refusal or Invalid(reason, remedy="speak HTTP/1.1 to this port")
 
     def _decline(self, rest: bytes) -> None:
         """Serve an offer to upgrade as plain HTTP/1.1: the parser left its body unread, so it gets the request anew."""
         request = self._parsed
+        if request.method == b"CONNECT":
+            self._nonsense(httptools.HttpParserError("this is no proxy"))
+            return
         kept = [(name, value) for name, value in request.headers.items() if name not in (b"upgrade", b"connection")]
         target = request.path + (b"?" + request.query if request.query else b"")
         lines = b"".join(b"%b: %b\r\n" % pair for pair in kept)
         self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, target, lines) + rest)
+        try:
+            self._parser.feed_data(b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, target, lines) + rest)
+        except httptools.HttpParserError as error:
+            self._nonsense(error)
 
     def pause_writing(self) -> None:
         self.deadline = monotonic() + limits.STALLED_SECONDS
@@ -199,13 +218,16 @@ class Connection(asyncio.Protocol):
             self.deadline = monotonic() + limits.HEADER_SECONDS
 
     def on_url(self, url: bytes) -> None:
-        self._count_head(len(url))
+        self._head_bytes += len(url)
         self._parsed.path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value) + 4)
-        if self._refusal is None:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes <= limits.HEADER_BYTES:
             self._parsed.headers[name.lower()] = value
+        elif self._refusal is None:
+            reason = f"the headers are over {limits.HEADER_BYTES:,} bytes"
+            self._refusal = HeadersTooLarge(reason, remedy="send fewer or smaller headers")
 
     def on_headers_complete(self) -> None:
         request = self._parsed
@@ -246,12 +268,6 @@ class Connection(asyncio.Protocol):
             self._wait_in_line(request)
         else:
             self._serve(request)
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > limits.HEADER_BYTES and self._refusal is None:
-            reason = f"the headers are over {limits.HEADER_BYTES:,} bytes"
-            self._refusal = HeadersTooLarge(reason, remedy="send fewer or smaller headers")
 
     def _refuse_body(self) -> None:
         reason = f"the body is over {limits.BODY_BYTES:,} bytes"

@@ -64,11 +64,12 @@ class Replica:
         self._prefix = parts.path.rstrip("/").removesuffix("/v1")
         self._lines = _lines(parts.netloc.rpartition("@")[2], secret, pooled=self.pooled)
         self._idle: list[Upstream] = []
+        self._heads: dict[str, bytes] = {}  # by path; there are three
 
     def send(self, sink: Sink, path: str, body: bytes, request_id: bytes, *, fresh: bool = False) -> Upstream:
         """Send a POST, on a new connection when `fresh`; the answer comes to `sink`. The returned call can be cancelled."""
-        head = f"POST {self._prefix}{path} HTTP/1.1\r\n".encode() + self._lines
-        head += b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, len(body))
+        head = self._heads.get(path) or self._heads.setdefault(path, self._head(path))
+        head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (head, request_id, len(body))
         self.in_flight += 1
         call = (None if fresh else self._reuse()) or Upstream(self)
         call.begin(sink, head, body)
@@ -109,6 +110,9 @@ class Replica:
         """An idle connection was closed by the engine."""
         if call in self._idle:
             self._idle.remove(call)
+
+    def _head(self, path: str) -> bytes:
+        return f"POST {self._prefix}{path} HTTP/1.1\r\n".encode() + self._lines
 
     def _reuse(self) -> Upstream | None:
         while self._idle:
@@ -272,7 +276,7 @@ class Upstream(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._complete:
-            self._head_bytes += len(name) + len(value) + 4
+            self._head_bytes += len(name) + len(value)
             self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:

@@ -9,6 +9,7 @@ it answers 503 and looks again.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -90,6 +91,8 @@ async def serve(options: Options, listener: socket.socket) -> None:
         every(limits.SWEEP_SECONDS, gateway.sweep),
     ]
     server = await loop.create_server(gateway.server.protocol, sock=listener)
+    gc.collect()
+    gc.freeze()  # what lives as long as the process need not be looked at again
     announce(options, listener)
     asked: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     done, _ = await asyncio.wait([asked, *timers], return_when=asyncio.FIRST_COMPLETED)
