@@ -223,9 +223,11 @@ def _verdict(story: Story, ref: str) -> None:
     story.say(f"{ref} {version.digest[:19]} from {version.dataset}; adapter {version.adapter_digest[:19]}")
 
 
-def _sentences(language: str, seed: int, count: int) -> Callable[[], Row]:
-    """An endless stream of fresh sentences, drawn as the world draws them."""
-    rows, lock = itertools.cycle(hassil.sample(language, count, seed)), threading.Lock()
+def _sentences(language: str, seed: int, count: int, *, split: str | None = None) -> Callable[[], Row]:
+    """An endless stream of fresh sentences. In the first language users say no test phrasing: their corrections will be
+    learned from, and the test split shall stay unseen.
+    """
+    rows, lock = itertools.cycle(hassil.sample(language, count, seed, split=split)), threading.Lock()
 
     def next_row() -> Row:
         with lock:
@@ -236,7 +238,7 @@ def _sentences(language: str, seed: int, count: int) -> Callable[[], Row]:
 
 def _crowd(story: Story) -> Crowd:
     key = story.stage.client_key("demo users")
-    return Crowd(story.stage.gateway, key, MODEL, _sentences(story.first, 99, 1000), users=3).start()
+    return Crowd(story.stage.gateway, key, MODEL, _sentences(story.first, 99, 800, split="train"), users=3).start()
 
 
 def _release(story: Story, crowd: Crowd) -> None:
@@ -294,7 +296,7 @@ def _change(story: Story, crowd: Crowd) -> None:
     ):
         at, before = clock.iso(), crowd.count.answered
         crowd.count.recent.clear()
-        crowd.serve(_sentences(story.then, 7, 1000))
+        crowd.serve(_sentences(story.then, 7, 800))
         alarm = story.stage.until(
             "the drift is noticed",
             lambda: telling.drift_since(story.stage.platform, MODEL, at),

@@ -38,6 +38,9 @@ class Settings(BaseModel):
     cache: Annotated[str, Field(description="Folder for prepared base models, shared by all homes.")] = (
         "~/.cache/ciranda"
     )
+    data_root: Annotated[
+        str, Field(description="Folder that file sources and suites must lie in; empty means the one that holds the home.")
+    ] = ""
     key: Annotated[str, Field(description="Key that the command line sends; empty means the one `init` saved.")] = ""
     url: Annotated[str, Field(description="Address of control for the command line; empty means the local one.")] = ""
     allow_private_addresses: Annotated[

@@ -93,6 +93,15 @@ class Control:
                 turns.change(conn, turn.id, state="running", started_at=clock.iso(), next_actor="Ciranda")
         if self.durable.state(turn.id) == "absent":
             self.durable.start("turn_v1", turn.id, {"turn": turn.id})
+        elif failure := self.durable.failure(turn.id):
+            self._give_up(turn.id, failure)
+
+    def _give_up(self, identifier: str, failure: str) -> None:
+        """A turn whose workflow broke in a way that nobody foresaw ends too, and says so, rather than block its model."""
+        with self.platform.db.writing() as conn:
+            if turns.get(conn, identifier).state == "running":
+                log.error("%s broke: %s", identifier, failure)
+                turns.end(conn, identifier, "failed", summary=failure, next_actor="an engineer")
 
     def _follow(self, turn: turns.Turn) -> None:
         """A released turn ends as its rollout does."""
@@ -162,7 +171,7 @@ class Control:
         watched = self.watch.status(spec.model)
         if live is None or (watched and watched[0]["version"] == live.ref):
             return
-        rows = datasets.read(self.platform.home, live.dataset) if live.dataset else []
+        rows = datasets.read(self.platform.home, live.dataset, split="train") if live.dataset else []
         self.watch.freeze(
             spec.model, live.ref, [row.prompt for row in rows], channels=spec.watch.drift, alpha=spec.watch.alpha
         )

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from ciranda.config import Home
-from ciranda.config.model import ModelSpec, Serve
+from ciranda.config.model import FAKE, ModelSpec, Serve
 from ciranda.data.sources import Sampler
 from ciranda.deploy.apply import Deployment
 from ciranda.engines import llamacpp
+from ciranda.loop.platform import Platform
 from ciranda.registry.versions import Version
 from ciranda.train import bases
 from ciranda.train.recipe import Recipe
+from ciranda.train.run import Jobs, Trainer
 
 
 def sampler(spec: ModelSpec) -> Sampler | None:
@@ -27,6 +29,12 @@ def sampler(spec: ModelSpec) -> Sampler | None:
     if not any(source.intents for source in spec.data.sources):
         return None
     return cast(Sampler, importlib.import_module("ciranda.engines.hassil"))
+
+
+def trainer(platform: Platform, spec: ModelSpec) -> Trainer:
+    """Whoever trains this model, as jobs of this machine: what its engine serves, its trainer makes."""
+    entry = "ciranda.engines.fake_job" if spec.base == FAKE else "ciranda.engines.peft_job"
+    return Jobs(platform.jobs, platform.home.jobs, entry=entry)
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,7 @@ def serving(home: Home, engine: str, name: str, spec: Mapping[str, Any], *, read
     argv += ["--key-file", str(home.engine_key), "--slots", str(serve.slots), "--context", str(serve.context)]
     if engine == "llamacpp":
         argv += ["--base", str(bases.need(home.bases, spec["base"]).gguf), "--threads", str(serve.threads)]
-        argv += ["--adapter", str(spec["adapter"])] if spec["adapter"] else []
-    return argv
+    return [*argv, "--adapter", str(spec["adapter"])] if spec["adapter"] else argv
 
 
 def servable(spec: ModelSpec, recipe: Recipe, config: Mapping[str, Any]) -> None:
@@ -79,4 +86,4 @@ def engine_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:
         "adapter": str(version.gguf) if version.gguf else None,
         "serve": spec.serve.model_dump(mode="json"),
     }
-    return serving(home, spec.serve.engine, version.ref, about, ready_file="{ready}")
+    return serving(home, spec.engine_for(version.base), version.ref, about, ready_file="{ready}")

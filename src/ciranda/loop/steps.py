@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from ciranda.store import files
 from ciranda.train import bases, trials
 from ciranda.train import recipe as recipes
 from ciranda.train import search as searches
-from ciranda.train.run import Jobs
 
 POLL_S = 0.3
 ATTEMPTS = 3
@@ -107,7 +107,7 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
     Raises:
         Refused: A check or a bad row said no; nothing is kept. Invalid, NotFound, Unavailable as the sources do.
     """
-    inputs = Inputs(Path.cwd(), picks.sampler(spec), _traffic(platform, spec), language.detect)
+    inputs = Inputs(Path("/"), picks.sampler(spec), _traffic(platform, spec), partial(_language_of, spec))
     before = datasets.newest_of(platform.db, spec.dataset)
     with sources.ingest(
         platform.db, platform.home, dataset=spec.dataset, model=spec.model, sources=spec.data.sources, inputs=inputs
@@ -127,6 +127,13 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
         "before": before.ref if before else "",
         "new": before is None or before.ref != version.ref,
     }
+
+
+def _language_of(spec: ModelSpec, text: str) -> str:
+    """The language of a text, by the name that the model's sources give it: `pt` is `pt-BR` where that was declared."""
+    found = language.detect(text)
+    declared = [source.intents for source in spec.data.sources if source.intents]
+    return next((name for name in declared if name == found or name.split("-")[0] == found), found)
 
 
 def _traffic(platform: Platform, spec: ModelSpec) -> Any:
@@ -156,7 +163,7 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
     picks.servable(spec, recipe, base.config)
     found = searches.search(
         platform.db,
-        Jobs(platform.jobs, platform.home.jobs),
+        picks.trainer(platform, spec),
         searches.Plan(
             id=f"search:{turn.removeprefix('turn:')}",
             model=spec.model,

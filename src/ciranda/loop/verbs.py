@@ -5,6 +5,7 @@ A verb that starts heavy work writes a row and returns; the leader does the work
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -31,8 +32,9 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
         NotFound: A base that is not there; says how to get it.
     """
     wanted: dict[str, ModelSpec] = {}
+    root = Path(platform.settings.data_root or platform.home.path.parent).expanduser().resolve()
     for file, text in files.items():
-        spec = _rooted(specs.read(text, file=file), Path(file).parent)
+        spec = _rooted(specs.read(text, file=file), Path(file).parent, root)
         if spec.model in wanted:
             raise Invalid(
                 f"two files describe the model {spec.model!r}", where=file, remedy="keep one, or rename the model"
@@ -44,17 +46,31 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
     return plans.plan(applied, wanted, live=lives)
 
 
-def _rooted(spec: ModelSpec, folder: Path) -> ModelSpec:
-    """File globs are relative to the model's file; from here on they are absolute, wherever the reader stands."""
+def _rooted(spec: ModelSpec, folder: Path, root: Path) -> ModelSpec:
+    """File globs are relative to the model's file; from here on they are absolute, and none leads out of the data root."""
     sources = tuple(
-        source.model_copy(update={"files": str(folder / source.files)}) if source.files else source
+        source.model_copy(update={"files": _confined(folder / source.files, root)}) if source.files else source
         for source in spec.data.sources
     )
     gates = tuple(
-        gate.model_copy(update={"suite": str(folder / gate.suite)}) if gate.suite.endswith((".yaml", ".yml")) else gate
+        gate.model_copy(update={"suite": _confined(folder / gate.suite, root)})
+        if gate.suite.endswith((".yaml", ".yml"))
+        else gate
         for gate in spec.gates
     )
     return spec.model_copy(update={"data": spec.data.model_copy(update={"sources": sources}), "gates": gates})
+
+
+def _confined(path: Path, root: Path) -> str:
+    """The path, made absolute; whoever may apply a model may not read any file of this machine with it."""
+    plain = Path(*itertools.takewhile(lambda part: not set(part) & set("*?["), path.parts))
+    if not plain.resolve().is_relative_to(root):
+        raise Invalid(
+            f"{path} lies outside of {root}",
+            where="data: sources: files",
+            remedy=f"move the files below {root}, or set `data_root` in the home's config.toml",
+        )
+    return str(plain.resolve() / path.relative_to(plain)) if plain != path else str(plain.resolve())
 
 
 def apply(platform: Platform, todo: Plan, actor: str) -> None:
