@@ -195,9 +195,12 @@ def run(serve: Serve) -> None:
     if serve.ready_file:
         files.write_atomic(serve.ready_file, json.dumps({"url": url, "pid": os.getpid()}))
     signal.sigwait(STOP)
-    drain(url, serve.key, serve.drain_s)
     if serve.ready_file:
         serve.ready_file.unlink(missing_ok=True)
+    print(f"{serve.name} drains: running answers may end", file=sys.stderr, flush=True)
+    if not drain(url, serve.key, serve.drain_s):
+        print(f"{serve.name} cuts the answers that still run", file=sys.stderr, flush=True)
+        os._exit(0)  # deleting a server waits for its open streams; the process holds nothing that must be saved
     del server
 
 
