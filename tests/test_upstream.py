@@ -236,3 +236,29 @@ def test_the_pool_is_left_before_engines_close_it() -> None:
         return len(opened)
 
     assert against([good, good], later, close=False) == 2
+
+
+def test_towards_llama_cpp_every_request_has_its_own_connection() -> None:
+    async def run() -> list[bytes]:
+        heads: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heads.append(await reader.readuntil(b"\r\n\r\n{}"))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            await writer.drain()
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        replica = Replica("rep", url, "m@1", engine="llamacpp", secret="s3cret")
+        for _ in range(2):
+            assert (await ask(replica)).body == b"ok"
+        server.close()
+        return heads
+
+    first, second = asyncio.run(run())
+    assert first == second
+    assert first.startswith(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:")
+    assert b"\r\nconnection: close\r\n" in first
+    assert b"\r\nauthorization: Bearer s3cret\r\n" in first
