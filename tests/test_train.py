@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,10 +99,23 @@ def test_a_prefix_leaves_each_prompt_a_token() -> None:
     assert packing.prefix([Tokens((1,), (9,))]) == 0
 
 
-@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 20))
-def test_each_epoch_sees_every_row_once(count: int, size: int, seed: int) -> None:
-    drawn = [n for step in range(count * 2) for n in packing.batch(count, size, step, seed)]
-    assert all(sorted(drawn[at : at + count]) == list(range(count)) for at in range(0, len(drawn) - count, count))
+@given(st.lists(st.sampled_from(["en", "pt", "de"]), min_size=1, max_size=40), st.integers(1, 200), st.integers(0, 20))
+def test_languages_are_drawn_equally_but_few_rows_not_too_often(groups: list[str], draws: int, seed: int) -> None:
+    order = packing.schedule(groups, draws, seed)
+    assert len(order) == draws
+    assert order == packing.schedule(groups, draws, seed)
+    drawn = Counter(groups[n] for n in order)
+    often = Counter(order)
+    for group in set(groups):
+        times = [often[n] for n, one in enumerate(groups) if one == group]
+        assert max(times) - min(times) <= 1
+        assert drawn[group] >= min(draws // len(set(groups)), 4 * groups.count(group))
+        assert max(times) <= max(4, -(-draws // len(groups))) or len(set(groups)) == 1
+
+
+def test_new_rows_of_another_language_do_not_drown() -> None:
+    drawn = Counter(["en", "pt"][n >= 1000] for n in packing.schedule(["en"] * 1000 + ["pt"] * 150, 480, 17))
+    assert drawn == {"en": 240, "pt": 240}
 
 
 # --- bases ------------------------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def _tokens(line: str, tokenizer: Any, where: str) -> Tokens:
             f"no training row: {error}", where=where, remedy='write {"messages": [...], "completion": "..."}'
         ) from None
     given, due = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, completion))
-    return Tokens(tuple(given), (*due, tokenizer.eos_token_id))
+    return Tokens(tuple(given), (*due, tokenizer.eos_token_id), str(values.get("language") or ""))
 
 
 def adapted(spec: Spec) -> Any:
@@ -183,6 +183,9 @@ class Loop:
 
     def __init__(self, model: Any, rows: Sequence[Tokens], spec: Spec) -> None:
         self.model, self.rows, self.spec, self.recipe = model, rows, spec, spec.recipe
+        self.order = packing.schedule(
+            [row.group for row in rows], spec.recipe.steps * spec.recipe.batch_size, spec.recipe.seed
+        )
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(list(self.weights.values()), lr=0.0, weight_decay=0.0)
         self.curve: list[tuple[int, float]] = []
@@ -209,7 +212,8 @@ class Loop:
 
     def step(self, number: int) -> float:
         """One update; the loss per answer token."""
-        rows = [self.rows[n] for n in packing.batch(len(self.rows), self.recipe.batch_size, number, self.recipe.seed)]
+        size = self.recipe.batch_size
+        rows = [self.rows[n] for n in self.order[number * size : number * size + size]]
         judged = sum(len(row.answer) for row in rows)
         total = 0.0
         for pack in packing.packs(rows):

@@ -10,19 +10,21 @@ Everything here is plain numbers: `engines.peft` turns a `Pack` into tensors.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 PACK_TOKENS = 1024  # beyond, the mask's square costs more than padding would; a step is then summed over several packs
 SHARED = -1
+OFTEN = 4  # epochs over the rows of a small group
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """One example in tokens: what is given and what must come, its end included."""
+    """One example in tokens: what is given and what must come, its end included; and the group it is drawn with."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    group: str = ""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -93,12 +95,35 @@ def pack(rows: Sequence[Tokens], shared: int) -> Pack:
     return Pack(tuple(tokens), tuple(positions), tuple(owners), tuple(judged), tuple(targets), tuple(spans))
 
 
-def batch(count: int, size: int, step: int, seed: int) -> list[int]:
-    """The rows of a step: endless epochs, each shuffled by its own seed, so that the step alone decides."""
-    return [_order(count, seed, n // count)[n % count] for n in range(step * size, step * size + size)]
+def schedule(groups: Sequence[str], draws: int, seed: int) -> tuple[int, ...]:
+    """The rows of a whole run in their order, so that the step alone decides what it sees.
+
+    Each group (a row's language) is drawn equally often, or the few new rows of a language would drown among the many old ones; but
+    a small group's rows at most `OFTEN` times each. Within a group every row is seen before any is seen again.
+    """
+    members: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    dice = random.Random(seed)  # noqa: S311 - an order, not a secret
+    shares = _shares({group: len(rows) for group, rows in members.items()}, draws)
+    drawn = [n for group in sorted(members) for n in _epochs(members[group], shares[group], dice)]
+    dice.shuffle(drawn)
+    return tuple(drawn)
 
 
-def _order(count: int, seed: int, epoch: int) -> list[int]:
-    order = list(range(count))
-    random.Random(seed * 1_000_003 + epoch).shuffle(order)  # noqa: S311 - an order, not a secret
-    return order
+def _shares(sizes: Mapping[str, int], draws: int) -> dict[str, int]:
+    """How often each group is drawn: small groups first get what they may, the others share what is left."""
+    bound = max(OFTEN, -(-draws // sum(sizes.values())))  # fewer rows than draws: all are seen more often
+    shares, left = {}, draws
+    order = sorted(sizes, key=lambda group: (sizes[group], group))
+    for place, group in enumerate(order):
+        shares[group] = min(left // (len(order) - place), sizes[group] * bound)
+        left -= shares[group]
+    return shares
+
+
+def _epochs(rows: Sequence[int], count: int, dice: random.Random) -> list[int]:
+    drawn: list[int] = []
+    while len(drawn) < count:
+        drawn += dice.sample(rows, min(len(rows), count - len(drawn)))
+    return drawn
