@@ -19,7 +19,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "answers.json").write_text(json.dumps({"turn on the light": '{"intent":"HassTurnOn"}'}))
     (folder / "key").write_text("s3cret")
     rig = Rig(folder)
-    flags = ["--base", "b.gguf", "--adapter", "a.gguf", "--slots", "4", "--context", "4096", "--threads", "1"]
+    flags = ["--base", "b.gguf", "--slots", "4", "--context", "4096", "--threads", "1"]
     yield rig.engine(
         "smart-home@1", *flags, "--answers", str(folder / "answers.json"), "--key-file", str(folder / "key")
     ).url

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ciranda.config import lines
 
+FAKE = "fake"  # the engine that needs no model, and the base that has no weights: the one goes with the other
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
@@ -100,7 +101,9 @@ class Gate(Part):
 class Evaluate(Part):
     """How much is asked before a version is judged."""
 
-    cases: int = Field(200, ge=1, le=1_000_000, description="At most so many cases of a suite, chosen by their digests.")
+    cases: int = Field(
+        200, ge=1, le=1_000_000, description="At most so many cases of a suite, chosen by their digests."
+    )
     max_tokens: int = Field(128, ge=1, le=32768, description="Bound of one answer.")
 
 
@@ -138,7 +141,9 @@ class Serve(Part):
     """What serves the model."""
 
     engine: Literal["llamacpp", "fake"] = Field(
-        "llamacpp", description="The software that serves; `fake` is for tests."
+        "llamacpp",
+        description="The software that serves. `fake` is a dry run of the whole loop in seconds, with no model: what trains and "
+        "answers then is a parrot, and `base` is not read.",
     )
     replicas: int = Field(1, ge=1, le=64, description="Processes per live version.")
     target: Literal["local"] = Field("local", description="Where replicas run: this machine, under `ciranda up`.")
@@ -203,9 +208,23 @@ class ModelSpec(Part):
     watch: Watch = Watch()
     alerts: tuple[Annotated[str, AfterValidator(_sendable)], ...] = Field(("log",), description="Where alerts go.")
 
+    @model_validator(mode="after")
+    def _weightless(self) -> ModelSpec:
+        if self.serve.engine == FAKE:
+            object.__setattr__(self, "base", FAKE)
+        elif self.base == FAKE:
+            raise ValueError("base `fake` has no weights to serve; write `serve: {engine: fake}` for a dry run")
+        return self
+
     @property
     def dataset(self) -> str:
         return self.data.dataset or self.model
+
+    def engine_for(self, base: str) -> str:
+        """What serves a version on this base: what a parrot learned no model can say, nor the other way round."""
+        if base == FAKE:
+            return FAKE
+        return self.serve.engine if self.serve.engine != FAKE else "llamacpp"
 
 
 def read(text: str, *, file: str) -> ModelSpec:

@@ -135,12 +135,13 @@ def set_desired(conn: sa.Connection, version: Version, spec: ModelSpec, want: Wa
     what: dict[str, Any] = {"base": version.base, "adapter": gguf, "folder": version.folder, "serve": serve}
     if want.replicas == 0 and before is not None:
         what = before.spec  # what does not run keeps its processes' description: nothing to replace
-    changed = {"engine": spec.serve.engine, "role": want.role, "replicas": want.replicas, "spec": what}
+    engine = spec.engine_for(version.base)
+    changed = {"engine": engine, "role": want.role, "replicas": want.replicas, "spec": what}
     if before is None:
         return _create(conn, version, changed, actor=actor)
     if all(getattr(before, name) == value for name, value in changed.items()):
         return before
-    anew = before.spec != what or before.engine != spec.serve.engine
+    anew = before.spec != what or before.engine != engine
     _write(conn, before, changed | {"generation": before.generation + anew}, actor=actor)
     return get(conn, version.ref)
 

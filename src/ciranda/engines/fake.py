@@ -1,8 +1,8 @@
 """An engine that works without a model: the OpenAI-compatible server of llama.cpp as far as the platform uses it, deterministic.
 
 `python -m ciranda.engines.fake` takes the same flags as the llama.cpp engine, so tests and dry runs swap one for the other. It
-answers from a file of scripted answers (last user text to completion), else with one line of JSON that repeats the text. Words
-in the last user text make it misbehave like a real one:
+answers from a file of scripted answers (last user text to completion), else as `engines.parrot` does from the adapter that the
+fake trainer made, else with one line of JSON that repeats the text. Words in the last user text make it misbehave like a real one:
 
     fake:429  fake:500  fake:503   an error of that status, in OpenAI's shape (429 with retry-after: 7)
     fake:drop                      the connection closes before a byte of the answer
@@ -31,6 +31,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from ciranda.engines.parrot import Parrot
 from ciranda.errors import CirandaError, Invalid, LimitReached, NotFound, Unauthenticated, Unavailable
 from ciranda.gateway import answers, limits
 from ciranda.gateway.server import Connection, Request, Server
@@ -53,9 +54,18 @@ class Counts:
 class Fake:
     """The engine. `name` is the model it says it serves."""
 
-    def __init__(self, name: str, *, scripted: dict[str, str] | None = None, key: str = "", delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        scripted: dict[str, str] | None = None,
+        key: str = "",
+        delay: float = 0.0,
+        parrot: Parrot | None = None,
+    ) -> None:
         self.name = name
         self.scripted = scripted or {}
+        self.parrot = parrot or Parrot()
         self.key = key
         self.delay = delay
         self.counts = Counts()
@@ -122,8 +132,7 @@ class Fake:
         """The completion for a last user text."""
         if "fake:long" in text:
             return " ".join(f"word{number}" for number in range(LONG_TOKENS))
-        echo = msgspec.json.encode({"intent": "echo", "text": text}).decode()
-        return self.scripted.get(text, echo)
+        return self.scripted[text] if text in self.scripted else self.parrot.answer(text)
 
 
 class Speech:
@@ -291,7 +300,7 @@ def main() -> int:
     """Read the arguments and serve."""
     parser = argparse.ArgumentParser(prog="python -m ciranda.engines.fake", description="An engine without a model.")
     parser.add_argument("--base", help="accepted, not read")
-    parser.add_argument("--adapter", help="accepted, not read")
+    parser.add_argument("--adapter", type=Path, help="what the fake trainer made")
     parser.add_argument("--name", default="fake")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
@@ -306,7 +315,8 @@ def main() -> int:
     try:
         scripted = msgspec.json.decode(given.answers.read_bytes(), type=dict[str, str]) if given.answers else {}
         key = given.key_file.read_text().strip() if given.key_file else ""
-        fake = Fake(given.name, scripted=scripted, key=key, delay=given.delay_ms / 1000)
+        parrot = Parrot.load(given.adapter) if given.adapter else None
+        fake = Fake(given.name, scripted=scripted, key=key, delay=given.delay_ms / 1000, parrot=parrot)
         uvloop.run(serve(fake, host=given.host, port=given.port, ready_file=given.ready_file))
     except CirandaError as error:
         print(error, file=sys.stderr)

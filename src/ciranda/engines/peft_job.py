@@ -7,7 +7,6 @@ written last; a job that has it is done and does nothing. A failure leaves `erro
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -19,25 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ciranda.errors import CirandaError, Invalid, StorageFull
+from ciranda.jobs import inside
+from ciranda.jobs.inside import Progress
 from ciranda.store import clock, files
 from ciranda.train import bases, recipe
 from ciranda.train.bases import Source
-
-
-class Progress:
-    """Lines of `progress.jsonl`: each with its time, each written whole."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "progress.jsonl"
-
-    def __call__(self, values: Mapping[str, Any]) -> None:
-        line = json.dumps({"at": clock.iso(), **values}) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
 
 
 def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
@@ -139,46 +124,9 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
 KINDS = {"train": train, "base": prepare}
 
 
-def run(folder: Path) -> None:
-    """Do what `spec.json` says.
-
-    Raises:
-        CirandaError: it could not be done; says why and what to do.
-    """
-    try:
-        values = json.loads((folder / "spec.json").read_text())
-        work = KINDS[values["kind"]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise Invalid(
-            f"no spec of a job: {error}", where=str(folder / "spec.json"), remedy="submit the job again"
-        ) from None
-    try:
-        work(folder, values, Progress(folder))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise StorageFull(
-            f"the disk is full: {error}",
-            where=str(folder),
-            remedy="free some disk (a base takes 0.7 GB), then start it again",
-        ) from error
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The process's entry point; returns its exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if len(arguments) != 1:
-        print("usage: python -m ciranda.engines.peft_job <folder with spec.json>", file=sys.stderr)
-        return 2
-    folder = Path(arguments[0])
-    try:
-        run(folder)
-    except CirandaError as error:
-        print(error, file=sys.stderr)
-        if folder.is_dir():
-            files.write_atomic(folder / "error.json", json.dumps(error.to_dict(), indent=1))
-        return error.exit_code
-    return 0
+    return inside.main(KINDS, argv)
 
 
 if __name__ == "__main__":

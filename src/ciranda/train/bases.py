@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from ciranda.config.model import FAKE
 from ciranda.errors import Invalid, NotFound
 from ciranda.jobs.local import JobSpec
 from ciranda.store import files
@@ -57,9 +58,9 @@ PACKAGED: Mapping[str, Packaged] = {
 
 @dataclass(frozen=True)
 class Source:
-    """Where a base comes from: a GGUF file, a folder as transformers writes it, or a repository of the hub."""
+    """Where a base comes from: a GGUF file, a folder as transformers writes it, a repository of the hub, or nowhere (fake)."""
 
-    kind: Literal["gguf", "folder", "hub"]
+    kind: Literal["gguf", "folder", "hub", "fake"]
     place: str
     licence: str = ""
 
@@ -90,7 +91,7 @@ class Base:
 
 def slug(name: str) -> str:
     """The folder name of a base, readable and safe; a path or a hub name gets a mark of its own."""
-    if name in PACKAGED:
+    if name in PACKAGED or name == FAKE:
         return name
     mark = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{re.sub(r'[^a-z0-9]+', '-', Path(name).name.lower()).strip('-')[:40]}-{mark}"
@@ -129,6 +130,8 @@ def source(name: str) -> Source:
     """
     if name in PACKAGED:
         return _packaged(PACKAGED[name])
+    if name == FAKE:
+        return Source("fake", "")
     if name.startswith(HUB):
         repository = name.removeprefix(HUB)
         if not HUB_NAME.fullmatch(repository):
@@ -198,4 +201,5 @@ def job(name: str, *, bases: Path, cache: Path, folder: Path) -> JobSpec:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     values = {"kind": "base", "base": name, "bases": str(bases.absolute()), "cache": str(cache.expanduser().absolute())}
     files.write_atomic(folder / "spec.json", json.dumps(values, indent=1))
-    return JobSpec((sys.executable, "-m", "ciranda.engines.peft_job", str(folder)), folder)
+    entry = "fake_job" if name == FAKE else "peft_job"
+    return JobSpec((sys.executable, "-m", f"ciranda.engines.{entry}", str(folder)), folder)

@@ -77,10 +77,11 @@ class Jobs:
     Args:
         executor: Runs them.
         root: `home/jobs`; a run's files are in the folder named by its key there.
+        entry: The module that does the work; it is given the folder.
     """
 
-    def __init__(self, executor: Executor, root: Path) -> None:
-        self.executor, self.root = executor, root
+    def __init__(self, executor: Executor, root: Path, *, entry: str = ENTRY) -> None:
+        self.executor, self.root, self.entry = executor, root, entry
 
     def folder(self, key: str) -> Path:
         """Where a run's spec, progress and output are."""
@@ -93,7 +94,7 @@ class Jobs:
         if not (folder / "spec.json").exists():
             files.write_atomic(folder / "spec.json", json.dumps(spec.to_dict(), indent=1))
         env = QUIET | {"OMP_NUM_THREADS": str(spec.threads or cores())}
-        self.executor.submit(key, JobSpec((sys.executable, "-m", ENTRY, str(folder)), folder, env))
+        self.executor.submit(key, JobSpec((sys.executable, "-m", self.entry, str(folder)), folder, env))
 
     def status(self, key: str) -> Status:
         """How the run stands; a failure with the reason that the run itself gave, where it gave one."""
