@@ -137,7 +137,7 @@ def suggest(plan: Plan, done: Sequence[Trial]) -> Recipe:
     study = optuna.create_study(direction="maximize", sampler=sampler)
     shapes = {name: _distribution(what) for name, what in plan.space.items()}
     for trial in done:
-        study.add_trial(_known(trial, shapes))
+        study.add_trial(_known(trial, shapes, plan.space))
     values = study.ask(shapes).params
     if "rank" in values:
         values["alpha"] = plan.recipe.alpha / plan.recipe.rank * values["rank"]
@@ -152,20 +152,22 @@ def _distribution(what: Range | tuple[int, ...]) -> Any:
     return optuna.distributions.CategoricalDistribution(what)
 
 
-def _known(trial: Trial, shapes: Mapping[str, Any]) -> Any:
+def _known(trial: Trial, shapes: Mapping[str, Any], within: Space) -> Any:
     """A trial as Optuna sees it; one whose recipe lies outside of the space tells only that it was."""
     states = optuna.trial.TrialState
     state = {"complete": states.COMPLETE, "failed": states.FAIL}.get(trial.state, states.RUNNING)
     values = {name: getattr(trial.recipe, name) for name in shapes}
-    inside = {
-        name: value for name, value in values.items() if shapes[name]._contains(shapes[name].to_internal_repr(value))
-    }
+    inside = {name: value for name, value in values.items() if _lies_in(within[name], value)}
     return optuna.trial.create_trial(
         state=state,
         value=trial.objective if trial.state == "complete" else None,
         params=inside,
         distributions={name: shapes[name] for name in inside},
     )
+
+
+def _lies_in(what: Range | tuple[int, ...], value: float) -> bool:
+    return what.low <= value <= what.high if isinstance(what, Range) else value in what
 
 
 def search(
