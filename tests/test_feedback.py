@@ -87,8 +87,8 @@ class Spoken:
     def feedback_since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Any]:
         return [one for one in self.votes if int(one.cursor) > int(cursor or 0)][:limit]
 
-    def get(self, identifier: str) -> Any:
-        return self.asked.get(identifier)
+    def spoken_of(self, votes: list[Any]) -> list[Any]:
+        return [self.asked[vote.interaction] for vote in votes]
 
 
 def test_corrections_and_approved_answers_teach_and_a_bare_thumb_down_does_not() -> None:
@@ -101,6 +101,21 @@ def test_corrections_and_approved_answers_teach_and_a_bare_thumb_down_does_not()
     assert feedback.listen(traffic, "home", heard.cursor).voices == ()
     traffic.say("four", "bad", correction="better")
     assert [one.answer for one in feedback.listen(traffic, "home", heard.cursor).voices] == ["better"]
+
+
+class Busy(Spoken):
+    """Traffic that does not pause while it is read: whoever asks for more finds more."""
+
+    def feedback_since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Any]:
+        self.say(f"prompt {len(self.asked)}", "fine", thumb=1)
+        return super().feedback_since(cursor, model=model, limit=limit)
+
+
+def test_listening_ends_while_people_go_on_voting() -> None:
+    traffic = Busy()
+    heard = feedback.listen(traffic, "home", None)
+    assert [one.answer for one in heard.voices] == ["fine"]
+    assert len(feedback.listen(traffic, "home", heard.cursor).voices) == 1
 
 
 def test_every_page_is_read() -> None:

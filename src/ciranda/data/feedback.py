@@ -38,8 +38,8 @@ class Traffic(Protocol):
     def feedback_since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Feedback]:
         """Votes in the order of arrival."""
 
-    def get(self, identifier: str) -> Interaction | None:
-        """One interaction."""
+    def spoken_of(self, votes: Sequence[Feedback]) -> list[Interaction]:
+        """The interactions that these votes speak of."""
 
 
 @dataclass(frozen=True)
@@ -113,26 +113,34 @@ def listen(traffic: Traffic, model: str, cursor: str | None) -> Heard:
     Corrections and votes share one order of arrival. Votes are read first, to an end; a correction that arrives meanwhile
     lies behind that end and is left for the next time, so one cursor serves both and nothing falls between.
     """
-    votes: list[Feedback] = []
-    end = cursor
-    while page := traffic.feedback_since(end, model=model, limit=PAGE):
-        votes += page
-        end = page[-1].cursor
+    votes, end = _votes_since(traffic, model, cursor)
     heard = {(vote.interaction, vote.correction) for vote in votes if vote.correction}
     corrections = [one for one in _corrections(traffic, model, cursor) if (one.interaction, one.correction) in heard]
     put_right = {one.interaction for one in corrections}
-    approved = [vote.interaction for vote in votes if vote.thumb > 0 and not vote.correction]
-    wanted = list(dict.fromkeys(one for one in reversed(approved) if one not in put_right))[:MOST_APPROVED]
-    interactions = [one for identifier in wanted if (one := traffic.get(identifier))]
-    return Heard((*voices_of_corrections(corrections), *voices_of_approved(interactions)), end or "")
+    approved = {vote.interaction: vote for vote in reversed(votes) if vote.thumb > 0 and not vote.correction}
+    wanted = [vote for identifier, vote in approved.items() if identifier not in put_right][:MOST_APPROVED]
+    return Heard((*voices_of_corrections(corrections), *voices_of_approved(traffic.spoken_of(wanted))), end or "")
+
+
+def _votes_since(traffic: Traffic, model: str, cursor: str | None) -> tuple[list[Feedback], str | None]:
+    """All votes up to a page that is not full: while people vote, no page is ever empty."""
+    found: list[Feedback] = []
+    while True:
+        page = traffic.feedback_since(cursor, model=model, limit=PAGE)
+        found += page
+        cursor = page[-1].cursor if page else cursor
+        if len(page) < PAGE:
+            return found, cursor
 
 
 def _corrections(traffic: Traffic, model: str, cursor: str | None) -> list[Correction]:
     found: list[Correction] = []
-    while page := traffic.corrections(model, cursor, limit=PAGE):
+    while True:
+        page = traffic.corrections(model, cursor, limit=PAGE)
         found += page
-        cursor = page[-1].cursor
-    return found
+        cursor = page[-1].cursor if page else cursor
+        if len(page) < PAGE:
+            return found
 
 
 def _votes(group: Sequence[Voice]) -> dict[str, int]:

@@ -132,6 +132,12 @@ class Interactions:
         """The next feedback in the order of arrival; `None` begins at the first."""
         return [feedback_of(row) for row in self._line.rows(*_following(sql.FEEDBACK_SINCE, cursor, model, limit))]
 
+    def spoken_of(self, votes: Sequence[Feedback]) -> list[Interaction]:
+        """The interactions that these votes speak of, in the order of the votes, without feedback and scores."""
+        keys = {vote.interaction: {"id": vote.interaction, "ts_ms": vote.interaction_ts_ms} for vote in votes}
+        named = list(keys.values())
+        return [one for place in range(0, len(named), 500) for one in self._whole(named[place : place + 500])]
+
     def pairs(self, rollout: str, cursor: str | None = None, *, limit: int = 500) -> list[Pair]:
         """Live and shadow answers to the same request in one rollout; each pair comes once, with its later half."""
         rows = self._line.rows(sql.PAIRS, {"rollout": rollout, **sql.after(cursor, limit)})
