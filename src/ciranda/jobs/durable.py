@@ -173,6 +173,13 @@ class Durable:
             return "absent"
         return "ended" if found[0].status in ENDED else "running"
 
+    def failure(self, identifier: str) -> str:
+        """Why a workflow ended without a result; empty when it goes on, has one, or never was."""
+        found = DBOS.list_workflows(workflow_ids=[identifier], load_input=False)
+        if not found or found[0].status not in ENDED - {"SUCCESS"}:
+            return ""
+        return str(found[0].error or found[0].status.lower().replace("_", " "))
+
     def close(self) -> None:
         """Stop working; running workflows resume at the next launch."""
         DBOS.destroy(workflow_completion_timeout_sec=0)

@@ -30,6 +30,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # whoever comes between the ready file and the first answer waits, and is not refused
     except OSError as error:
         listener.close()
         raise Conflict(
@@ -51,7 +52,7 @@ def main() -> int:
     try:
         serve(config.home(arguments.home), arguments.ready_file)
     except CirandaError as error:
-        logging.getLogger("ciranda").error("%s", error)  # noqa: TRY400 - the message is made for people
+        logging.getLogger("ciranda").error("%s", error)
         return error.exit_code
     return 0
 
