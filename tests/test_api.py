@@ -190,7 +190,10 @@ def test_a_version_of_another_model_cannot_be_promoted_through_this_one(door: Do
 
 
 def test_plan_changes_nothing_and_apply_does_what_plan_said(door: Door) -> None:
-    files = {"models/new.yaml": "model: new\nserve: {engine: fake}\n", "models/smart-home.yaml": SPEC + "purpose: lights\n"}
+    files = {
+        "models/new.yaml": "model: new\nserve: {engine: fake}\n",
+        "models/smart-home.yaml": SPEC + "purpose: lights\n",
+    }
     prepared_plan = door.post("/plan", {"files": files}, role="engineer").json()
     assert [(step["kind"], step["subject"]) for step in prepared_plan["steps"]] == [
         ("model.create", "new"),
@@ -216,7 +219,10 @@ def test_a_wrong_file_is_named_by_line_and_remedy_and_nothing_is_applied(door: D
 def test_a_limited_engineer_applies_only_its_own_models(door: Door) -> None:
     limited = door.key("engineer", models=("mine",), name="limited")
     assert door.post("/apply", {"files": {"x.yaml": "model: theirs\n"}}, key=limited).status_code == 403
-    assert door.post("/plan", {"files": {"x.yaml": "model: mine\nserve: {engine: fake}\n"}}, key=limited).status_code == 200
+    assert (
+        door.post("/plan", {"files": {"x.yaml": "model: mine\nserve: {engine: fake}\n"}}, key=limited).status_code
+        == 200
+    )
 
 
 def test_a_turn_is_one_for_one_event(door: Door) -> None:

@@ -60,7 +60,7 @@ def _follow(desk: Desk, model: str, identifier: str) -> Told:
     seen = ""
     with desk.screen.waiting(f"turn of {model}") as sign:
         while True:
-            turn: Told = desk.control.get(f"/turns/{part(identifier)}")
+            turn = desk.patiently(lambda: desk.control.get(f"/turns/{part(identifier)}"))
             line = " ".join(filter(None, (turn["state"], turn["step"], _summary(turn))))
             if line != seen:
                 desk.tell(line)
@@ -68,7 +68,7 @@ def _follow(desk: Desk, model: str, identifier: str) -> Told:
             if turn["state"] in OVER:
                 return turn
             if sign is not None:
-                sign.update(f"{turn['state']} {turn['step']} {_loss(desk, model)}")
+                sign.update(f"{turn['state']} {turn['step']} {desk.patiently(lambda: _loss(desk, model))}")
             time.sleep(EVERY_S)
 
 
@@ -118,7 +118,7 @@ def evaluate(desk: Desk, version: str, wait: bool) -> None:
 def _evaluated(desk: Desk, version: str, job: str) -> list[Told]:
     """The evaluations of a version once its exam ended."""
     while True:
-        found = desk.control.get(f"/versions/{part(version)}")
+        found = desk.patiently(lambda: desk.control.get(f"/versions/{part(version)}"))
         state = next(exam for exam in found["exams"] if exam["job"] == job)
         if state["state"] == "failed":
             raise Failed(

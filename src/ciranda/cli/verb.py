@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ciranda.config import Home, Settings
 
 OPTIONS = ("home", "url", "key", "json")
+AGAIN_S = 0.3
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -102,6 +104,18 @@ class Desk:
                 where=str(self.home.admin_key),
                 remedy="set CIRANDA_KEY or give --key; on the machine of the installation, `ciranda up` leaves one in the home",
             ) from None
+
+    def patiently(self, ask: Callable[[], Any], *, seconds: float = 60.0) -> Any:
+        """The answer, also when control is being restarted meanwhile; its address may change with that."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return ask()
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(AGAIN_S)
+            self.__dict__.pop("control", None)
 
     @cached_property
     def control(self) -> Client:

@@ -51,7 +51,7 @@ def _ask(desk: Desk, model: str) -> Told:
 def _lines(desk: Desk, model: str) -> None:
     """One JSON object per line."""
     while True:
-        click.echo(json.dumps(_ask(desk, model), ensure_ascii=False))
+        click.echo(json.dumps(desk.patiently(lambda: _ask(desk, model)), ensure_ascii=False))
         time.sleep(EVERY_S)
 
 
@@ -59,7 +59,7 @@ def _again(desk: Desk, model: str) -> None:
     """No terminal: print it whenever something but the clock changed."""
     before = None
     while True:
-        told = _ask(desk, model)
+        told = desk.patiently(lambda: _ask(desk, model))
         now = [(one["model"], one["live"], one["turn_state"], one["turn_step"]) for one in told.get("models", [told])]
         if now != before:
             desk.screen.line(clock.iso())
@@ -74,7 +74,7 @@ def _live(desk: Desk, model: str) -> None:
     screen = desk.screen
     with Live(console=screen.console, auto_refresh=False, screen=True) as live:
         while True:
-            told = _ask(desk, model)
+            told = desk.patiently(lambda: _ask(desk, model))
             with screen.console.capture() as drawn:
                 (_model if model else _fleet)(screen, told)
             from rich.text import Text

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
 from ciranda.web.api import asked, fleet, runs, traffic, trust, verbs
-from ciranda.web.api.door import PREFIX, Rest, mounted
+from ciranda.web.api.door import PREFIX, Rest, alive, mounted
 
 ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/status", "view", fleet.status, asked.Nothing, "Everything at one glance: models, processes, alerts."),
@@ -57,8 +57,8 @@ ROUTES: tuple[Rest, ...] = (
 
 
 def routes(platform: Platform) -> list[Route]:
-    """The API of one home, ready to be mounted."""
-    return mounted(platform, ROUTES)
+    """The API of one home, ready to be mounted, and `/healthz` for whoever keeps this process alive."""
+    return [Route("/healthz", alive, methods=["GET"]), *mounted(platform, ROUTES)]
 
 
 __all__ = ["PREFIX", "ROUTES", "Rest", "routes"]

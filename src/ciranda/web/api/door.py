@@ -90,6 +90,11 @@ def mounted(platform: Platform, table: Iterable[Rest]) -> list[Route]:
     ]
 
 
+async def alive(_request: Request) -> Response:
+    """That this process answers. It says nothing else, so it needs no key."""
+    return Response("ok\n", media_type="text/plain")
+
+
 async def _answer(platform: Platform, rest: Rest, request: Request) -> Response:
     number = request.scope.get("request_id") or ids.new("req")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from ciranda.web.api.rows import Item
 TRAFFIC_S = 3600
 STEP_S = 300
 OPEN_ROLLOUT = ("awaiting_approval", "running", "held")
-PROCESSES = ("control", "collector", "gateway")
+PROCESSES = re.compile(r"control|collector|gateway-\d+")
 
 
 def status(call: Call[Nothing]) -> Item:
@@ -256,7 +257,7 @@ def _processes(call: Call[Any]) -> list[Item]:
     children = {one["name"]: one for one in _told(run / "supervisor.json").get("children", ())}
     found = []
     for file in sorted(run.glob("*.json")):
-        if file.stem.split("-")[0] in PROCESSES and (told := _told(file)):
+        if PROCESSES.fullmatch(file.stem) and (told := _told(file)):
             child = children.get(file.stem, {})
             seen = {name: child.get(name) for name in ("state", "reason", "restarts")}
             found.append({"name": file.stem, **{name: told.get(name) for name in ("url", "pid", "started_at")}, **seen})
