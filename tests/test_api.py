@@ -115,6 +115,11 @@ def test_no_route_opens_without_a_key(matrix: Door, rest: api.Rest) -> None:
         assert set(answer.json()) == {"error", "request_id"}
 
 
+def test_that_it_lives_is_told_to_anybody_and_nothing_else(matrix: Door) -> None:
+    answer = matrix.client.get("/healthz")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
 @pytest.mark.parametrize("rest", [one for one in api.ROUTES if "{model}" in one.path], ids=lambda rest: rest.path)
 def test_a_key_for_another_model_opens_nothing_of_this_one(matrix: Door, rest: api.Rest) -> None:
     other = matrix.key("admin", models=("other",), name="other admin")

@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 
 from ciranda import cli, loop
 from ciranda.cli import client, screen
+from ciranda.cli.verb import Desk as Seat
 from ciranda.config import Home, Settings
 from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
@@ -61,9 +62,9 @@ class Desk:
         with self.world.db.writing() as conn:
             self.secret = access.create(conn, "first admin", role="admin", actor="test")[1]
         self.home.admin_key.write_text(self.secret)
-        self._serve()
+        self.serve()
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         app = Starlette(routes=list(api.routes(self.platform)))
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -437,3 +438,14 @@ def test_a_cut_answer_is_an_error(desk: Desk, gateway: Rig) -> None:
     assert next(pieces) == "half"
     with pytest.raises(Unavailable, match="cut in the middle"):
         list(pieces)
+
+
+def test_whoever_watches_outlives_a_restart_of_control(desk: Desk) -> None:
+    desk.run("train", MODEL, "--event", "nightly")
+    desk.stop()
+    seat = Seat({"home": str(desk.home.path)})
+    restart = threading.Timer(0.5, desk.serve)
+    restart.start()
+    told = seat.patiently(lambda: seat.control.get(f"/turns/turn:{MODEL}:nightly"))
+    restart.join()
+    assert told["id"] == f"turn:{MODEL}:nightly"

@@ -108,9 +108,8 @@ def tail(desk: Desk, model: str) -> None:
     seen: set[str] = set()
     first = True
     while True:
-        fresh = [
-            one for one in desk.control.get("/interactions", model=model, limit=BATCH)["items"] if one["id"] not in seen
-        ]
+        told = desk.patiently(lambda: desk.control.get("/interactions", model=model, limit=BATCH))
+        fresh = [one for one in told["items"] if one["id"] not in seen]
         seen |= {one["id"] for one in fresh}
         for one in reversed(fresh[:10] if first else fresh):
             click.echo(json.dumps(one, ensure_ascii=False)) if desk.json else desk.screen.line(_line(one))

@@ -60,7 +60,7 @@ def _follow(desk: Desk, model: str, identifier: str) -> Told:
     seen = ""
     with desk.screen.waiting(f"turn of {model}") as sign:
         while True:
-            turn = desk.patiently(lambda: desk.control.get(f"/turns/{part(identifier)}"))
+            turn: Told = desk.patiently(lambda: desk.control.get(f"/turns/{part(identifier)}"))
             line = " ".join(filter(None, (turn["state"], turn["step"], _summary(turn))))
             if line != seen:
                 desk.tell(line)
