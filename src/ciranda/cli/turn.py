@@ -16,6 +16,8 @@ from ciranda.errors import Failed, Invalid, Refused
 from ciranda.store import ids
 
 EVERY_S = 0.5
+TELL_S = 10.0
+LONGEST = 160
 OVER = ("promoted", "rolled_back", "refused", "failed", "unchanged", "cancelled", "awaiting_approval")
 Told = Mapping[str, Any]
 
@@ -56,19 +58,20 @@ def train(desk: Desk, model: str, follow: bool, event: str) -> None:
 
 
 def _follow(desk: Desk, model: str, identifier: str) -> Told:
-    """Show each change of step, and the loss while a trial runs, until nothing goes on by itself."""
-    seen = ""
+    """Tell each new step, and now and then how it goes, until nothing goes on by itself. A terminal shows it all the time."""
+    seen, told_at = "", 0.0
     with desk.screen.waiting(f"turn of {model}") as sign:
         while True:
             turn: Told = desk.patiently(lambda: desk.control.get(f"/turns/{part(identifier)}"))
-            line = " ".join(filter(None, (turn["state"], turn["step"], _summary(turn))))
-            if line != seen:
+            where = f"{turn['state']} {turn['step']}".strip()
+            line = f"{where}: {_summary(turn)}"[:LONGEST].rstrip(": ")
+            if where != seen or turn["state"] in OVER or (sign is None and time.monotonic() > told_at + TELL_S):
                 desk.tell(line)
-                seen = line
+                seen, told_at = where, time.monotonic()
             if turn["state"] in OVER:
                 return turn
             if sign is not None:
-                sign.update(f"{turn['state']} {turn['step']} {desk.patiently(lambda: _loss(desk, model))}")
+                sign.update(f"{line} {desk.patiently(lambda: _loss(desk, model))}")
             time.sleep(EVERY_S)
 
 

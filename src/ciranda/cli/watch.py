@@ -96,10 +96,19 @@ def _fleet(screen: Screen, told: Told) -> None:
             ("gateway", f"{gateway['url']}/v1" if gateway else "not running"),
             ("interactions", told["interactions"]),
             ("processes", ", ".join(f"{one['name']} {one['state']}" for one in told["processes"])),
-            ("loop", "; ".join(f"{one['name']} waits: {one['error']}" for one in told["loop"] if one["failures"])),
+            (
+                "loop",
+                "; ".join(
+                    f"{one['name']} waits: {first_line(one['error'])}" for one in told["loop"] if one["failures"]
+                ),
+            ),
             ("open alerts", f"{told['alerts_open']}: `ciranda alerts`" if told["alerts_open"] else ""),
         ]
     )
+
+
+def first_line(words: str) -> str:
+    return words.partition("\n")[0]
 
 
 def _row(model: Told) -> list[Any]:
