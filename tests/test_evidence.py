@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ciranda.deploy.bets import ERROR_RATE, LOG_PRIOR, PRIOR, QUALITY, Rules, e_value, one_bets, pair_bets, rate_bets
+from ciranda.deploy.bets import ERROR_RATE, FINE, QUALITY, WORSE, Rules, e_value, one_bets, pair_bets, rate_bets
 from ciranda.deploy.evidence import Evidence, One, Pair, Stage, Step, add, decide
 from ciranda.errors import Invalid
 
@@ -221,8 +221,8 @@ def test_wealth_hardly_ever_reaches_its_bound_while_the_claim_holds() -> None:
     """Ville: at most 1 run in 20 may ever reach 20. 2,000 runs of 400 pairs that are worse by exactly the margin."""
     chance = np.random.default_rng(5)
     worse_by = chance.choice([1.0, 0.0, -1.0], p=[0.20, 0.65, 0.15], size=(2000, 400))
-    wealth = e_value(LOG_PRIOR + pair_bets(worse_by, 0.05)[1].cumsum(axis=1))
+    wealth = e_value(FINE + pair_bets(worse_by, 0.05)[1].cumsum(axis=1))
     assert wealth.shape == (2000, 400)
-    assert PRIOR.sum() == pytest.approx(1.0)
+    assert [np.exp(one).sum() for one in (FINE, WORSE)] == pytest.approx([1.0, 1.0])
     assert (wealth.max(axis=1) >= 20).mean() <= 0.05
     assert wealth[:, -1].mean() <= 1.3

@@ -21,12 +21,13 @@ from ciranda.errors import Invalid
 
 Floats = NDArray[np.float64]
 
-# Bets as a share of the largest one allowed, and the wealth that starts on each. The largest carries much: it decides
-# the commonest case, no failure on either side, nearly as soon as counting could. The small ones win when
-# outcomes vary.
-BETS: Floats = np.array([0.98, *(2.0**-k for k in range(1, 11))])
-PRIOR: Floats = np.array([0.4, *([0.06] * 10)])
-LOG_PRIOR: Floats = np.log(PRIOR)
+# Bets as a share of the largest one allowed. Smaller ones than these would only win where differences do not matter.
+BETS: Floats = np.array([0.98, *(2.0**-k for k in range(1, 8))])
+# The wealth that starts on each, in logs. Against "worse by the margin" the largest bet carries much: it decides the
+# commonest case, no failure on either side, nearly as soon as counting could. Harm comes among answers that vary, where
+# the largest bet is soon ruined.
+FINE: Floats = np.log([0.37, *([0.09] * 7)])
+WORSE: Floats = np.log([0.1, *([0.9 / 7] * 7)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,14 @@ class Metric:
         high_is_bad: Whether more of it is worse.
         margin: How much worse the candidate may be and still be called "not worse".
         tolerance: How much worse is no reason yet to roll back (0: any certain worsening is one).
+        usual: The mean to expect before the first answer; a wrong one costs some answers, never the bounds.
     """
 
     name: str
     high_is_bad: bool
     margin: float
     tolerance: float = 0.0
+    usual: float = 0.9
 
     @property
     def sign(self) -> int:
@@ -56,10 +59,10 @@ class Metric:
         return math.ceil(10 * max(mean * (1 - mean), 0.05) / (share * (1 - share)) / self.margin**2)
 
 
-ERROR_RATE = Metric("error_rate", True, 0.02)
+ERROR_RATE = Metric("error_rate", True, 0.02, usual=0.01)
 # A new process on a shared machine is always a little slower or faster: only what exceeds the margin is a reason to
 # go back.
-LATENCY = Metric("latency_p95_ms", True, 0.10, tolerance=0.10)
+LATENCY = Metric("latency_p95_ms", True, 0.10, tolerance=0.10, usual=0.05)
 QUALITY = Metric("quality", False, 0.05)
 THUMBS_UP = Metric("thumbs_up", False, 0.05)
 BAD_WHEN_HIGH = frozenset({"toxicity", "pii_leak", "refusal"})
@@ -118,7 +121,8 @@ class Rules:
 
 
 def _with_margin(name: str, margins: Mapping[str, float]) -> Metric:
-    metric = KNOWN.get(name) or replace(QUALITY, name=name, high_is_bad=name in BAD_WHEN_HIGH)
+    bad = name in BAD_WHEN_HIGH
+    metric = KNOWN.get(name) or replace(QUALITY, name=name, high_is_bad=bad, usual=0.1 if bad else 0.9)
     margin = margins.get(name, metric.margin)
     return replace(metric, margin=margin, tolerance=margin if metric.tolerance else 0.0)
 

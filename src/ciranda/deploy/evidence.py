@@ -30,10 +30,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ciranda.deploy.bets import (
+    FINE,
     LATENCY,
-    LOG_PRIOR,
     QUALITY,
     THUMBS_UP,
+    WORSE,
     Floats,
     Metric,
     Rules,
@@ -56,8 +57,8 @@ FORMAT = 1
 class Tally:
     """The two bets on one metric (log wealth per bet size, prior included) and the plain sums to tell a person."""
 
-    worse: tuple[float, ...] = tuple(LOG_PRIOR.tolist())
-    fine: tuple[float, ...] = tuple(LOG_PRIOR.tolist())
+    worse: tuple[float, ...] = tuple(WORSE.tolist())
+    fine: tuple[float, ...] = tuple(FINE.tolist())
     candidates: int = 0
     candidate_sum: float = 0.0
     champions: int = 0
@@ -68,10 +69,9 @@ class Tally:
         """Answers counted on both arms."""
         return self.candidates + self.champions
 
-    @property
-    def mean(self) -> float:
-        """Mean over both arms, begun at one half so that the first answer is bet on as well."""
-        return (self.candidate_sum + self.champion_sum + 0.5) / (self.n + 1)
+    def mean(self, usual: float) -> float:
+        """Mean over both arms, begun at what is usual, so that the first answer is bet on as well."""
+        return (self.candidate_sum + self.champion_sum + usual) / (self.n + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ def _add_one(tally: Tally, one: One, metric: Metric) -> Tally:
             remedy="give the probability, between 0 and 1, with which the request could reach the candidate",
         )
     value, mine = _in_range(one.value, metric), one.arm == "candidate"
-    worse, fine = one_bets(mine, value, centre=tally.mean, share=one.share, metric=metric)
+    worse, fine = one_bets(mine, value, centre=tally.mean(metric.usual), share=one.share, metric=metric)
     return Tally(
         _grow(tally.worse, worse),
         _grow(tally.fine, fine),
@@ -333,7 +333,7 @@ def _too_few(metric: Metric, stage: Stage, evidence: Evidence, rules: Rules) -> 
         return False
     decided = float(e_value(evidence.pair(quality.name).fine)) >= rules.advance_at
     undecided = _fine(evidence, metric) < rules.advance_at
-    return decided and undecided and tally.n < metric.needed(tally.mean, stage.share)
+    return decided and undecided and tally.n < metric.needed(tally.mean(metric.usual), stage.share)
 
 
 def _mean(harm: Mapping[str, float]) -> float:
@@ -394,6 +394,6 @@ def _told(metric: Metric, tally: Tally, what: str) -> str:
 
 def _told_skip(metric: Metric, tally: Tally, stage: Stage) -> str:
     return (
-        f"{metric.name} does not block, {tally.n:,} votes of some {metric.needed(tally.mean, stage.share):,} that a "
+        f"{metric.name} does not block, {tally.n:,} votes of some {metric.needed(tally.mean(metric.usual), stage.share):,} that a "
         f"decision needs, and shadow pairs have decided quality"
     )

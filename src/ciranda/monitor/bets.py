@@ -87,7 +87,7 @@ class Reference:
         *,
         strata: Sequence[int] | None = None,
         labels: Sequence[int] | None = None,
-        dimensions: int = 256,
+        dimensions: int = 512,
         seed: int = 0,
     ) -> Reference:
         """A reference from one vector per message (at least 40; of more than 6,000 a random 6,000).
@@ -109,7 +109,8 @@ class Reference:
         flat = np.zeros(len(vectors), np.int64) if strata is None else np.asarray(strata, np.int64)
         z_learn = _project(np.asarray(vectors[learn], np.float32), centre, axes)
         z_bet = _project(np.asarray(vectors[bet], np.float32), centre, axes)
-        counts = np.bincount(named[order], minlength=int(named.max()) + 1) + 0.5
+        # From the learning part alone: a score that knows what it bets against is no fair bet.
+        counts = np.bincount(named[learn], minlength=int(named.max()) + 1) + 0.5
         return cls(
             centre=centre, axes=axes, scale=scale, learn=z_learn, bet=z_bet, strata=flat[bet], labels=named[bet],
             label_shares=counts / (counts.sum() + 0.5),

@@ -1,9 +1,11 @@
 """Has a share of bad answers (or bad votes) risen? A bet against "at most the limit", valid at every moment.
 
 The limit is learned from the first values after a promotion: what was bad among them, read generously (upper end of a 95 %
-Wilson interval, since a small start proves little), plus a margin that a model may get worse by before anybody is told.
-Wealth restarts at every value over epochs of a thousand, as in `bets`, so that a fall after a long good time is found as soon
-as one at the beginning: at most alpha * 100,000 / 1,000 false alarms per 100,000 values.
+Wilson interval, since a small start proves little), plus a margin that a model may get worse by before anybody is told. Betting
+begins after fifty values; up to four hundred more sharpen the limit, each only once a hundred quiet ones have followed it,
+so that a change cannot raise the limit that it is judged by.
+Wealth restarts at every value over epochs of five hundred, as in `bets`, so that a fall after a long good time is found as soon
+as one at the beginning: at most alpha * 100,000 / 500 false alarms per 100,000 values.
 It says again that things are bad only after another two hundred values.
 """
 
@@ -16,14 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from ciranda.deploy.bets import LOG_PRIOR, PRIOR, e_value, rate_bets
+from ciranda.deploy.bets import WORSE, e_value, rate_bets
 from ciranda.errors import Invalid
 from ciranda.monitor.bets import Bound, Hit
 
-EPOCH = 1000
+EPOCH = 500
 QUIET = 200
+LAG = 100
+SHARPENED = 400
+SUSPICIOUS = 5.0
 MET = 2000
-NONE = (-math.inf,) * len(LOG_PRIOR)
+NONE = (-math.inf,) * len(WORSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,10 @@ class Rate:
 
     alpha: float = 0.01
     margin: float = 0.05
-    start: int = 40
+    start: int = 50
     seen: int = 0
     learned: float = 0.0
+    base: int = 0
     in_epoch: int = 0
     logs: tuple[float, ...] = NONE
     rise: float = 0.0
@@ -56,8 +62,8 @@ class Rate:
 
     @property
     def before(self) -> float:
-        """The share of bad values at the start."""
-        return self.learned / max(min(self.seen, self.start), 1)
+        """The share of bad values in the quiet start."""
+        return self.learned / max(self.base, 1)
 
     @property
     def now(self) -> float:
@@ -67,7 +73,7 @@ class Rate:
     @property
     def limit(self) -> float:
         """What is still tolerated."""
-        return min(wilson_upper(self.before, self.start) + self.margin, 0.99)
+        return min(wilson_upper(self.before, max(self.base, 1)) + self.margin, 0.99)
 
     @property
     def evidence(self) -> float:
@@ -107,18 +113,28 @@ def add(rate: Rate, bads: Iterable[float]) -> tuple[Rate, list[Hit]]:
 
 
 def _learn(rate: Rate, bad: float) -> tuple[Rate, None]:
-    return replace(rate, seen=rate.seen + 1, learned=rate.learned + bad, recent=(*rate.recent, bad)[-QUIET:]), None
+    return replace(rate, seen=rate.seen + 1, learned=rate.learned + bad, base=rate.base + 1,
+                   recent=(*rate.recent, bad)[-QUIET:]), None  # fmt: skip
+
+
+def _sharpened(rate: Rate) -> Rate:
+    """The limit from one more value of the quiet start, the one a hundred back."""
+    settled = rate.base + LAG < rate.seen and rate.base < rate.start + SHARPENED
+    if not settled or rate.evidence >= SUSPICIOUS or rate.hit_at:
+        return rate
+    return replace(rate, learned=rate.learned + rate.recent[-LAG - 1], base=rate.base + 1)
 
 
 def _bet(rate: Rate, bad: float) -> tuple[Rate, Hit | None]:
+    rate = _sharpened(rate)
     fresh = rate.in_epoch >= EPOCH
     before = np.array(NONE if fresh else rate.logs)
     gains = rate_bets(bad, rate.limit)
-    logs = np.logaddexp(before, LOG_PRIOR - math.log(EPOCH)) + gains
+    logs = np.logaddexp(before, WORSE - math.log(EPOCH)) + gains
     fallen = fresh or rate.rise <= 0
     rate = replace(
         rate, seen=rate.seen + 1, in_epoch=1 if fresh else rate.in_epoch + 1, logs=tuple(logs.tolist()),
-        began=rate.seen + 1 if fallen else rate.began, rise=(0.0 if fallen else rate.rise) + float(PRIOR @ gains),
+        began=rate.seen + 1 if fallen else rate.began, rise=(0.0 if fallen else rate.rise) + float(np.exp(WORSE) @ gains),
         recent=(*rate.recent, bad)[-QUIET:],
     )  # fmt: skip
     if rate.evidence < 1 / rate.alpha:
