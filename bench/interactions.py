@@ -27,8 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-SOURCE = str(Path(__file__).parent.parent / "src")
-sys.path.insert(0, SOURCE)
+sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 import ciranda.interactions.seals  # noqa: F401 - declares its table
 from ciranda import config
@@ -38,6 +37,7 @@ from ciranda.interactions.spool import FEEDBACK, INTERACTION, SpoolWriter
 from ciranda.store import clock, ids
 from ciranda.store.database import Database, metadata
 
+SOURCE = str(Path(__file__).parent.parent / "src")
 DAY_MS = 86_400_000
 TARGET_RATE, TARGET_P95_MS = 4_000, 500
 WORDS = [
@@ -118,7 +118,7 @@ def questions(ask: Interactions, known: list[str]) -> dict[str, Callable[[], Any
         "newest 50 of a model": lambda: ask.page(model="model-3"),
         "newest 50 failures": lambda: ask.page(status=5),
         "newest 50 with thumbs down": lambda: ask.page(thumb=-1),
-        "search, newest 50": lambda: ask.page(search="lampa tires"),
+        "search, newest 50": lambda: ask.page(search=" ".join(dice.choices(WORDS, k=2))),
         "one by id": lambda: ask.get(dice.choice(known)),
         "since a cursor": lambda: ask.since(ask.cursor()),
     }
@@ -183,17 +183,25 @@ def p95(values: list[float]) -> float:
 
 def backlog(home: config.Home, rows: int) -> None:
     """Two writers, as two gateway workers would."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from interactions import spool_from; spool_from(sys.argv)"
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); from interactions import spool_from; spool_from(sys.argv)"
     writers = [
         subprocess.Popen([sys.executable, "-c", code, str(home.spool / name), str(rows // 2), str(seed)])
         for seed, name in enumerate(("one", "two"))
     ]
-    if any([writer.wait() for writer in writers]):
+    codes = [writer.wait() for writer in writers]
+    if any(codes):
         raise SystemExit("a writer of the backlog failed")
 
 
 def spool_from(arguments: list[str]) -> None:
     spool(Path(arguments[1]), int(arguments[2]), int(arguments[3]))
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, of all cores: the figure that a busy machine does not distort."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(folder: Path, rows: int, seconds: float, pace: int) -> dict[str, Any]:
@@ -213,7 +221,7 @@ def measure(folder: Path, rows: int, seconds: float, pace: int) -> dict[str, Any
                                  env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
     try:
         until(lambda: count(ask) >= rows // 2 * 2, 0.25)
-        took = time.monotonic() - begun
+        took, used = time.monotonic() - begun, cpu_seconds(collector.pid)
         print(f"all stored and seen after {took:.1f} s: {rows / took:,.0f} records/s", flush=True)
         figures = live(home, ask, seconds, pace)
         parts = ask._line.rows("SELECT sum(bytes_on_disk) AS n, sum(rows) AS rows FROM system.parts"
@@ -225,6 +233,7 @@ def measure(folder: Path, rows: int, seconds: float, pace: int) -> dict[str, Any
         _, _, usage = os.wait4(collector.pid, 0)
         database.close()
     return {
+        "cpu_us_per_record": round(used / rows * 1e6),
         "rows": rows, "stored": stored, "rolled_up": rolled, "durable_records_per_s": round(rows / took),
         "bytes_per_record_raw": round(raw / rows), "bytes_per_record_stored": round(parts["n"] / parts["rows"]),
         "collector_peak_rss_mb": usage.ru_maxrss // 1024, "live": figures,

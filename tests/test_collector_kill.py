@@ -103,6 +103,9 @@ def facts(sink: Sink, model: str) -> dict[str, Any]:
                           " (SELECT sum(score_minutes.n) FROM score_minutes WHERE model = {model:String}) AS rolled",
                           values)  # fmt: skip
     (begun,) = sink.rows("SELECT count() AS n FROM started WHERE model = {model:String}", values)
+    (hourly,) = sink.rows("SELECT sum(requests) AS requests, sum(thumbs_up) AS up, sum(prompt_tokens) AS tokens"
+                          " FROM hours WHERE model = {model:String}", values)  # fmt: skip
+    assert hourly == rolled
     return {"rows": rows, "votes": votes, "rolled": rolled, "scored": scored, "begun": begun}
 
 

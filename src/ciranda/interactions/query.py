@@ -23,6 +23,9 @@ from ciranda.interactions.client import Address, Line, address_of
 from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of
 from ciranda.store import clock
 
+DAY_MS = 86_400_000
+MINUTES_KEEP_UP_MS = 2 * DAY_MS  # beyond, hours answer the same question at a cost that does not grow
+
 __all__ = ["Correction", "Feedback", "Interaction", "Interactions", "Pair", "Point", "Score", "Total"]
 
 
@@ -89,12 +92,12 @@ class Interactions:
             {"model": model, "version": version, "arm": arm, "status": status, "thumb": thumb, "user": user,
              "conversation": conversation, "search": search, "since": since, "until": until}
         )  # fmt: skip
+        end_ms = sql.milliseconds(until) if until else clock.now_ms()
         if before is not None:
             conditions.append("(ts, id) < (fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC'), {before:String})")
             values |= self._place(before)
-        values["limit"] = sql.bounded(limit)
-        order = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
-        return self._whole(self._line.rows(sql.KEYS + sql.where(conditions) + order, values), opinions=True)
+            end_ms = values["before_ms"]
+        return self._whole(self._newest(conditions, values, end_ms, sql.bounded(limit)), opinions=True)
 
     def count(
         self,
@@ -174,29 +177,32 @@ class Interactions:
         Args:
             arm: One arm; without it all but the shadow, which no user sees.
             since: The last hour without it.
-            step_s: From 60 on it reads the minute roll-ups, in whole minutes; below it reads the rows themselves.
+            step_s: From 60 on it reads the roll-ups, in whole minutes or hours; below it reads the rows themselves.
         """
-        by_minute = step_s >= 60
+        span = _span(step_s)
         values = {
-            "model": model, "version": version or "", "arm": arm or "",
-            "step": step_s // 60 * 60 if by_minute else max(1, step_s),
+            "model": model, "version": version or "", "arm": arm or "", "step": max(1, step_s // span * span),
             "since": sql.milliseconds(since or clock.now() - timedelta(hours=1)),
         }  # fmt: skip
-        rows = self._line.rows(sql.SERIES if by_minute else sql.SERIES_OF_ROWS, values)
-        return [Point.of(row) for row in rows]
+        question = {3600: sql.series("hours"), 60: sql.series("minutes"), 1: sql.SERIES_OF_ROWS}[span]
+        return [Point.of(row) for row in self._line.rows(question, values)]
 
     def totals(
         self, since: datetime | None = None, *, model: str | None = None, rollout: str | None = None
     ) -> list[Total]:
-        """Counts by model, version and arm, from the minute that `since` falls in; of all time without it."""
-        values = {"model": model or "", "rollout": rollout or "",
-                  "since": sql.milliseconds(since) // 1000 if since else 0}  # fmt: skip
+        """Counts by model, version and arm, of all time or since a moment.
+
+        They begin with the minute that `since` falls in; with its hour when it lies more than two days back.
+        """
+        since_ms = sql.milliseconds(since) if since else 0
+        values = {"model": model or "", "rollout": rollout or "", "since": since_ms}
         means: dict[tuple[str, str, str], dict[str, float]] = {}
         for row in self._line.rows(sql.SCORE_MEANS, values):
             means.setdefault((row["model"], row["version"], row["arm"]), {})[row["scorer"]] = row["mean"]
+        rollup = "hours" if since_ms < clock.now_ms() - MINUTES_KEEP_UP_MS else "minutes"
         return [
             Total.of(row, means.get((row["model"], row["version"], row["arm"]), {}))
-            for row in self._line.rows(sql.TOTALS, values)
+            for row in self._line.rows(sql.totals(rollup), values)
         ]
 
     def interrupted(self, since: datetime, *, older_than_s: int = 600) -> list[Mapping[str, Any]]:
@@ -231,6 +237,16 @@ class Interactions:
                 return found
         return []
 
+    def _newest(
+        self, conditions: list[str], values: Mapping[str, Any], end_ms: int, limit: int
+    ) -> list[dict[str, Any]]:
+        """The keys of a page: out of the day before its end when that fills it, which reads one or two days' parts only."""
+        recent = "ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')"
+        order = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
+        bound = {**values, "limit": limit, "recent": end_ms - DAY_MS}
+        found = self._line.rows(sql.KEYS + sql.where([*conditions, recent]) + order, bound)
+        return found if len(found) == limit else self._line.rows(sql.KEYS + sql.where(conditions) + order, bound)
+
     def _place(self, identifier: str) -> dict[str, Any]:
         found = self._key(identifier)
         if not found:
@@ -261,6 +277,13 @@ class Interactions:
             replace(one, feedback=tuple(feedback.get(one.id, ())), scores=tuple(scores.get(one.id, ())))
             for one in found
         ]
+
+
+def _span(step_s: int) -> int:
+    """The widest span that makes up a step: an hour, a minute, or a second for the rows themselves."""
+    if step_s < 60:
+        return 1
+    return 3600 if step_s % 3600 == 0 else 60
 
 
 def _following(

@@ -53,17 +53,23 @@ WHERE arrived > {after:UInt64} ORDER BY arrived LIMIT {limit:UInt32} WITH TIES""
 _CHOSEN = """model = {model:String} AND ({version:String} = '' OR version = {version:String})
     AND if({arm:String} = '', arm != 'shadow', arm = {arm:String})"""
 
-SERIES = f"""
-SELECT intDiv(toUnixTimestamp(minute), {{step:UInt32}}) * {{step:UInt32}} AS t, version,
+_ROLLUP_STARTS = {"minutes": "toStartOfMinute", "hours": "toStartOfHour"}
+
+
+def series(rollup: str) -> str:
+    """Figures by version and step, from the `minutes` or from the `hours`."""
+    return f"""
+SELECT intDiv(toUnixTimestamp(start), {{step:UInt32}}) * {{step:UInt32}} AS t, version,
     sum(m.requests) AS requests, sum(m.errors) AS errors,
     quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.latency) AS latencies,
     ifNotFinite(latencies[1], 0) AS latency_p50, ifNotFinite(latencies[2], 0) AS latency_p95,
     ifNotFinite(quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.first_byte)[1], 0) AS first_byte_p50,
     sum(m.prompt_tokens) AS prompt_tokens, sum(m.completion_tokens) AS completion_tokens,
     sum(m.thumbs_up) AS thumbs_up, sum(m.thumbs_down) AS thumbs_down
-FROM minutes AS m
-WHERE {_CHOSEN} AND minute >= toStartOfMinute(toDateTime(intDiv({{since:Int64}}, 1000), 'UTC'))
+FROM {rollup} AS m
+WHERE {_CHOSEN} AND start >= {_ROLLUP_STARTS[rollup]}(toDateTime(intDiv({{since:Int64}}, 1000), 'UTC'))
 GROUP BY t, version ORDER BY t, version"""
+
 
 SERIES_OF_ROWS = f"""
 SELECT intDiv(ms, 1000 * {{step:UInt32}}) * {{step:UInt32}} AS t, version,
@@ -84,10 +90,13 @@ FROM (
     FROM feedback WHERE {_CHOSEN} AND interaction_ts >= fromUnixTimestamp64Milli({{since:Int64}}, 'UTC')
 ) GROUP BY t, version ORDER BY t, version"""
 
-_COUNTED = """minute >= toStartOfMinute(toDateTime({since:Int64}, 'UTC'))
-    AND ({model:String} = '' OR model = {model:String}) AND ({rollout:String} = '' OR rollout = {rollout:String})"""
+_COUNTED = """start >= {}(toDateTime(intDiv({{since:Int64}}, 1000), 'UTC'))
+    AND ({{model:String}} = '' OR model = {{model:String}}) AND ({{rollout:String}} = '' OR rollout = {{rollout:String}})"""
 
-TOTALS = f"""
+
+def totals(rollup: str) -> str:
+    """Counts by model, version and arm, from the `minutes` or from the `hours`."""
+    return f"""
 SELECT model, version, arm, sum(m.requests) AS requests, sum(m.errors) AS errors, sum(m.cancelled) AS cancelled,
     quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.latency) AS latencies,
     ifNotFinite(latencies[1], 0) AS latency_p50, ifNotFinite(latencies[2], 0) AS latency_p95,
@@ -95,11 +104,13 @@ SELECT model, version, arm, sum(m.requests) AS requests, sum(m.errors) AS errors
     ifNotFinite(quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.overhead)[1], 0) AS overhead_p50,
     sum(m.prompt_tokens) AS prompt_tokens, sum(m.completion_tokens) AS completion_tokens, sum(m.cost) AS cost,
     sum(m.thumbs_up) AS thumbs_up, sum(m.thumbs_down) AS thumbs_down
-FROM minutes AS m WHERE {_COUNTED} GROUP BY model, version, arm ORDER BY model, version, arm"""
+FROM {rollup} AS m WHERE {_COUNTED.format(_ROLLUP_STARTS[rollup])}
+GROUP BY model, version, arm ORDER BY model, version, arm"""
+
 
 SCORE_MEANS = f"""
 SELECT model, version, arm, scorer, sum(m.total) / sum(m.n) AS mean
-FROM score_minutes AS m WHERE {_COUNTED} GROUP BY model, version, arm, scorer"""
+FROM score_minutes AS m WHERE {_COUNTED.format("toStartOfMinute")} GROUP BY model, version, arm, scorer"""
 
 INTERRUPTED = """
 SELECT meta FROM started

@@ -2,13 +2,13 @@
 """The tables of interactions, field by field; the same statements for the embedded engine (chDB) and for a ClickHouse server.
 
 One wide, immutable row per interaction, so that no page joins at read time. Feedback and scores are rows of their own that
-repeat model, version, arm and rollout: what a dashboard counts it finds in one table. Materialised views roll interactions,
-feedback and scores up by minute.
+repeat model, version, arm and rollout: what a dashboard counts it finds in one table. Materialised views roll interactions
+and feedback up by minute and by hour, scores by minute; roll-ups hold no personal data and grow with time, not with traffic.
 
 `sequence` is the order of arrival in the store, given by the collector, ever rising, without two alike. A reader that
 remembers the last one it saw misses nothing, however late a row comes; `ts` cannot promise that.
 
-Exactness rests on two settings at once (`research/store.md`, 3.4): every table keeps its own deduplication window, and each
+Exactness rests on two settings at once: every table keeps its own deduplication window, and each
 insert carries a token that its dependent views share. Durability rests on `fsync_after_insert` and `fsync_part_directory`.
 It refuses updates: a row that was wrong is followed by another, never changed.
 """
@@ -126,9 +126,20 @@ CREATE TABLE IF NOT EXISTS events (
     meta String COMMENT 'JSON: all of it' CODEC(ZSTD(3))
 ) ENGINE = MergeTree PARTITION BY toYYYYMM(ts) ORDER BY (ts, id) SETTINGS {SETTINGS}"""
 
-MINUTES = f"""
-CREATE TABLE IF NOT EXISTS minutes (
-    minute DateTime('UTC') COMMENT 'of the interaction, also for its feedback',
+FAILED = "(status >= 500 OR (status < 400 AND error != ''))"
+_SKETCH = "quantilesDD(0.01, 0.5, 0.95, 0.99)"  # within 1 % of the true value, and states of it can be merged
+_STATE = "quantilesDDStateIf(0.01, 0.5, 0.95, 0.99)"
+_FINE = f"{SETTINGS}, index_granularity = 512"  # rows are wide and questions narrow
+_STARTS = {"minutes": "toStartOfMinute", "hours": "toStartOfHour"}
+
+
+def _rollup(name: str) -> tuple[str, str, str]:
+    """The table of one span and the two views that feed it."""
+    start = f"{_STARTS[name]}(toDateTime({{}}, 'UTC')) AS start"
+    return (
+        f"""
+CREATE TABLE IF NOT EXISTS {name} (
+    start DateTime('UTC') COMMENT 'of the span that the interaction fell in, also for its feedback',
     model LowCardinality(String),
     version LowCardinality(String),
     arm LowCardinality(String),
@@ -139,59 +150,57 @@ CREATE TABLE IF NOT EXISTS minutes (
     prompt_tokens SimpleAggregateFunction(sum, UInt64),
     completion_tokens SimpleAggregateFunction(sum, UInt64),
     cost SimpleAggregateFunction(sum, Float64),
-    latency AggregateFunction(quantilesDD(0.01, 0.5, 0.95, 0.99), Float32) COMMENT 'of answers with a status below 400',
-    first_byte AggregateFunction(quantilesDD(0.01, 0.5, 0.95, 0.99), Float32),
-    overhead AggregateFunction(quantilesDD(0.01, 0.5, 0.95, 0.99), Float32),
-    thumbs_up SimpleAggregateFunction(sum, UInt64),
+    latency AggregateFunction({_SKETCH}, Float32) COMMENT 'of answers with a status below 400',
+    first_byte AggregateFunction({_SKETCH}, Float32) COMMENT 'of the same',
+    overhead AggregateFunction({_SKETCH}, Float32) COMMENT 'of the same',
+    thumbs_up SimpleAggregateFunction(sum, UInt64) COMMENT 'votes, each one given',
     thumbs_down SimpleAggregateFunction(sum, UInt64)
-) ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(minute) ORDER BY (model, minute, version, arm, rollout)
-SETTINGS {SETTINGS}"""
-
-FAILED = "(status >= 500 OR (status < 400 AND error != ''))"
-
-MINUTES_OF_INTERACTIONS = f"""
-CREATE MATERIALIZED VIEW IF NOT EXISTS minutes_of_interactions TO minutes AS
-SELECT toStartOfMinute(toDateTime(ts, 'UTC')) AS minute, model, version, arm, rollout,
+) ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(start) ORDER BY (model, start, version, arm, rollout)
+SETTINGS {_FINE}""",
+        f"""
+CREATE MATERIALIZED VIEW IF NOT EXISTS {name}_of_interactions TO {name} AS
+SELECT {start.format("ts")}, model, version, arm, rollout,
     count() AS requests,
     countIf{FAILED} AS errors,
     countIf(status = 499) AS cancelled,
     sum(toUInt64(interactions.prompt_tokens)) AS prompt_tokens,
     sum(toUInt64(interactions.completion_tokens)) AS completion_tokens,
     sum(interactions.cost) AS cost,
-    quantilesDDStateIf(0.01, 0.5, 0.95, 0.99)(latency_ms, status < 400) AS latency,
-    quantilesDDStateIf(0.01, 0.5, 0.95, 0.99)(first_byte_ms, status < 400) AS first_byte,
-    quantilesDDStateIf(0.01, 0.5, 0.95, 0.99)(overhead_ms, status < 400) AS overhead
-FROM interactions GROUP BY minute, model, version, arm, rollout"""
-
-MINUTES_OF_FEEDBACK = """
-CREATE MATERIALIZED VIEW IF NOT EXISTS minutes_of_feedback TO minutes AS
-SELECT toStartOfMinute(toDateTime(interaction_ts, 'UTC')) AS minute, model, version, arm, rollout,
+    {_STATE}(latency_ms, status < 400) AS latency,
+    {_STATE}(first_byte_ms, status < 400) AS first_byte,
+    {_STATE}(overhead_ms, status < 400) AS overhead
+FROM interactions GROUP BY start, model, version, arm, rollout""",
+        f"""
+CREATE MATERIALIZED VIEW IF NOT EXISTS {name}_of_feedback TO {name} AS
+SELECT {start.format("interaction_ts")}, model, version, arm, rollout,
     countIf(thumb > 0) AS thumbs_up,
     countIf(thumb < 0) AS thumbs_down
-FROM feedback GROUP BY minute, model, version, arm, rollout"""
+FROM feedback GROUP BY start, model, version, arm, rollout""",
+    )
+
 
 SCORE_MINUTES = f"""
 CREATE TABLE IF NOT EXISTS score_minutes (
-    minute DateTime('UTC') COMMENT 'when it was scored',
+    start DateTime('UTC') COMMENT 'of the minute in which it was scored',
     model LowCardinality(String),
     version LowCardinality(String),
     arm LowCardinality(String),
     rollout LowCardinality(String),
     scorer LowCardinality(String),
-    n SimpleAggregateFunction(sum, UInt64),
-    total SimpleAggregateFunction(sum, Float64)
-) ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(minute) ORDER BY (model, minute, version, arm, rollout, scorer)
-SETTINGS {SETTINGS}"""
+    n SimpleAggregateFunction(sum, UInt64) COMMENT 'how many scores',
+    total SimpleAggregateFunction(sum, Float64) COMMENT 'their sum'
+) ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM(start) ORDER BY (model, start, version, arm, rollout, scorer)
+SETTINGS {_FINE}"""
 
 MINUTES_OF_SCORES = """
-CREATE MATERIALIZED VIEW IF NOT EXISTS minutes_of_scores TO score_minutes AS
-SELECT toStartOfMinute(toDateTime(ts, 'UTC')) AS minute, model, version, arm, rollout, scorer,
+CREATE MATERIALIZED VIEW IF NOT EXISTS score_minutes_of_scores TO score_minutes AS
+SELECT toStartOfMinute(toDateTime(ts, 'UTC')) AS start, model, version, arm, rollout, scorer,
     count() AS n, sum(value) AS total
-FROM scores GROUP BY minute, model, version, arm, rollout, scorer"""
+FROM scores GROUP BY start, model, version, arm, rollout, scorer"""
 
 STATEMENTS = (
-    INTERACTIONS, FEEDBACK, SCORES, STARTED, EVENTS, MINUTES, SCORE_MINUTES,
-    MINUTES_OF_INTERACTIONS, MINUTES_OF_FEEDBACK, MINUTES_OF_SCORES,
+    INTERACTIONS, FEEDBACK, SCORES, STARTED, EVENTS,
+    *_rollup("minutes"), *_rollup("hours"), SCORE_MINUTES, MINUTES_OF_SCORES,
 )  # fmt: skip
 
 
