@@ -19,29 +19,25 @@ It refuses a reference below 40 messages: with so few, no bet could ever win.
 
 from __future__ import annotations
 
-import io
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ciranda.errors import Invalid
+from ciranda.monitor.reference import LEAST, SHARPNESS, Ints, Matrix, Reference, density, pack, project, unit, unpack
 
-LEAST = 40
-LARGEST = 6000
+__all__ = ["LEAST", "Bound", "Hit", "PairBet", "Reference"]
+
 BLOCK = 10
 WINDOWS = (50, 200, 800, 1600)
 LABEL_WINDOWS = (50, 200)
 WARM = 20  # messages to have seen before a window bets
-SHARPNESS = 14.0
 CLIP = 6.0
 RECALLED = 500  # messages that a change point is looked for in
 EXPERTS = 2 * len(WINDOWS) + len(LABEL_WINDOWS)
-
-Matrix = NDArray[Any]
-Ints = NDArray[np.int64]
 
 
 class Bound(NamedTuple):
@@ -63,91 +59,6 @@ class Hit(NamedTuple):
     since: int
     wealth: float
     expert: int
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the stream is compared with: frozen arrays, in a whitened frame that was learned from the learning part."""
-
-    centre: Matrix
-    axes: Matrix
-    scale: Matrix
-    learn: Matrix
-    bet: Matrix
-    strata: Ints
-    labels: Ints
-    label_shares: NDArray[np.float64]
-    density: Matrix
-    r: int
-
-    @classmethod
-    def of(
-        cls,
-        vectors: Matrix,
-        *,
-        strata: Sequence[int] | None = None,
-        labels: Sequence[int] | None = None,
-        dimensions: int = 512,
-        seed: int = 0,
-    ) -> Reference:
-        """A reference from one vector per message (at least 40; of more than 6,000 a random 6,000).
-
-        Args:
-            vectors: One row per message.
-            strata: A small number per message; line-ups stay within one.
-            labels: A small number per message, from 0, such as its language.
-            dimensions: Principal axes to keep.
-            seed: Of the split.
-        """
-        if len(vectors) < LEAST:
-            raise Invalid(f"a reference of {len(vectors)} messages", where="drift reference",
-                          remedy=f"give at least {LEAST}; 6,000 make the best bound")  # fmt: skip
-        order = np.random.default_rng(seed).permutation(len(vectors))[:LARGEST]
-        bet, learn = order[: int(0.75 * len(order))], order[int(0.75 * len(order)) :]
-        centre, axes, scale = _frame(np.asarray(vectors[learn], np.float32), dimensions)
-        named = np.zeros(len(vectors), np.int64) if labels is None else np.asarray(labels, np.int64)
-        flat = np.zeros(len(vectors), np.int64) if strata is None else np.asarray(strata, np.int64)
-        z_learn = _project(np.asarray(vectors[learn], np.float32), centre, axes)
-        z_bet = _project(np.asarray(vectors[bet], np.float32), centre, axes)
-        # From the learning part alone: a score that knows what it bets against is no fair bet.
-        counts = np.bincount(named[learn], minlength=int(named.max()) + 1) + 0.5
-        return cls(
-            centre=centre, axes=axes, scale=scale, learn=z_learn, bet=z_bet, strata=flat[bet], labels=named[bet],
-            label_shares=counts / (counts.sum() + 0.5),
-            density=_density(_unit(z_bet), _unit(z_learn)), r=_companions(len(bet)),
-        )  # fmt: skip
-
-    @property
-    def size(self) -> int:
-        """Messages in it."""
-        return len(self.learn) + len(self.bet)
-
-    @property
-    def epoch(self) -> int:
-        """Messages in one epoch: each uses r of the reference messages to bet against, none twice."""
-        return len(self.bet) // self.r
-
-    def label_share(self, labels: Ints) -> NDArray[np.float64]:
-        """The share of each label in the reference; what was never seen there has half a message's."""
-        shares = self.label_shares
-        unseen = float(shares.min())
-        return np.where(labels < len(shares), shares[np.minimum(labels, len(shares) - 1)], unseen)
-
-    def to_bytes(self) -> bytes:
-        """As an .npz without pickle."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {name: arrays[name].astype(np.float16) for name in ("learn", "bet")}  # rounded so already
-        return _pack({**arrays, "r": np.array(self.r)})
-
-    @classmethod
-    def from_bytes(cls, blob: bytes) -> Reference:
-        """What `to_bytes` wrote."""
-        arrays = _unpack(blob)
-        arrays |= {name: arrays[name].astype(np.float32) for name in ("learn", "bet")}
-        return cls(**{name: arrays[name] for name in _ARRAYS}, r=int(arrays["r"]))
-
-
-_ARRAYS = ("centre", "axes", "scale", "learn", "bet", "strata", "labels", "label_shares", "density")
 
 
 @dataclass
@@ -173,6 +84,7 @@ class PairBet:
         self.history = self.history.reshape(-1, width)
         self.pending = self.pending.reshape(-1, width)
         self._queues = self._shuffle()
+        self._known = _Known.of(self.reference, self.history, self.history_labels)
 
     @property
     def bound(self) -> Bound:
@@ -194,10 +106,12 @@ class PairBet:
         n = len(vectors)
         flat = np.zeros(n, np.int64) if strata is None else np.asarray(strata, np.int64)
         named = np.zeros(n, np.int64) if labels is None else np.asarray(labels, np.int64)
-        rows = _project(np.asarray(vectors, np.float32), self.reference.centre, self.reference.axes).astype(np.float16)
+        rows = project(np.asarray(vectors, np.float32), self.reference.centre, self.reference.axes).astype(np.float16)
         start, hit = 0, None
         while start < n and hit is None:
-            stop = min(n, start + BLOCK - len(self.pending))
+            if self.in_epoch >= self.reference.epoch:
+                self._new_epoch()
+            stop = min(n, start + BLOCK - len(self.pending), start + self.reference.epoch - self.in_epoch)
             before = self.seen
             hit = self._bet(rows[start:stop], flat[start:stop], named[start:stop])
             taken = start + self.seen - before
@@ -207,20 +121,22 @@ class PairBet:
 
     def copy(self) -> PairBet:
         """An independent state on the same reference; arrays are shared, since they are replaced and never changed."""
-        return replace(self, used=dict(self.used))
+        twin = copy.copy(self)
+        twin.used = dict(self.used)
+        return twin
 
     def to_bytes(self) -> bytes:
         """All but the reference, as an .npz without pickle."""
         used = np.array(sorted(self.used.items()), np.int64).reshape(-1, 2)
         numbers = np.array([self.seed, self.seen, self.in_epoch, self.epoch], np.int64)
-        return _pack({"numbers": numbers, "alpha": np.array(self.alpha), "used": used, "history": self.history,
+        return pack({"numbers": numbers, "alpha": np.array(self.alpha), "used": used, "history": self.history,
                       "wealth": self.wealth, "gains": self.gains, "pending": self.pending,
                       "history_labels": self.history_labels, "pending_labels": self.pending_labels})  # fmt: skip
 
     @classmethod
     def from_bytes(cls, reference: Reference, blob: bytes) -> PairBet:
         """What `to_bytes` wrote, on the same reference."""
-        arrays = _unpack(blob)
+        arrays = unpack(blob)
         seed, seen, in_epoch, epoch = (int(number) for number in arrays.pop("numbers"))
         used = {int(stratum): int(count) for stratum, count in arrays.pop("used")}
         return cls(reference=reference, alpha=float(arrays.pop("alpha")), seed=seed, seen=seen, in_epoch=in_epoch,
@@ -248,34 +164,36 @@ class PairBet:
         return queue[start : start + self.reference.r]
 
     def _bet(self, rows: Matrix, strata: Ints, labels: Ints) -> Hit | None:
-        """One message after the other, all with what was known at the last full block."""
-        known = _Known(self.reference, self.history, self.history_labels)
-        own = known.scores(rows, labels)
-        for column, stratum in enumerate(strata.tolist()):
-            if self.in_epoch >= self.reference.epoch:
-                self._new_epoch()
+        """One message after the other, within one epoch, all with what was known at the last full block."""
+        line_ups = [self._line_up(stratum) for stratum in strata.tolist()]
+        betting = [place for place, others in enumerate(line_ups) if others is not None]
+        gains = np.ones((len(rows), EXPERTS))
+        if betting:
+            others = np.concatenate([line_up for line_up in line_ups if line_up is not None])
+            gains[betting] = self._gains(rows[betting], labels[betting], others)
+        for place, line_up in enumerate(line_ups):
             self.seen += 1
             self.in_epoch += 1
-            others = self._line_up(stratum)
-            gain = np.ones(EXPERTS) if others is None else self._gain(own[:, column], known.reference_scores(others))
-            self.gains = np.concatenate([self.gains, np.log(gain, dtype=np.float32, casting="same_kind")[None]])[-RECALLED:]
-            if others is not None:
-                self.wealth = (self.wealth + 1 / self.reference.epoch) * gain
+            if line_up is not None:
+                self.wealth = (self.wealth + 1 / self.reference.epoch) * gains[place]
                 if self.e_value >= 1 / self.alpha:
-                    hit = self._hit()
+                    hit = self._hit(np.log(gains[: place + 1]))
                     self._new_epoch()
                     return hit
+        self.gains = np.concatenate([self.gains, np.log(gains).astype(np.float32)])[-RECALLED:]
         return None
 
-    def _gain(self, mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What a unit of wealth has become after one line-up, by expert."""
-        out: NDArray[np.float64] = (1 + self.reference.r) / (1 + np.exp(theirs - mine[:, None]).sum(axis=1))
-        return out
+    def _gains(self, rows: Matrix, labels: Ints, others: Ints) -> NDArray[np.float64]:
+        """What a unit of wealth becomes after each line-up, by expert (columns)."""
+        mine = self._known.scores(rows, labels)
+        theirs = self._known.reference_scores(others).reshape(EXPERTS, len(rows), self.reference.r)
+        out: NDArray[np.float64] = (1 + self.reference.r) / (1 + np.exp(theirs - mine[:, :, None]).sum(axis=2))
+        return out.T
 
-    def _hit(self) -> Hit:
+    def _hit(self, latest: NDArray[np.float64]) -> Hit:
         """The alarm, with the likeliest change point: where the winner's gains, less half their mean since, add up most."""
         expert = int(self.wealth.argmax())
-        gains, start = self.gains[:, expert].astype(np.float64), 0
+        gains, start = np.concatenate([self.gains[:, expert], latest[:, expert]])[-RECALLED:].astype(np.float64), 0
         self.gains = self.gains[:0]
         for slack in (0.0, 0.5, 0.5, 0.5):
             start = int(np.cumsum((gains - slack * gains[start:].mean())[::-1])[::-1].argmax())
@@ -288,25 +206,35 @@ class PairBet:
         if len(self.pending) >= BLOCK:
             self.history = np.concatenate([self.history, self.pending])[-max(WINDOWS) :]
             self.history_labels = np.concatenate([self.history_labels, self.pending_labels])[-max(WINDOWS) :]
+            self._known = self._known.after(self.pending, self.history_labels)
             self.pending, self.pending_labels = self.pending[:0], self.pending_labels[:0]
 
 
 class _Known:
     """What the past says: for any message, by expert, how much likelier it is now than in the reference (log)."""
 
-    def __init__(self, reference: Reference, history: Matrix, labels: Ints) -> None:
-        self.reference = reference
-        past = history.astype(np.float32)
-        self.units = _unit(past)
+    def __init__(self, reference: Reference, past: Matrix, units: Matrix, labels: Ints) -> None:
+        self.reference, self.past, self.units = reference, past, units
         self.windows = [window if len(past) >= max(WARM, min(window, 50) // 2) else 0 for window in WINDOWS]
-        self.shifts = [_shift(past[-window:] * reference.scale) if window else None for window in self.windows]
-        self.shares = [_shares(labels[-window:], reference) if len(past) >= WARM else None for window in LABEL_WINDOWS]
-        self.floor = 0.02 * float(np.median(reference.density))
+        self.shifts = [_shift(past[-window:], reference.scale) if window else None for window in self.windows]
+        self.shares = [_shares(labels[-window:]) if len(past) >= WARM else None for window in LABEL_WINDOWS]
+
+    @classmethod
+    def of(cls, reference: Reference, history: Matrix, labels: Ints) -> _Known:
+        """What these messages say."""
+        past = history.astype(np.float32)
+        return cls(reference, past, unit(past), labels)
+
+    def after(self, rows: Matrix, labels: Ints) -> _Known:
+        """What is known after some more messages; `labels` are those of all that is remembered then."""
+        wide = rows.astype(np.float32)
+        past = np.concatenate([self.past, wide])[-max(WINDOWS) :]
+        return _Known(self.reference, past, np.concatenate([self.units, unit(wide)])[-max(WINDOWS) :], labels)
 
     def scores(self, rows: Matrix, labels: Ints) -> NDArray[np.float64]:
         """By expert (rows) and message (columns)."""
         wide = rows.astype(np.float32)
-        return self._scores(wide, labels, _density(_unit(wide), _unit(self.reference.learn)))
+        return self._scores(wide, labels, density(unit(wide), self.reference.units))
 
     def reference_scores(self, places: Ints) -> NDArray[np.float64]:
         """The same for messages of the reference."""
@@ -315,8 +243,8 @@ class _Known:
     def _scores(self, rows: Matrix, labels: Ints, usual: Matrix) -> NDArray[np.float64]:
         out = np.zeros((EXPERTS, len(rows)))
         if any(self.windows) and len(rows):
-            alike = np.exp(SHARPNESS * (_unit(rows) @ self.units.T - 1))
-            floor = 0.3 * usual + self.floor
+            alike = np.exp(SHARPNESS * (unit(rows) @ self.units.T - 1))
+            floor = 0.3 * usual + self.reference.floor
             for place, (window, shift) in enumerate(zip(self.windows, self.shifts, strict=True)):
                 if window and shift is not None:
                     out[2 * place] = np.clip((rows * self.reference.scale) @ shift - 0.5 * float(shift @ shift), -CLIP, CLIP)
@@ -331,55 +259,14 @@ class _Known:
         return out
 
 
-def _shares(labels: Ints, reference: Reference) -> Mapping[int, float]:
+def _shares(labels: Ints) -> Mapping[int, float]:
     values, counts = np.unique(labels, return_counts=True)
     return dict(zip(values.tolist(), counts.astype(float).tolist(), strict=True))
 
 
-def _frame(learn: Matrix, dimensions: int) -> tuple[Matrix, Matrix, Matrix]:
-    """Centre, principal axes, and the scale that whitens them (shrunk, so that small axes are not blown up)."""
-    centre = learn.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(learn - centre, full_matrices=False)
-    kept = min(dimensions, len(sizes))
-    variance = sizes[:kept] ** 2 / len(learn)
-    scale = 1 / np.sqrt(variance + 0.2 * variance.mean() + 1e-12)
-    return centre, axes[:kept].T.astype(np.float32), scale.astype(np.float32)
-
-
-def _project(vectors: Matrix, centre: Matrix, axes: Matrix) -> Matrix:
-    # Rounded as history is, so that what is bet against and what is bet on went the same way.
-    return ((vectors - centre) @ axes).astype(np.float16).astype(np.float32)
-
-
-def _unit(rows: Matrix) -> Matrix:
-    out: Matrix = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    return out
-
-
-def _density(units: Matrix, among: Matrix) -> Matrix:
-    out: Matrix = np.exp(SHARPNESS * (units @ among.T - 1)).mean(axis=1)
-    return out
-
-
-def _shift(rows: Matrix) -> Matrix:
+def _shift(rows: Matrix, scale: Matrix) -> Matrix:
     """The mean of recent messages in the whitened frame, shrunk towards none at all (James-Stein)."""
-    mean = rows.mean(axis=0)
+    mean = rows.mean(axis=0) * scale
     kept = max(1 - len(mean) / len(rows) / max(float(mean @ mean), 1e-9), 0.0)
     out: Matrix = mean * np.float32(kept)
     return out
-
-
-def _companions(size: int) -> int:
-    """More in a line-up decide sooner, fewer make a longer epoch: three for a large reference, one for a small one."""
-    return 3 if size >= 1800 else 2 if size >= 600 else 1
-
-
-def _pack(arrays: Mapping[str, Any]) -> bytes:
-    target = io.BytesIO()
-    np.savez(target, allow_pickle=False, **arrays)
-    return target.getvalue()
-
-
-def _unpack(blob: bytes) -> dict[str, Any]:
-    with np.load(io.BytesIO(blob), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}

@@ -26,6 +26,7 @@ from ciranda.govern import audit
 from ciranda.interactions.table import Feedback, Interaction
 from ciranda.monitor import alerts, look, signals, streams
 from ciranda.monitor.look import CHANNELS, Quality, Watched
+from ciranda.monitor.reference import LEAST
 from ciranda.monitor.signals import Signal
 from ciranda.monitor.streams import Baseline, DriftAlarm, Stream, observe
 from ciranda.store import clock
@@ -114,8 +115,8 @@ class Watch:
         Args:
             model: The model.
             version: Its live version, such as `smart-home@2`.
-            prompts: The prompts of its dataset version, of all splits. Without any (the bare base), the input stream
-                takes the first live messages for its reference.
+            prompts: The prompts of its dataset version, of all splits: what was held out is no news when it comes. With
+                fewer than 40 different ones (the bare base), the input stream takes the first live messages instead.
             channels: `watch.drift` of the model file.
             alpha: `watch.alpha`, shared among the channels.
             margins: How much the share of bad answers (`quality`) or votes (`feedback`) may rise; 0.05 each by default.
@@ -270,9 +271,9 @@ class Watch:
 
 
 def _baseline(prompts: Sequence[str]) -> Baseline | None:
-    if not prompts:
-        return None
-    return Baseline.of([streams.message(str(n), prompt) for n, prompt in enumerate(prompts)], distinct=True)
+    """The reference of a dataset's prompts; None when they are too few to bet against."""
+    messages = {one.mark: one for one in (streams.message(str(n), prompt) for n, prompt in enumerate(prompts))}
+    return Baseline.of(list(messages.values()), distinct=True) if len(messages) >= LEAST else None
 
 
 def _renewed(before: Watched, after: Watched) -> bool:
