@@ -1,9 +1,8 @@
 """A recipe: how one training run is done, as a value that is checked before anything heavy starts.
 
-The defaults were measured on held-out templates of the smart-home task (docs/decisions): LoRA on the upper 12 of 30 layers, since
-the backward pass stops there; and many small steps: for the same rows, 240 steps of 2 rows gave 84 %, 120 of 4 gave 75 %, 60 of 8
-gave 58 %. `Spec` is what a job's folder holds; together with the base's
-digest and the rows it fixes the result.
+The defaults were measured on sentence templates never seen (docs/decisions/training.md): LoRA on the upper 12 of 30 layers, since
+the backward pass stops there, and many small steps: of about the same rows, 240 steps of 2 gave 84 %, 60 of 8 gave 58 %.
+`Spec` is what a job's folder holds; together with the base's digest and the rows it fixes the result.
 """
 
 from __future__ import annotations
