@@ -39,9 +39,10 @@ class Settings(BaseModel):
         "~/.cache/ciranda"
     )
     data_root: Annotated[
-        str, Field(description="Folder that file sources and suites must lie in; empty means the one that holds the home.")
+        str,
+        Field(description="Folder that file sources and suites must lie in; empty means the one that holds the home."),
     ] = ""
-    key: Annotated[str, Field(description="Key that the command line sends; empty means the one `init` saved.")] = ""
+    key: Annotated[str, Field(description="Key that the command line sends; empty means the one `up` saved.")] = ""
     url: Annotated[str, Field(description="Address of control for the command line; empty means the local one.")] = ""
     allow_private_addresses: Annotated[
         bool, Field(description="Let webhooks and sources call loopback and private addresses.")

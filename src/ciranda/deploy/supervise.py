@@ -141,7 +141,7 @@ class _only_one:  # noqa: N801  (reads as a sentence)
             pid = file.read().strip() or "unknown"
             file.close()
             raise Conflict(f"this home is up already, by process {pid}", where=str(self._path.parent.parent),
-                           remedy=f"`ciranda status`; to stop it: `kill {pid}`") from None  # fmt: skip
+                           remedy="`ciranda status` shows it, `ciranda down` ends it") from None  # fmt: skip
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

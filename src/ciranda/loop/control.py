@@ -40,6 +40,7 @@ class Control:
                 Task("rollouts", 0.5, self._rollouts),
                 Task("turns", 0.3, self._turns),
                 Task("bases", 1.0, self._bases),
+                Task("exams", 2.0, self._exams),
                 Task("quality", 0.5, self._quality),
                 Task("drift", 1.0, self._drift),
                 Task("schedules", 5.0, self._schedules),
@@ -63,6 +64,9 @@ class Control:
 
     def _routing(self) -> None:
         routing.refresh(self.platform.db, self.platform.home)
+
+    def _exams(self) -> None:
+        steps.record_exams(self.platform)
 
     def _bases(self) -> None:
         steps.found(self.platform)

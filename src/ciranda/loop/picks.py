@@ -21,7 +21,7 @@ from ciranda.loop.platform import Platform
 from ciranda.registry.versions import Version
 from ciranda.train import bases
 from ciranda.train.recipe import Recipe
-from ciranda.train.run import Jobs, Trainer
+from ciranda.train.run import Jobs, Trainer, cores
 
 
 def sampler(spec: ModelSpec) -> Sampler | None:
@@ -80,10 +80,14 @@ def servable(spec: ModelSpec, recipe: Recipe, config: Mapping[str, Any]) -> None
 
 
 def engine_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:
-    """The command that serves a version for an exam; `{ready}` stands for its ready file."""
+    """The command that serves a version for an exam; `{ready}` stands for its ready file.
+
+    Two versions sit their exams side by side, so each gets half of the processors where the model file leaves it open.
+    """
+    serve = spec.serve.model_dump(mode="json") | {"threads": spec.serve.threads or max(1, cores() // 2)}
     about = {
         "base": version.base,
         "adapter": str(version.gguf) if version.gguf else None,
-        "serve": spec.serve.model_dump(mode="json"),
+        "serve": serve,
     }
     return serving(home, spec.engine_for(version.base), version.ref, about, ready_file="{ready}")

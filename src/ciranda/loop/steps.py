@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,12 @@ Told = Callable[[str], None]
 
 
 def found(platform: Platform) -> None:
-    """Give every model without a version its version 0, the bare base, live: the first champion to beat.
+    """Give every model without a live version its version 0, the bare base: the first champion to beat.
 
     Its base is prepared by a job first; until that is done, nothing happens and the next look goes on.
     """
     with platform.db.reading() as conn:
-        missing = [model.spec for model in models.every(conn) if not versions.of(conn, model.name)]
+        missing = [model.spec for model in models.every(conn) if versions.live(conn, model.name) is None]
     for spec in missing:
         base = _base(platform, spec)
         if base is None:
@@ -54,7 +54,8 @@ def found(platform: Platform) -> None:
             platform.db, platform.home, model=spec.model, base=spec.base, base_digest=base.digest, actor="loop"
         )
         with platform.db.writing() as conn:
-            rollout.promote(conn, version.ref, actor="loop", reason="the bare base, until a version beats it")
+            if versions.live(conn, spec.model) is None:  # another thread may have been here meanwhile
+                rollout.promote(conn, version.ref, actor="loop", reason="the bare base, until a version beats it")
 
 
 def _base(platform: Platform, spec: ModelSpec) -> bases.Base | None:
@@ -83,7 +84,8 @@ def prepared(platform: Platform, spec: ModelSpec) -> bool:
     key = f"base:{bases.slug(spec.base)}"
     state = platform.jobs.status(key)
     if state.state == "failed":
-        raise _failed(platform, key, f"the base {spec.base!r} could not be prepared")
+        remedy = f"mend what the log says, then `ciranda base prepare {spec.base}`"
+        raise _failed(platform, key, f"the base {spec.base!r} could not be prepared", remedy=remedy)
     if state.state != "running":
         folder = platform.home.jobs / key
         cache = Path(platform.settings.cache)
@@ -235,7 +237,9 @@ def register(
 
 
 def examine(platform: Platform, spec: ModelSpec, version: Version, *, actor: str, dataset: str = "") -> str:
-    """Begin to ask a version the cases of its model's gates; returns the key of the job. Asked before: the same key.
+    """Begin to ask a version the cases of its model's gates; returns the key of the job.
+
+    Asked before: the same key, unless that job failed; then it is tried anew.
 
     Args:
         dataset: Whose test split `suite: test` means; without it the newest version of the model's dataset.
@@ -253,34 +257,48 @@ def examine(platform: Platform, spec: ModelSpec, version: Version, *, actor: str
         concurrency=spec.serve.slots,
     )
     mark = "-".join(suite.digest[7:15] for suite in chosen.values())
-    key = f"evaluate:{version.ref}:{mark}"
+    keys = (f"evaluate:{version.ref}:{mark}{again}" for again in ("", *(f":{n}" for n in range(2, 1000))))
+    key = next(one for one in keys if platform.jobs.status(one).state != "failed")
     folder = platform.home.jobs / key
-    if platform.jobs.status(key).state in ("unknown", "lost", "failed"):
+    if platform.jobs.status(key).state in ("unknown", "lost"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.write_atomic(folder / "spec.json", json.dumps(spec_of_exam.to_dict(), ensure_ascii=False))
         platform.jobs.submit(key, JobSpec((sys.executable, "-m", "ciranda.evals.exams", str(folder)), folder))
     return key
 
 
-def examined(platform: Platform, spec: ModelSpec, version: Version, *, dataset: str, tell: Told) -> dict[str, str]:
-    """Evaluate a version to the end; the ids of its evaluations by suite. Recorded once, whoever calls again.
+def examined(
+    platform: Platform, spec: ModelSpec, asked: Sequence[Version], *, dataset: str, tell: Told
+) -> dict[str, dict[str, str]]:
+    """Evaluate versions to the end, side by side; the ids of their evaluations by version and suite.
+
+    What was recorded before is not asked again.
 
     Raises:
-        Failed: The exam failed for good; says how its log ends.
+        Failed: An exam failed for good; says how its log ends.
     """
     chosen = _suites(platform, spec, dataset)
+    found = {version.ref: _evaluations(platform, version, chosen) for version in asked}
+    due = [version for version in asked if set(found[version.ref]) != set(chosen)]
+
+    def begin(version: Version) -> str:
+        return examine(platform, spec, version, actor="loop", dataset=dataset)
+
+    for version, key in [(version, begin(version)) for version in due]:
+        await_job(platform, key, partial(begin, version), tell=_prefixed(tell, f"{version.ref}: "))
+        found[version.ref] = _recorded(platform, version, list(chosen), exams.results(platform.jobs.collect(key)))
+    return found
+
+
+def _evaluations(platform: Platform, version: Version, chosen: Mapping[str, Suite]) -> dict[str, str]:
+    """The evaluations of a version on these very cases that are recorded already."""
     with platform.db.reading() as conn:
-        done = {
-            name: row["id"]
-            for name, suite in chosen.items()
-            for row in suites.of_version(conn, version.ref)
-            if row["suite_digest"] == suite.digest
-        }
-    if set(done) == set(chosen):
-        return done
-    key = examine(platform, spec, version, actor="loop", dataset=dataset)
-    await_job(platform, key, lambda: examine(platform, spec, version, actor="loop", dataset=dataset), tell=tell)
-    return _recorded(platform, version, list(chosen), exams.results(platform.jobs.collect(key)))
+        rows = suites.of_version(conn, version.ref)
+    return {name: row["id"] for name, suite in chosen.items() for row in rows if row["suite_digest"] == suite.digest}
+
+
+def _prefixed(tell: Told, start: str) -> Told:
+    return lambda text: tell(start + text)
 
 
 def _recorded(platform: Platform, version: Version, names: list[str], evaluations: list[Evaluation]) -> dict[str, str]:
@@ -346,14 +364,16 @@ def await_job(platform: Platform, key: str, again: Callable[[], Any], *, tell: T
         time.sleep(POLL_S)
 
 
-def _failed(platform: Platform, key: str, what: str) -> Failed:
+def _failed(
+    platform: Platform, key: str, what: str, *, remedy: str = "mend what the log says, then ask again: `ciranda train`"
+) -> Failed:
     state = platform.jobs.status(key)
     log, _ = platform.jobs.logs(key, 0)
     end = log[-800:].decode(errors="replace").strip()
     return Failed(
         f"{what}: {state.reason or f'exit code {state.exit_code}'}; its log ends: {end}",
         where=f"job {key}",
-        remedy="mend what the log says, then ask for a turn again: `ciranda train`",
+        remedy=remedy,
     )
 
 

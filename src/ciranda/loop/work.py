@@ -51,10 +51,9 @@ class Work:
     def evaluate(self, data: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         """Ask the candidate and the live version the same cases."""
         candidate, champion = self._pair(entry["version"])
-        found: dict[str, dict[str, str]] = {}
-        for version in (candidate, champion):
-            tell = self._teller("evaluate", f"{version.ref}: ")
-            found[version.ref] = steps.examined(self.platform, self.spec, version, dataset=data["dataset"], tell=tell)
+        found = steps.examined(
+            self.platform, self.spec, (candidate, champion), dataset=data["dataset"], tell=self._teller("evaluate")
+        )
         self._say("evaluate", f"{candidate.ref} and {champion.ref}: {len(found[candidate.ref])} suites each")
         return {"champion": champion.ref, "evaluations": found}
 
@@ -117,13 +116,13 @@ class Work:
         with self.platform.db.writing() as conn:
             turns.note(conn, self.turn, name, "running", summary=summary, **values)
 
-    def _teller(self, name: str, before: str = "") -> Callable[[str], None]:
+    def _teller(self, name: str) -> Callable[[str], None]:
         said = ""
 
         def tell(summary: str) -> None:
             nonlocal said
             if summary != said:
                 said = summary
-                self._say(name, before + summary)
+                self._say(name, summary)
 
         return tell
