@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+
 from ciranda import config, loop
 from ciranda.cli.client import Client
 from ciranda.config import Home
@@ -114,6 +116,12 @@ class Stage:
             self._process.wait()
 
     def client_key(self, name: str) -> str:
-        """A key for an app that may chat and give feedback."""
+        """A key for an app that may chat and give feedback, once the gateway knows it."""
         made: dict[str, Any] = self.control.post("/keys", {"name": name, "role": "client", "models": ["*"]})
+        carrying = {"authorization": f"Bearer {made['secret']}"}
+
+        def known() -> bool:
+            return httpx.get(f"{self.gateway}/v1/models", headers=carrying).status_code == 200
+
+        self.until("the gateway knows the new key", known, limit_s=30)
         return str(made["secret"])

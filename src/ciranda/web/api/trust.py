@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ciranda import loop
 from ciranda.errors import Forbidden
 from ciranda.govern import access, audit
 from ciranda.monitor import alerts
@@ -80,6 +81,7 @@ def create_key(call: Call[Key]) -> Item:
         principal, secret = access.create(
             conn, call.asked.name, role=call.asked.role, models=call.asked.models, actor=call.actor
         )
+    loop.publish(call.platform)  # gateways know it within a poll, not after the leader's next look
     made = {"id": principal.key, "name": principal.name, "role": principal.role, "models": principal.models}
     return {**made, "secret": secret}
 
@@ -88,4 +90,5 @@ def revoke_key(call: Call[Nothing]) -> Item:
     """Close a key for good."""
     with call.platform.db.writing() as conn:
         access.revoke(conn, call.path["key"], actor=call.actor)
+    loop.publish(call.platform)
     return {"id": call.path["key"], "revoked": True}
