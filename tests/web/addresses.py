@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.web.showcase import TURN
+from web.showcase import TURN
 
 PAGES = {
     "overview": "/",

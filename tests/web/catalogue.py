@@ -1,4 +1,4 @@
-"""Brings the message catalogues up to date with the sources: `PYTHONPATH=src python -m tests.web.catalogue`.
+"""Brings the message catalogues up to date with the sources: `PYTHONPATH=src:tests python -m web.catalogue`.
 
 Messages are found by Babel in templates and Python; a translation that is still used is kept, a new message comes in empty,
 one that went leaves. `test_words` fails while any is empty, so nothing is ever shown half translated.
@@ -35,7 +35,7 @@ def updated(path: Path) -> Catalog:
     known = read_po(io.BytesIO(path.read_bytes())) if path.exists() else Catalog(locale=path.parent.parent.name)
     fresh = Catalog(
         locale=path.parent.parent.name,
-        header_comment="# The messages of the pages. `python -m tests.web.catalogue` keeps them in step with the sources.",
+        header_comment="# The messages of the pages. `python -m web.catalogue` keeps them in step with the sources.",
         project="Ciranda",
         version="1",
         msgid_bugs_address="see CONTRIBUTING",

@@ -1,6 +1,6 @@
 """The app of the tests: a real home and database with real keys, and the showcase in place of a running loop.
 
-python -m tests.web.site            serves it, for looking at; prints the address and a key
+python -m web.site            serves it, for looking at; prints the address and a key
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from tests.web.showcase import HOME, Showcase
+from web.showcase import HOME, Showcase
 
 from ciranda.config import Home, Settings
 from ciranda.govern import access

@@ -246,7 +246,7 @@ async def _missing(site: Site, request: Request, error: Exception) -> Response:
     page = page_of(site, request)
     if not page.signed_in:
         return _to_sign_in(page)
-    return await run_in_threadpool(_problem, page, told)
+    return await run_in_threadpool(_problem, page, told, error.status_code)
 
 
 async def _broken(request: Request, error: Exception) -> Response:
@@ -262,9 +262,9 @@ async def _broken(request: Request, error: Exception) -> Response:
     return PlainTextResponse(told, status_code=500, headers={**SECURE, "x-request-id": number})
 
 
-def _problem(page: Page, error: CirandaError) -> Response:
+def _problem(page: Page, error: CirandaError, status: int = 0) -> Response:
     values: dict[str, Any] = {"error": error, "request_id": page.request.scope.get("request_id", "")}
     if not page.site.assets.complete:
-        return PlainTextResponse(str(error), status_code=error.status)
+        return PlainTextResponse(str(error), status_code=status or error.status)
     template = "pages/error.html" if page.signed_in else "pages/error_door.html"
-    return page.render(template, status=error.status, **values)
+    return page.render(template, status=status or error.status, **values)

@@ -113,7 +113,7 @@ class LiveChart extends HTMLElement {
         y: { range: (_, low, high) => [0, rule.top ? Math.min(rule.top, Math.max(rule.floor, (high || 0) * 1.15)) : Math.max(rule.floor, (high || 0) * 1.15)] },
       },
       axes: [
-        { stroke: ink, font, grid: { show: false }, ticks: { show: false }, gap: 2, size: 18, space: 72, incrs: [60, 120, 300, 600], values: (_, marks) => marks.map((mark) => clock(mark)) },
+        { stroke: ink, font, grid: { show: false }, ticks: { show: false }, gap: 6, size: 22, space: 72, incrs: [60, 120, 300, 600], values: (_, marks) => marks.map((mark) => clock(mark)) },
         { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, gap: 6, size: 44, space: 36, values: (_, marks) => marks.map((mark) => rule.axis(mark)) },
       ],
       series: [

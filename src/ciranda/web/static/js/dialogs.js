@@ -5,6 +5,10 @@ const drawer = document.getElementById("drawer");
 let opener = null;
 let leaving = false; // the address is going back from a drawer: the page behind it is still there, nothing to load
 
+// Marked as htmx's own, or htmx would write its mark over ours at its next swap.
+const entry = (href) => ({ htmx: true, drawer: href });
+let shown = location.pathname + location.search; // the address of what lies behind the drawer
+
 const leave = () => {
   leaving = true;
   setTimeout(() => { leaving = false; }, 300);
@@ -25,15 +29,15 @@ ciranda.drawer = (link, push = true) => {
   opener = drawer.open ? opener : link;
   const href = link.getAttribute("href");
   htmx.ajax("GET", href, { target: "#drawer", swap: "innerHTML" });
-  if (push && history.state?.drawer) history.replaceState({ drawer: href }, "", href);
-  else if (push) history.pushState({ drawer: href }, "", href);
+  if (push && history.state?.drawer) history.replaceState(entry(href), "", href);
+  else if (push) history.pushState(entry(href), "", href);
 };
 
 document.addEventListener("htmx:before:request", (event) => {
   const link = event.detail.ctx.sourceElement?.closest?.("[data-dialog]");
   if (!link) return;
   opener = link;
-  if (link.dataset.dialog === "drawer") history.pushState({ drawer: link.getAttribute("href") }, "", link.getAttribute("href"));
+  if (link.dataset.dialog === "drawer") history.pushState(entry(link.getAttribute("href")), "", link.getAttribute("href"));
 });
 document.addEventListener("htmx:after:swap", (event) => {
   const target = event.detail.ctx?.target;
@@ -60,8 +64,9 @@ for (const dialog of document.querySelectorAll("dialog")) {
   });
 }
 document.addEventListener("htmx:before:history:restore", (event) => {
-  if (drawer?.open || leaving) event.preventDefault();
+  if (drawer?.open || leaving || history.state?.drawer) event.preventDefault();
 });
+document.addEventListener("htmx:after:history:push", () => { shown = location.pathname + location.search; });
 addEventListener("popstate", (event) => {
   if (!drawer) return;
   if (event.state?.drawer) {
@@ -69,6 +74,8 @@ addEventListener("popstate", (event) => {
   } else if (drawer.open) {
     leave();
     drawer.close();
+  } else if (!leaving && location.pathname + location.search !== shown) {
+    location.reload(); // the page was loaded at a drawer's address, and the list was never here
   }
 });
 document.addEventListener("click", (event) => {

@@ -5,7 +5,7 @@ const fixed = new Map();
 const number = (value, digits = 0) => {
   if (value == null) return "–";
   if (!fixed.has(digits)) {
-    fixed.set(digits, new Intl.NumberFormat(tag, { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: "always" }));
+    fixed.set(digits, new Intl.NumberFormat(tag, { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: "always", roundingMode: "halfEven" }));
   }
   return fixed.get(digits).format(value);
 };

@@ -14,3 +14,10 @@ ciranda.turn = (by) => {
   const next = all[at + by];
   if (drawer?.open && at >= 0 && next) ciranda.drawer(next);
 };
+
+// An address says what was chosen, and nothing of what was not.
+document.addEventListener("htmx:config:request", (event) => {
+  const { method, body } = event.detail.ctx.request;
+  if (method?.toUpperCase() !== "GET" || !(body instanceof FormData)) return;
+  for (const [name, value] of [...body]) if (value === "") body.delete(name);
+});
