@@ -18,15 +18,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from ciranda.data.rows import Message
 from ciranda.errors import CirandaError, Failed, Unavailable
 from ciranda.evals import suites
 from ciranda.evals.suites import Answer, Case, Evaluation, Suite
 from ciranda.store import clock, files
+
+if TYPE_CHECKING:
+    import httpx  # a fifth of a second: only the job itself pays it
 
 READY_S = 180
 ANSWER_S = 120
@@ -139,6 +140,8 @@ def _usable(answer: Answer | None, case: Case, metrics: Iterable[str]) -> bool:
 
 
 def _ask(client: httpx.Client, spec: Spec, messages: Sequence[Mapping[str, str]]) -> str:
+    import httpx
+
     body = {"model": spec.name, "messages": list(messages), "temperature": 0, "max_tokens": spec.max_tokens}
     try:
         answer = client.post("/v1/chat/completions", json=body)
@@ -154,6 +157,8 @@ def _ask(client: httpx.Client, spec: Spec, messages: Sequence[Mapping[str, str]]
 @contextmanager
 def _serving(spec: Spec, folder: Path) -> Iterator[httpx.Client]:
     """The engine's process and a client of it; both end with the block."""
+    import httpx
+
     ready = folder / "engine.json"
     ready.unlink(missing_ok=True)
     argv = [part.replace("{ready}", str(ready)) for part in spec.engine]
