@@ -14,7 +14,7 @@ from ciranda.errors import CirandaError, Conflict
 from ciranda.evals import scorers
 from ciranda.govern import audit
 from ciranda.jobs.durable import Body, Durable
-from ciranda.loop import steps, turns
+from ciranda.loop import exam, steps, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts, delivery, drift, quality, signals
@@ -66,7 +66,7 @@ class Control:
         routing.refresh(self.platform.db, self.platform.home)
 
     def _exams(self) -> None:
-        steps.record_exams(self.platform)
+        exam.record_exams(self.platform)
 
     def _bases(self) -> None:
         steps.found(self.platform)

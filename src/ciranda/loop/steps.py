@@ -4,10 +4,8 @@ its result. What is heavy is a job under a key that follows from the turn, so a 
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,24 +15,17 @@ from ciranda.data import checks, sources
 from ciranda.data import versions as datasets
 from ciranda.data.sources import Inputs
 from ciranda.deploy import rollout
-from ciranda.errors import CirandaError, Failed, Refused
-from ciranda.evals import exams, suites
-from ciranda.evals.suites import Evaluation, Suite
-from ciranda.jobs.local import JobSpec
+from ciranda.errors import CirandaError
+from ciranda.evals import suites
 from ciranda.loop import picks
+from ciranda.loop.heavy import POLL_S, Told, failed
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts, language
-from ciranda.registry import gates, models, verdicts, versions
+from ciranda.registry import models, versions
 from ciranda.registry.versions import Draft, Version
-from ciranda.store import files
 from ciranda.train import bases, trials
 from ciranda.train import recipe as recipes
 from ciranda.train import search as searches
-
-POLL_S = 0.3
-ATTEMPTS = 3
-Told = Callable[[str], None]
-
 
 # --- the base, and version 0 ------------------------------------------------------------------------------------------
 
@@ -85,7 +76,7 @@ def prepared(platform: Platform, spec: ModelSpec) -> bool:
     state = platform.jobs.status(key)
     if state.state == "failed":
         remedy = f"mend what the log says, then `ciranda base prepare {spec.base}`"
-        raise _failed(platform, key, f"the base {spec.base!r} could not be prepared", remedy=remedy)
+        raise failed(platform, key, f"the base {spec.base!r} could not be prepared", remedy=remedy)
     if state.state != "running":
         folder = platform.home.jobs / key
         cache = Path(platform.settings.cache)
@@ -231,172 +222,3 @@ def register(
         turn=turn,
     )
     return versions.register(platform.db, platform.home, draft, actor="loop")
-
-
-# --- evaluation -------------------------------------------------------------------------------------------------------
-
-
-def examine(platform: Platform, spec: ModelSpec, version: Version, *, actor: str, dataset: str = "") -> str:
-    """Begin to ask a version the cases of its model's gates; returns the key of the job.
-
-    Asked before: the same key, unless that job failed; then it is tried anew.
-
-    Args:
-        dataset: Whose test split `suite: test` means; without it the newest version of the model's dataset.
-    """
-    chosen = _suites(platform, spec, dataset)
-    known = _reports(platform, version)
-    spec_of_exam = exams.Spec(
-        engine=tuple(picks.engine_of(platform.home, spec, version)),
-        name=version.ref,
-        key_file=str(platform.home.engine_key),
-        suites=tuple(chosen.values()),
-        metrics=tuple(sorted({gate.metric for gate in spec.gates} | {spec.release.quality})),
-        known=known,
-        max_tokens=spec.evaluate.max_tokens,
-        concurrency=spec.serve.slots,
-    )
-    mark = "-".join(suite.digest[7:15] for suite in chosen.values())
-    keys = (f"evaluate:{version.ref}:{mark}{again}" for again in ("", *(f":{n}" for n in range(2, 1000))))
-    key = next(one for one in keys if platform.jobs.status(one).state != "failed")
-    folder = platform.home.jobs / key
-    if platform.jobs.status(key).state in ("unknown", "lost"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write_atomic(folder / "spec.json", json.dumps(spec_of_exam.to_dict(), ensure_ascii=False))
-        platform.jobs.submit(key, JobSpec((sys.executable, "-m", "ciranda.evals.exams", str(folder)), folder))
-    return key
-
-
-def examined(
-    platform: Platform, spec: ModelSpec, asked: Sequence[Version], *, dataset: str, tell: Told
-) -> dict[str, dict[str, str]]:
-    """Evaluate versions to the end, side by side; the ids of their evaluations by version and suite.
-
-    What was recorded before is not asked again.
-
-    Raises:
-        Failed: An exam failed for good; says how its log ends.
-    """
-    chosen = _suites(platform, spec, dataset)
-    found = {version.ref: _evaluations(platform, version, chosen) for version in asked}
-    due = [version for version in asked if set(found[version.ref]) != set(chosen)]
-
-    def begin(version: Version) -> str:
-        return examine(platform, spec, version, actor="loop", dataset=dataset)
-
-    for version, key in [(version, begin(version)) for version in due]:
-        await_job(platform, key, partial(begin, version), tell=_prefixed(tell, f"{version.ref}: "))
-        found[version.ref] = _recorded(platform, version, list(chosen), exams.results(platform.jobs.collect(key)))
-    return found
-
-
-def _evaluations(platform: Platform, version: Version, chosen: Mapping[str, Suite]) -> dict[str, str]:
-    """The evaluations of a version on these very cases that are recorded already."""
-    with platform.db.reading() as conn:
-        rows = suites.of_version(conn, version.ref)
-    return {name: row["id"] for name, suite in chosen.items() for row in rows if row["suite_digest"] == suite.digest}
-
-
-def _prefixed(tell: Told, start: str) -> Told:
-    return lambda text: tell(start + text)
-
-
-def _recorded(platform: Platform, version: Version, names: list[str], evaluations: list[Evaluation]) -> dict[str, str]:
-    done: dict[str, str] = {}
-    for name, evaluation in zip(names, evaluations, strict=True):
-        report = suites.save(platform.home, evaluation)
-        identifier = f"eval_{version.model}-{version.number}_{evaluation.suite_digest[7:23]}"
-        with platform.db.writing() as conn:
-            done[name] = suites.record(
-                conn, evaluation, model=version.model, version=version.ref, report=report, actor="loop", id=identifier
-            )
-            figures = {metric: one.to_dict() for metric, one in evaluation.metrics.items()}
-            versions.evaluated(conn, platform.home, version.ref, {evaluation.suite: figures}, actor="loop")
-    return done
-
-
-def _suites(platform: Platform, spec: ModelSpec, dataset: str) -> dict[str, Suite]:
-    """The suites that the model's gates name, by that name."""
-    chosen: dict[str, Suite] = {}
-    for name in dict.fromkeys(gate.suite for gate in spec.gates):
-        if name == "test":
-            newest = datasets.newest_of(platform.db, spec.dataset)
-            ref = dataset or (newest.ref if newest else "")
-            if not ref:
-                raise Refused(
-                    f"{spec.model} has no data yet, so there is no test split to ask",
-                    where="gates: suite: test",
-                    remedy=f"`ciranda ingest {spec.model}` first",
-                )
-            chosen[name] = suites.from_dataset(platform.home, ref, limit=spec.evaluate.cases)
-        else:
-            chosen[name] = suites.from_yaml(Path(name))
-    return chosen
-
-
-def _reports(platform: Platform, version: Version) -> tuple[str, ...]:
-    with platform.db.reading() as conn:
-        rows = suites.of_version(conn, version.ref)
-    return tuple(str(suites.report_path(platform.home, row["report"])) for row in rows)
-
-
-# --- jobs -------------------------------------------------------------------------------------------------------------
-
-
-def await_job(platform: Platform, key: str, again: Callable[[], Any], *, tell: Told) -> None:
-    """Wait for a job's end, telling what its progress says; one that died without a result is run again.
-
-    Raises:
-        Failed: It failed, or died too often.
-    """
-    offset = 0
-    while True:
-        state = platform.jobs.status(key)
-        lines, offset = platform.jobs.progress(key, offset)
-        if lines and lines[-1].get("all"):
-            tell(f"{lines[-1]['done']} of {lines[-1]['all']} cases")
-        if state.state == "succeeded":
-            return
-        if state.state == "failed" or (state.state == "lost" and state.attempt >= ATTEMPTS):
-            raise _failed(platform, key, f"the job {key} {state.state}")
-        if state.state in ("lost", "unknown"):
-            again()
-        time.sleep(POLL_S)
-
-
-def _failed(
-    platform: Platform, key: str, what: str, *, remedy: str = "mend what the log says, then ask again: `ciranda train`"
-) -> Failed:
-    state = platform.jobs.status(key)
-    log, _ = platform.jobs.logs(key, 0)
-    end = log[-800:].decode(errors="replace").strip()
-    return Failed(
-        f"{what}: {state.reason or f'exit code {state.exit_code}'}; its log ends: {end}",
-        where=f"job {key}",
-        remedy=remedy,
-    )
-
-
-# --- gates ------------------------------------------------------------------------------------------------------------
-
-
-def judge(
-    platform: Platform, spec: ModelSpec, candidate: Version, champion: Version, evaluations: Mapping[str, Mapping[str, str]],
-    *, turn: str,
-) -> dict[str, Any]:  # fmt: skip
-    """Let the gates speak, and keep what they said.
-
-    Args:
-        evaluations: Ids of evaluations by version and suite.
-    """
-    with platform.db.reading() as conn:
-        loaded = {
-            ref: {name: suites.load(platform.home, suites.get(conn, one)["report"]) for name, one in by_suite.items()}
-            for ref, by_suite in evaluations.items()
-        }
-    verdict = gates.judge(spec.gates, loaded[candidate.ref], loaded[champion.ref])
-    with platform.db.writing() as conn:
-        verdicts.record(conn, candidate.ref, verdict, champion=champion.ref, actor="loop", turn=turn)
-        if verdict.outcome != "pass":
-            versions.move(conn, candidate.ref, "refused", actor="loop", reason=verdict.reason)
-    return {"outcome": verdict.outcome, "reason": verdict.reason}

@@ -17,7 +17,7 @@ from ciranda.deploy import plan as plans
 from ciranda.deploy import rollout, routing
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Conflict, Invalid
-from ciranda.loop import steps, turns
+from ciranda.loop import exam, steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.store import ids
@@ -143,7 +143,7 @@ def evaluate(platform: Platform, ref: str, actor: str) -> str:
     with platform.db.reading() as conn:
         version = versions.get(conn, ref)
         spec = models.get(conn, version.model).spec
-    return steps.examine(platform, spec, version, actor=actor)
+    return exam.examine(platform, spec, version, actor=actor)
 
 
 def publish(platform: Platform) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ciranda.config.model import ModelSpec
 from ciranda.deploy import rollout
 from ciranda.errors import Unavailable
-from ciranda.loop import steps, turns
+from ciranda.loop import exam, steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
@@ -51,7 +51,7 @@ class Work:
     def evaluate(self, data: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         """Ask the candidate and the live version the same cases."""
         candidate, champion = self._pair(entry["version"])
-        found = steps.examined(
+        found = exam.examined(
             self.platform, self.spec, (candidate, champion), dataset=data["dataset"], tell=self._teller("evaluate")
         )
         self._say("evaluate", f"{candidate.ref} and {champion.ref}: {len(found[candidate.ref])} suites each")
@@ -61,7 +61,7 @@ class Work:
         """Let the gates speak."""
         with self.platform.db.reading() as conn:
             candidate, champion = versions.get(conn, entry["version"]), versions.get(conn, scores["champion"])
-        verdict = steps.judge(self.platform, self.spec, candidate, champion, scores["evaluations"], turn=self.turn)
+        verdict = exam.judge(self.platform, self.spec, candidate, champion, scores["evaluations"], turn=self.turn)
         self._say("gate", f"{verdict['outcome']}: {verdict['reason']}")
         return verdict
 

@@ -1,0 +1,166 @@
+"""The judging steps of a turn: ask a version the cases of its model's gates, keep what it scored, let the gates speak.
+
+An exam is a job under a key that follows from the version and the suites, so asking again finds the one under way.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ciranda.config.model import ModelSpec
+from ciranda.data import versions as datasets
+from ciranda.errors import Refused
+from ciranda.evals import exams, suites
+from ciranda.evals.suites import Evaluation, Suite
+from ciranda.jobs.local import JobSpec
+from ciranda.loop import picks
+from ciranda.loop.heavy import Told, await_job
+from ciranda.loop.platform import Platform
+from ciranda.registry import gates, verdicts, versions
+from ciranda.registry.versions import Version
+from ciranda.store import files
+
+
+def examine(platform: Platform, spec: ModelSpec, version: Version, *, actor: str, dataset: str = "") -> str:
+    """Begin to ask a version the cases of its model's gates; returns the key of the job.
+
+    Asked before: the same key, unless that job failed; then it is tried anew.
+
+    Args:
+        dataset: Whose test split `suite: test` means; without it the newest version of the model's dataset.
+    """
+    chosen = _suites(platform, spec, dataset)
+    known = _reports(platform, version)
+    spec_of_exam = exams.Spec(
+        engine=tuple(picks.engine_of(platform.home, spec, version)),
+        name=version.ref,
+        key_file=str(platform.home.engine_key),
+        suites=tuple(chosen.values()),
+        metrics=tuple(sorted({gate.metric for gate in spec.gates} | {spec.release.quality})),
+        known=known,
+        max_tokens=spec.evaluate.max_tokens,
+        concurrency=spec.serve.slots,
+    )
+    mark = "-".join(suite.digest[7:15] for suite in chosen.values())
+    keys = (f"evaluate:{version.ref}:{mark}{again}" for again in ("", *(f":{n}" for n in range(2, 1000))))
+    key = next(one for one in keys if platform.jobs.status(one).state != "failed")
+    folder = platform.home.jobs / key
+    if platform.jobs.status(key).state in ("unknown", "lost"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.write_atomic(folder / "spec.json", json.dumps(spec_of_exam.to_dict(), ensure_ascii=False))
+        platform.jobs.submit(key, JobSpec((sys.executable, "-m", "ciranda.evals.exams", str(folder)), folder))
+    return key
+
+
+def examined(
+    platform: Platform, spec: ModelSpec, asked: Sequence[Version], *, dataset: str, tell: Told
+) -> dict[str, dict[str, str]]:
+    """Evaluate versions to the end, side by side; the ids of their evaluations by version and suite.
+
+    What was recorded before is not asked again.
+
+    Raises:
+        Failed: An exam failed for good; says how its log ends.
+    """
+    chosen = _suites(platform, spec, dataset)
+    found = {version.ref: _evaluations(platform, version, chosen) for version in asked}
+    due = [version for version in asked if set(found[version.ref]) != set(chosen)]
+
+    def begin(version: Version) -> str:
+        return examine(platform, spec, version, actor="loop", dataset=dataset)
+
+    for version, key in [(version, begin(version)) for version in due]:
+        await_job(platform, key, partial(begin, version), tell=_prefixed(tell, f"{version.ref}: "))
+        found[version.ref] = _recorded(platform, version, list(chosen), exams.results(platform.jobs.collect(key)))
+    return found
+
+
+def _evaluations(platform: Platform, version: Version, chosen: Mapping[str, Suite]) -> dict[str, str]:
+    """The evaluations of a version on these very cases that are recorded already."""
+    with platform.db.reading() as conn:
+        rows = suites.of_version(conn, version.ref)
+    return {name: row["id"] for name, suite in chosen.items() for row in rows if row["suite_digest"] == suite.digest}
+
+
+def _prefixed(tell: Told, start: str) -> Told:
+    return lambda text: tell(start + text)
+
+
+def record_exams(platform: Platform) -> None:
+    """Keep the results of exams that somebody asked for by hand; one that a turn waits for is kept once all the same."""
+    for key in platform.jobs.keys():
+        folder = platform.home.jobs / key
+        done = folder / "recorded"
+        if not key.startswith("evaluate:") or done.exists() or platform.jobs.status(key).state != "succeeded":
+            continue
+        with platform.db.reading() as conn:
+            version = versions.get(conn, key.split(":")[1])
+        evaluations = exams.results(folder)
+        _recorded(platform, version, [one.suite for one in evaluations], evaluations)
+        files.write_atomic(done, "")
+
+
+def _recorded(platform: Platform, version: Version, names: list[str], evaluations: list[Evaluation]) -> dict[str, str]:
+    done: dict[str, str] = {}
+    for name, evaluation in zip(names, evaluations, strict=True):
+        report = suites.save(platform.home, evaluation)
+        identifier = f"eval_{version.model}-{version.number}_{evaluation.suite_digest[7:23]}"
+        with platform.db.writing() as conn:
+            done[name] = suites.record(
+                conn, evaluation, model=version.model, version=version.ref, report=report, actor="loop", id=identifier
+            )
+            figures = {metric: one.to_dict() for metric, one in evaluation.metrics.items()}
+            versions.evaluated(conn, platform.home, version.ref, {evaluation.suite: figures}, actor="loop")
+    return done
+
+
+def _suites(platform: Platform, spec: ModelSpec, dataset: str) -> dict[str, Suite]:
+    """The suites that the model's gates name, by that name."""
+    chosen: dict[str, Suite] = {}
+    for name in dict.fromkeys(gate.suite for gate in spec.gates):
+        if name == "test":
+            newest = datasets.newest_of(platform.db, spec.dataset)
+            ref = dataset or (newest.ref if newest else "")
+            if not ref:
+                raise Refused(
+                    f"{spec.model} has no data yet, so there is no test split to ask",
+                    where="gates: suite: test",
+                    remedy=f"`ciranda ingest {spec.model}` first",
+                )
+            chosen[name] = suites.from_dataset(platform.home, ref, limit=spec.evaluate.cases)
+        else:
+            chosen[name] = suites.from_yaml(Path(name))
+    return chosen
+
+
+def _reports(platform: Platform, version: Version) -> tuple[str, ...]:
+    with platform.db.reading() as conn:
+        rows = suites.of_version(conn, version.ref)
+    return tuple(str(suites.report_path(platform.home, row["report"])) for row in rows)
+
+
+def judge(
+    platform: Platform, spec: ModelSpec, candidate: Version, champion: Version, evaluations: Mapping[str, Mapping[str, str]],
+    *, turn: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Let the gates speak, and keep what they said.
+
+    Args:
+        evaluations: Ids of evaluations by version and suite.
+    """
+    with platform.db.reading() as conn:
+        loaded = {
+            ref: {name: suites.load(platform.home, suites.get(conn, one)["report"]) for name, one in by_suite.items()}
+            for ref, by_suite in evaluations.items()
+        }
+    verdict = gates.judge(spec.gates, loaded[candidate.ref], loaded[champion.ref])
+    with platform.db.writing() as conn:
+        verdicts.record(conn, candidate.ref, verdict, champion=champion.ref, actor="loop", turn=turn)
+        if verdict.outcome != "pass":
+            versions.move(conn, candidate.ref, "refused", actor="loop", reason=verdict.reason)
+    return {"outcome": verdict.outcome, "reason": verdict.reason}
