@@ -93,7 +93,8 @@ def _prefixed(tell: Told, start: str) -> Told:
 
 def record_exams(platform: Platform) -> None:
     """Keep the results of exams that somebody asked for by hand; one that a turn waits for is kept once all the same."""
-    for key in platform.jobs.keys():
+    known = platform.jobs.keys()
+    for key in known:
         folder = platform.home.jobs / key
         done = folder / "recorded"
         if not key.startswith("evaluate:") or done.exists() or platform.jobs.status(key).state != "succeeded":
