@@ -30,6 +30,17 @@ from ciranda.jobs.local import JobSpec
 from ciranda.store import files
 
 FORMAT = 1  # grows when the same source would be prepared differently
+QUIET: Mapping[str, str] = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""How transformers shall behave in a job: write no bars into the log, call nobody."""
 HUB = "hf:"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 
@@ -197,9 +208,9 @@ def link(bases: Path, name: str, prepared: Path) -> Base:
 
 def job(name: str, *, bases: Path, cache: Path, folder: Path) -> JobSpec:
     """The job that prepares a base and links it into `bases`. Its folder holds the spec; submit it under `base:<slug>…`."""
-    source(name)
+    env = {**QUIET, **({"HF_HUB_OFFLINE": "0"} if source(name).kind == "hub" else {})}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     values = {"kind": "base", "base": name, "bases": str(bases.absolute()), "cache": str(cache.expanduser().absolute())}
     files.write_atomic(folder / "spec.json", json.dumps(values, indent=1))
     entry = "fake_job" if name == FAKE else "peft_job"
-    return JobSpec((sys.executable, "-m", f"ciranda.engines.{entry}", str(folder)), folder)
+    return JobSpec((sys.executable, "-m", f"ciranda.engines.{entry}", str(folder)), folder, env)

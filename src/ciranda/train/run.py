@@ -18,19 +18,10 @@ from typing import Any, Literal, Protocol
 from ciranda.errors import Failed
 from ciranda.jobs.local import Executor, JobSpec
 from ciranda.store import files
+from ciranda.train.bases import QUIET
 from ciranda.train.recipe import Spec
 
 ENTRY = "ciranda.engines.peft_job"
-QUIET = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
 TRIAL_BYTES = 3 << 30  # what one trial of the packaged base takes, with room
 
 State = Literal["running", "succeeded", "failed", "gone"]
@@ -93,7 +84,7 @@ class Jobs:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (folder / "spec.json").exists():
             files.write_atomic(folder / "spec.json", json.dumps(spec.to_dict(), indent=1))
-        env = QUIET | {"OMP_NUM_THREADS": str(spec.threads or cores())}
+        env = {**QUIET, "OMP_NUM_THREADS": str(spec.threads or cores())}
         self.executor.submit(key, JobSpec((sys.executable, "-m", self.entry, str(folder)), folder, env))
 
     def status(self, key: str) -> Status:
