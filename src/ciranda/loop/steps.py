@@ -4,6 +4,7 @@ its result. What is heavy is a job under a key that follows from the turn, so a 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -23,6 +24,7 @@ from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts, language
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Draft, Version
+from ciranda.store import files
 from ciranda.train import bases, trials
 from ciranda.train import recipe as recipes
 from ciranda.train import search as searches
@@ -162,8 +164,8 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
             model=spec.model,
             dataset=dataset,
             base=base.folder,
-            rows=_exported(platform, dataset, "train"),
-            validation=_exported(platform, dataset, "validation"),
+            rows=_rows(platform, dataset),
+            validation=_validation(platform, dataset, spec.evaluate.cases),
             recipe=recipe,
             space=searches.space(
                 spec.train.recipe, layers=base.config["num_hidden_layers"], going_on=start is not None
@@ -194,13 +196,31 @@ def _start(platform: Platform, spec: ModelSpec) -> Version | None:
     return live if live is not None and live.adapter_digest and live.base == spec.base else None
 
 
-def _exported(platform: Platform, dataset: str, split: str) -> Path:
-    """The rows of a split as the file that training reads; written once, whole."""
-    path = platform.home.jobs / "rows" / f"{dataset}-{split}.jsonl"
+def _rows(platform: Platform, dataset: str) -> Path:
+    """The rows to train on, as the file that training reads; written once, whole."""
+    path = _place(platform, f"{dataset}-train.jsonl")
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        datasets.export(platform.home, dataset, path, split=split)
+        datasets.export(platform.home, dataset, path, split="train")
     return path
+
+
+def _validation(platform: Platform, dataset: str, limit: int) -> Path:
+    """At most `limit` rows to judge trials by, evenly over languages; the same ones for every trial."""
+    path = _place(platform, f"{dataset}-validation-{limit}.jsonl")
+    if not path.exists():
+        chosen = suites.from_dataset(platform.home, dataset, split="validation", limit=limit)
+        lines = [
+            {"messages": [message.to_dict() for message in case.messages], "completion": case.reference}
+            for case in chosen.cases
+        ]
+        files.write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return path
+
+
+def _place(platform: Platform, name: str) -> Path:
+    folder = platform.home.jobs / "rows"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / name
 
 
 def register(
