@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 READY_S = 180
 ANSWER_S = 120
+STOP_S = 20
+BUSY = (429, 502, 503, 504)  # says nothing of the model
 POLL_S = 0.05
 
 
@@ -149,6 +151,11 @@ def _ask(client: httpx.Client, spec: Spec, messages: Sequence[Mapping[str, str]]
         raise Unavailable(
             f"the engine stopped answering: {error}", where=str(client.base_url), remedy="evaluate the version again"
         ) from None
+    if answer.status_code in BUSY:
+        raise Unavailable(
+            f"the engine is busy: {answer.status_code} {answer.text[:200]}", where=str(client.base_url),
+            remedy="evaluate the version again",
+        )  # fmt: skip
     if answer.status_code >= 400:
         raise Failed(f"the engine answered {answer.status_code}: {answer.text[:200]}", where=str(client.base_url))
     return str(answer.json()["choices"][0]["message"]["content"] or "")
@@ -169,7 +176,15 @@ def _serving(spec: Spec, folder: Path) -> Iterator[httpx.Client]:
             with httpx.Client(base_url=url, headers=headers, timeout=ANSWER_S) as client:
                 yield client
         finally:
-            engine.terminate()
+            _end(engine)
+
+
+def _end(engine: subprocess.Popen[bytes]) -> None:
+    engine.terminate()
+    try:
+        engine.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        engine.kill()
 
 
 def _url(engine: subprocess.Popen[bytes], ready: Path, log: Path) -> str:
