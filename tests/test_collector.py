@@ -21,6 +21,7 @@ from tests.recorded import Recorded, answered, asked, opinion, record, until
 from ciranda.errors import StorageFull
 from ciranda.govern import audit
 from ciranda.interactions import intake
+from ciranda.interactions.client import status_of
 from ciranda.interactions.collector import Collector
 from ciranda.interactions.ingestion import Ingestion
 from ciranda.interactions.seals import segments
@@ -249,7 +250,7 @@ def test_the_token_is_taken_in_each_of_clickhouses_ways(recorded: Recorded) -> N
     basic = "Basic " + base64.b64encode(f"x:{token}".encode()).decode()
     for headers in ({"Authorization": f"Bearer {token}"}, {"X-ClickHouse-Key": token}, {"Authorization": basic}):
         assert httpx.get(url, params={"query": "SELECT 1"}, headers=headers).text == "1\n"
-    status = httpx.get(f"{url}/status", headers={"X-ClickHouse-Key": token}).json()
+    status = status_of(recorded.home)
     assert status["blocked"] == ""
     assert status["frames"] > 0
 

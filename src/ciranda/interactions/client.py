@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 from ciranda import config
 from ciranda.errors import Failed, Invalid, Unauthenticated, Unavailable
@@ -45,8 +46,27 @@ def address_of(home: config.Home) -> Address:
     Raises:
         Unavailable: no collector has announced itself here.
     """
-    if server := config.settings(home).clickhouse_url:
-        return Address(server)
+    server = config.settings(home).clickhouse_url
+    return Address(server) if server else _announced(home)
+
+
+def status_of(home: config.Home) -> dict[str, Any]:
+    """How the collector of this home is doing: `frames`, `batches`, `last_at`, `blocked` (why, or empty), `waiting_feedback`.
+
+    Raises:
+        Unavailable: it is not up.
+    """
+    address = _announced(home)
+    request = Request(f"{address.url}/status", headers={"X-ClickHouse-Key": address.token})  # noqa: S310 - our own file
+    try:
+        with urlopen(request, timeout=SECONDS_TO_CONNECT) as answer:  # noqa: S310
+            status: dict[str, Any] = json.load(answer)
+            return status
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"the collector does not answer: {error}", where=address.place, remedy=REMEDY) from error
+
+
+def _announced(home: config.Home) -> Address:
     file = home.run / "collector.json"
     try:
         known = json.loads(file.read_text())

@@ -2,7 +2,7 @@
 
 The main thread tails the spool and inserts; others answer questions at the door. It may be killed and started again at any
 moment: the spool holds what came meanwhile, and `ingestion` repeats exactly what was under way. With the setting
-`clickhouse_url` it feeds that server instead, and readers go to the server themselves.
+`clickhouse_url` it feeds that server instead, and readers go to the server themselves; the door then only tells its status.
 It refuses to run twice in one home, and to start over a control database that was not prepared.
 """
 
@@ -27,7 +27,6 @@ import sqlalchemy as sa
 
 from ciranda import config
 from ciranda.errors import CirandaError, Conflict, StorageFull, Unavailable
-from ciranda.interactions.client import Address
 from ciranda.interactions.embedded import Engine
 from ciranda.interactions.ingestion import Done, Ingestion
 from ciranda.interactions.seals import segments
@@ -152,7 +151,8 @@ def _serve(home: config.Home, ready_file: Path | None, port: int) -> None:
         collector = Collector(Ingestion(home.spool, home.interactions, store=sink, database=database))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: collector.stop())
-        with _door(collector, folder, settings.clickhouse_url, port) as (url, token):
+        engine = None if settings.clickhouse_url else Engine(connection(folder))
+        with _door(collector, engine, port) as (url, token):
             _announce(home, ready_file, url, token)
             log.info("ready at %s, tailing %s", url, home.spool)
             collector.run()
@@ -163,14 +163,10 @@ def _serve(home: config.Home, ready_file: Path | None, port: int) -> None:
 
 
 @contextmanager
-def _door(collector: Collector, folder: Path, server_url: str, port: int) -> Iterator[tuple[str, str]]:
-    """The address for readers; of a ClickHouse server only its place, since readers know it from the settings."""
-    if server_url:
-        yield Address(server_url).place, ""
-        return
+def _door(collector: Collector, engine: Engine | None, port: int) -> Iterator[tuple[str, str]]:
     token = secrets.token_urlsafe(32)
     try:
-        door = Door(Engine(connection(folder)), token=token, status=collector.status, port=port)
+        door = Door(engine, token=token, status=collector.status, port=port)
     except OSError as error:
         raise Conflict(f"port {port} cannot be taken: {error.strerror}", where="127.0.0.1",
                        remedy="give another --port, or 0 for a free one") from error  # fmt: skip

@@ -100,12 +100,16 @@ class Desk:
     def feedback(self, fresh: Sequence[Row], waiting: Sequence[Waiting], now_ms: int) -> Sorted:
         """Which feedback is stored now, complete, which waits for its interaction, and which is refused."""
         queue = [*waiting, *(Waiting(row, now_ms) for row in self._once(fresh, waiting))]
-        places = self._find({one.row["interaction"] for one in queue})
+        last = [one for number, one in enumerate(queue)
+                if now_ms - one.since_ms >= PATIENCE_MS or len(queue) - number > MOST_WAITING]  # fmt: skip
+        places = self._remembered({one.row["interaction"] for one in queue})
+        places |= self._find({one.row["interaction"] for one in queue[len(waiting) :]} - places.keys())
+        places |= self._find({one.row["interaction"] for one in last} - places.keys(), anywhere=True)
+        impatient = {one.row["id"] for one in last}
         sorted_ = Sorted()
-        for number, one in enumerate(queue):
+        for one in queue:
             place = places.get(one.row["interaction"])
-            patient = len(queue) - number <= MOST_WAITING and now_ms - one.since_ms < PATIENCE_MS
-            if place is None and patient:
+            if place is None and one.row["id"] not in impatient:
                 sorted_.waiting.append(one)
             elif place is not None and place["tenant"] != one.row["tenant"]:
                 sorted_.refused.append(one.row)
@@ -120,7 +124,9 @@ class Desk:
             return []
         for row in self._ask(TAKEN_SCORES, {"ids": list(named)}):
             named.pop(row["id"], None)
-        places = self._find({row["interaction"] for row in named.values() if not row["model"]})
+        bare = {row["interaction"] for row in named.values() if not row["model"]}
+        places = self._remembered(bare)
+        places |= self._find(bare - places.keys())
         return [row | _loan(places.get(row["interaction"])) for row in named.values()]
 
     def _once(self, fresh: Sequence[Row], waiting: Sequence[Waiting]) -> list[Row]:
@@ -137,14 +143,17 @@ class Desk:
                 seen.update(_names(row))
         return kept
 
-    def _find(self, identifiers: set[str]) -> dict[str, Row]:
-        """Where these interactions stand, from memory or from the store; those that have not come are absent."""
-        places = {name: self._places[name] for name in identifiers if name in self._places}
-        missing = identifiers - places.keys()
-        for names, (first, last) in _by_window(missing):
-            for row in self._ask(PLACES, {"ids": names, "first": first, "last": last}):
-                places[row["id"]] = row
-        return places
+    def _remembered(self, identifiers: set[str]) -> dict[str, Row]:
+        return {name: self._places[name] for name in identifiers if name in self._places}
+
+    def _find(self, identifiers: set[str], *, anywhere: bool = False) -> dict[str, Row]:
+        """Where these interactions stand in the store: near the time in their ids, or `anywhere`."""
+        windows_ = [(sorted(identifiers), EVER)] if anywhere and identifiers else _by_window(identifiers)
+        return {
+            row["id"]: row
+            for names, (first, last) in windows_
+            for row in self._ask(PLACES, {"ids": names, "first": first, "last": last})
+        }
 
 
 def due(waiting: Sequence[Waiting], now_ms: int) -> bool:

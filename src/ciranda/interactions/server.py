@@ -47,7 +47,7 @@ class Door(ThreadingHTTPServer):
     """Listens at once; answers after `serve_forever` was started in a thread.
 
     Args:
-        engine: Runs the statements.
+        engine: Runs the statements; None where a ClickHouse server does.
         token: What callers must show.
         status: Says how ingestion goes.
     """
@@ -55,7 +55,9 @@ class Door(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, engine: Engine, *, token: str, status: Callable[[], Mapping[str, Any]], port: int = 0) -> None:
+    def __init__(
+        self, engine: Engine | None, *, token: str, status: Callable[[], Mapping[str, Any]], port: int = 0
+    ) -> None:
         self.engine = engine
         self.token = token
         self.status = status
@@ -113,21 +115,21 @@ class Exchange(BaseHTTPRequestHandler):
         if path == "/status":
             self._send(200, json.dumps(self.server.status()).encode(), "application/json")
             return
-        if path != "/":
+        if path != "/" or self.server.engine is None:
             raise Refusal(60, f"there is nothing at {path[:100]}")
         body = _plain(body, self.headers.get("Content-Encoding", ""))
         if BOUNDARY.search(kind := self.headers.get("Content-Type", "")):
             values, body = values | _form(kind, body), b""
-        self._statement(values, body)
+        self._statement(self.server.engine, values, body)
 
-    def _statement(self, values: Mapping[str, str], body: bytes) -> None:
+    def _statement(self, engine: Engine, values: Mapping[str, str], body: bytes) -> None:
         settings = {
             name: text for name, text in values.items() if name not in TRANSPORT and not name.startswith("param_")
         }
         head = values.get("query", "") or _head(body)
         if insert := INSERTS.match(head):
             data = body if values.get("query") else body[len(insert[0].encode()) :]
-            written = self.server.engine.insert(insert, data, settings=settings)
+            written = engine.insert(insert, data, settings=settings)
             self._send(200, b"", "text/plain", {"X-ClickHouse-Summary": json.dumps({"written_rows": str(written)})})
             return
         sql = "\n".join(filter(None, (values.get("query", ""), body.decode("utf-8", "replace")))).rstrip("; \r\n")
@@ -136,7 +138,7 @@ class Exchange(BaseHTTPRequestHandler):
         format_ = (
             own[1] if own else values.get("default_format", self.headers.get("X-ClickHouse-Format", "TabSeparated"))
         )
-        answer = self.server.engine.select(sql, parameters=parameters, settings=settings, format_=format_)
+        answer = engine.select(sql, parameters=parameters, settings=settings, format_=format_)
         self._send(200, answer, "application/octet-stream", {"X-ClickHouse-Format": format_})
 
     def _authentic(self, values: Mapping[str, str]) -> bool:
