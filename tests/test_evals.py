@@ -240,6 +240,17 @@ def test_clearly_better_and_clearly_worse() -> None:
     assert up == compare.compare(good, bad, "exact_match")
 
 
+@pytest.mark.parametrize(("wins", "losses", "p"), [(10, 0, 2 / 1024), (8, 2, 0.109375), (2, 8, 0.109375), (5, 5, 1.0)])
+def test_the_sign_test_is_exact(wins: int, losses: int, p: float) -> None:
+    pairs = [(1.0, 0.0)] * wins + [(0.0, 1.0)] * losses + [(1.0, 1.0)] * 30
+    assert compare.of_pairs(pairs, "exact_match").p_value == pytest.approx(p, rel=1e-12)
+
+
+def test_the_sign_test_bears_many_cases() -> None:
+    pairs = [(1.0, 0.0)] * 5000 + [(0.0, 1.0)] * 5100
+    assert compare.of_pairs(pairs, "exact_match").p_value == pytest.approx(0.32458154633)
+
+
 def test_a_rise_of_what_should_be_low_is_a_loss() -> None:
     calm, rude = scored([0.0] * 100, "toxicity"), scored([1.0] * 30 + [0.0] * 70, "toxicity")
     assert compare.compare(rude, calm, "toxicity", 0.02).verdict == "worse"
