@@ -1,7 +1,8 @@
 """Simulated users for the demo: real sentences, the official `openai` client, votes as people give them.
 
 Each user asks, looks at the answer, and sometimes votes: up when it is right, down when it is wrong, mistaken now and then.
-Who votes down often says what the answer should have been. Half of the requests stream. The crowd counts what it was answered,
+Who votes down often says what the answer should have been. What is said of an answer may be learned from, so sentences of
+test templates are asked and not voted on: the test split stays unseen. Half of the requests stream. The crowd counts what it was answered,
 so that the closing table can compare answers given with interactions recorded.
 """
 
@@ -125,7 +126,7 @@ class Crowd:
             self.count.answered += 1
             self.count.right += right
             self.count.recent.append(right)
-        if dice.random() < VOTES:
+        if row.split != "test" and dice.random() < VOTES:
             self._vote(interaction, row, user, likes=right != (dice.random() < MISTAKEN), right=right, dice=dice)
 
     def _answer(self, row: Row, user: str, *, stream: bool) -> tuple[str, str]:

