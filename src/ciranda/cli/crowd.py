@@ -2,8 +2,8 @@
 
 Each user asks, looks at the answer, and sometimes votes: up when it is right, down when it is wrong, mistaken now and then.
 Who votes down often says what the answer should have been. What is said of an answer may be learned from, so sentences of
-test templates are asked and not voted on: the test split stays unseen. Half of the requests stream. The crowd counts what it was answered,
-so that the closing table can compare answers given with interactions recorded.
+test templates are asked and not voted on: the test split stays unseen. Half of the requests stream. The crowd counts what
+it was answered, so that the closing table can compare answers given with interactions recorded.
 """
 
 from __future__ import annotations
