@@ -137,4 +137,4 @@ def _sign_test(wins: int, losses: int) -> float:
     for k in range(min(wins, losses) + 1):
         tail += ways
         ways = ways * (n - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, float(2 * tail / (1 << n)))
