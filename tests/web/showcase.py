@@ -177,8 +177,8 @@ class Showcase:
         decisions = (
             Decision("approval", "support-router", ago(hours=3), "release", "approve", "support-router@8",
                      values={"passed": 3, "of": 3}),
-            Decision("alert", HOME, ago(minutes=41), "alert", "rollback", "", "bad", {"title": ALERTS[0].title, "id": "alert_1"}),
-            Decision("alert", "invoice-parser", ago(hours=2), "alert", "acknowledge", "", "bad", {"title": ALERTS[2].title, "id": "alert_3"}),
+            Decision("alert", HOME, ago(minutes=41), "alert", "rollback", "", "bad", {"row": ALERTS[0], "id": "alert_1"}),
+            Decision("alert", "invoice-parser", ago(hours=2), "alert", "acknowledge", "", "bad", {"row": ALERTS[2], "id": "alert_3"}),
             Decision("failed", "invoice-parser", ago(hours=4), "turn", "turn", "", "warn",
                      {"turn": "turn_3", "step": "train", "reason": "the job ended with code 137: out of memory"}),
         )  # fmt: skip

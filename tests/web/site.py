@@ -16,12 +16,12 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from web.showcase import HOME, Showcase
 
 from ciranda.config import Home, Settings
 from ciranda.govern import access
 from ciranda.store.database import Database, metadata
 from ciranda.web.app import create
+from web.showcase import HOME, Showcase
 
 
 @dataclass

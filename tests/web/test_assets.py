@@ -24,7 +24,12 @@ TEXTS = [
     ("text", "ok-soft"), ("text", "warn-soft"), ("text", "bad-soft"), ("warn", "surface"), ("bad", "surface"), ("ok", "surface"),
     ("text", "insert"), ("text", "delete"), ("text-3", "insert"),
 ]  # fmt: skip
-SHAPES = [("border-strong", "surface"), ("border-strong", "bg"), ("focus", "bg"), *((f"series-{n}", "surface") for n in range(1, 7))]
+SHAPES = [
+    ("border-strong", "surface"),
+    ("border-strong", "bg"),
+    ("focus", "bg"),
+    *((f"series-{n}", "surface") for n in range(1, 7)),
+]
 
 
 def linear(colour):
@@ -45,10 +50,17 @@ def test_contrast_of_every_pair_that_is_used(theme):
 
 
 def oklab(red, green, blue):
-    rows = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566), (0.0883024619, 0.2817188376, 0.6299787005))
-    l, m, s = (max(0.0, a * red + b * green + c * blue) ** (1 / 3) for a, b, c in rows)
-    return (0.2104542553 * l + 0.7936177850 * m - 0.0040720468 * s, 1.9779984951 * l - 2.4285922050 * m + 0.4505937099 * s,
-            0.0259040371 * l + 0.7827717662 * m - 0.8086757660 * s)  # fmt: skip
+    rows = (
+        (0.4122214708, 0.5363325363, 0.0514459929),
+        (0.2119034982, 0.6806995451, 0.1073969566),
+        (0.0883024619, 0.2817188376, 0.6299787005),
+    )
+    long, middle, short = (max(0.0, a * red + b * green + c * blue) ** (1 / 3) for a, b, c in rows)
+    return (
+        0.2104542553 * long + 0.7936177850 * middle - 0.0040720468 * short,
+        1.9779984951 * long - 2.4285922050 * middle + 0.4505937099 * short,
+        0.0259040371 * long + 0.7827717662 * middle - 0.8086757660 * short,
+    )
 
 
 MACHADO = {
@@ -65,14 +77,21 @@ def test_series_can_be_told_apart_whatever_the_eyes(kind, theme):
     seen = []
     for number in range(1, 7):
         colour = linear(TOKENS[f"series-{number}"][theme])
-        seen.append(oklab(*(min(1.0, max(0.0, sum(a * b for a, b in zip(row, colour, strict=True)))) for row in MACHADO[kind])))
-    least = min(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 for one, other in itertools.combinations(seen, 2))
+        seen.append(
+            oklab(*(min(1.0, max(0.0, sum(a * b for a, b in zip(row, colour, strict=True)))) for row in MACHADO[kind]))
+        )
+    least = min(
+        sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5
+        for one, other in itertools.combinations(seen, 2)
+    )
     assert least >= 0.12
 
 
 def test_budgets_of_what_the_browser_loads():
     made = Assets()
-    size = {name: len(made.files[hashed].compressed or made.files[hashed].content) for name, hashed in made.names.items()}
+    size = {
+        name: len(made.files[hashed].compressed or made.files[hashed].content) for name, hashed in made.names.items()
+    }
     scripts = sum(size[name] for name in ("htmx.js", "uplot.js", "app.js", "worker.js"))
     assert scripts <= 60_000
     assert size["app.css"] <= 12_000
@@ -93,7 +112,15 @@ def test_styles_name_only_what_is_there():
 def test_scripts_use_no_way_around_the_policy():
     for path in (assets.OWN / "js").glob("*.js"):
         text = path.read_text()
-        for sink in (".innerHTML", ".outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "setAttribute(\"style"):
+        for sink in (
+            ".innerHTML",
+            ".outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            'setAttribute("style',
+        ):
             assert sink not in text, f"{path.name}: {sink}"
 
 
@@ -124,10 +151,18 @@ def whole(svg):
 
 
 @pytest.mark.parametrize(
-    "points", [[(0, 1.0), (1, 2.0)], [(n, 1.0) for n in range(50)], [(0, None), (1, 3.0), (2, None), (3, 4.0)], [(5, 0.0)]], ids=range(4)
+    "points",
+    [[(0, 1.0), (1, 2.0)], [(n, 1.0) for n in range(50)], [(0, None), (1, 3.0), (2, None), (3, 4.0)], [(5, 0.0)]],
+    ids=range(4),
 )
 def test_lines_are_whole_for_any_points(points):
-    svg = charts.lines([charts.Line("a<b", points, 1), charts.Line("c", points, 2)], name='it is "so"', y_format=str, x_format=str, limit=(2.5, "limit"))
+    svg = charts.lines(
+        [charts.Line("a<b", points, 1), charts.Line("c", points, 2)],
+        name='it is "so"',
+        y_format=str,
+        x_format=str,
+        limit=(2.5, "limit"),
+    )
     tree = whole(svg)
     assert tree.get("aria-label") == 'it is "so"'
     assert "nan" not in str(svg)

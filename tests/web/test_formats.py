@@ -44,7 +44,15 @@ def test_dates_and_moments_say_as_little_as_is_clear():
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.8, "0.8 s"), (12, "12 s"), (61, "1 min"), (2280, "38 min"), (7500, "2 h 05 min"), (31 * 86400, "31 d"), (None, "–")],
+    [
+        (0.8, "0.8 s"),
+        (12, "12 s"),
+        (61, "1 min"),
+        (2280, "38 min"),
+        (7500, "2 h 05 min"),
+        (31 * 86400, "31 d"),
+        (None, "–"),
+    ],
 )
 def test_durations(seconds, shown):
     assert Formats().duration(seconds) == shown

@@ -122,7 +122,7 @@ def test_results_alone_come_for_their_own_target(admin):
 
 
 def test_model_text_is_shown_as_text(fresh):
-    nasty = '<script>alert(1)</script><img src=x onerror=alert(1)>"\'&lt;'
+    nasty = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&lt;"
     import web.showcase as showcase
 
     client = client_of(fresh, fresh.keys["admin"])
@@ -143,7 +143,8 @@ def test_model_text_is_shown_as_text(fresh):
 
 def concrete(entry):
     given = {"model": HOME, "version": f"{HOME}@2", "turn:path": "turn_1", "interaction": "int_1", "dataset": HOME,
-             "number:int": "2", "old:int": "1", "new:int": "2", "trial:path": "trial_12", "alert": "alert_1", "key": "key_3"}  # fmt: skip
+             "number:int": "2", "old:int": "1", "new:int": "2", "trial:path": "trial_12",
+             "alert": "alert_1", "key": "key_3"}  # fmt: skip
     path = entry.path
     for name, value in given.items():
         path = path.replace("{" + name + "}", value)
@@ -196,7 +197,10 @@ def test_a_key_for_some_models_sees_those_alone(site):
         assert client.get(path).status_code == 403, path
     assert "invoice-parser" not in client.get("/models").text
     assert "invoice-parser" not in client.get("/palette").text
-    made = client.post("/settings/keys", data={"name": "x", "role": "admin", "models": "*", "token": token_of(client.get("/settings/keys").text)})
+    made = client.post(
+        "/settings/keys",
+        data={"name": "x", "role": "admin", "models": "*", "token": token_of(client.get("/settings/keys").text)},
+    )
     assert made.status_code == 400
 
 
@@ -351,7 +355,13 @@ def test_a_link_from_another_site_gets_a_second_try_with_the_cookie(fresh):
 
 def test_a_choice_of_language_and_theme_is_kept(fresh):
     client = client_of(fresh, fresh.keys["viewer"])
-    form = {"language": "pt-BR", "theme": "dark", "keys": "off", "back": "/settings", "token": token_of(client.get("/settings").text)}
+    form = {
+        "language": "pt-BR",
+        "theme": "dark",
+        "keys": "off",
+        "back": "/settings",
+        "token": token_of(client.get("/settings").text),
+    }
     client.post("/preferences", data=form)
     text = client.get("/settings").text
     assert '<html lang="pt-BR" data-theme="dark">' in text
@@ -415,14 +425,18 @@ def test_below_a_prefix_every_address_carries_it(site):
     client.cookies.set("ciranda_session", session.sign_in(site.keys["admin"])[1])
     for path in ("/x/y/", "/x/y/models/smart-home", "/x/y/interactions", "/x/y/datasets/smart-home/2"):
         text = client.get(path).text
-        links = re.findall(r'(?:href|src|action|hx-get|data-stream|data-home|data-palette|data-worker)="(/[^"]*)"', text)
+        links = re.findall(
+            r'(?:href|src|action|hx-get|data-stream|data-home|data-palette|data-worker)="(/[^"]*)"', text
+        )
         assert links
         assert all(link.startswith("/x/y/") for link in links), [link for link in links if not link.startswith("/x/y/")]
 
 
 def test_without_the_built_files_one_page_says_how_to_build_them(tmp_path, monkeypatch):
     monkeypatch.setattr("ciranda.web.assets.VENDOR", tmp_path / "none")
-    monkeypatch.setattr("ciranda.web.app.Assets", lambda: __import__("ciranda.web.assets").web.assets.Assets(vendor=tmp_path / "none"))
+    monkeypatch.setattr(
+        "ciranda.web.app.Assets", lambda: __import__("ciranda.web.assets").web.assets.Assets(vendor=tmp_path / "none")
+    )
     site = make(tmp_path)
     client = TestClient(site.app, follow_redirects=False)
     answer = client.get("/models")

@@ -142,7 +142,10 @@ def test_the_server_stops_within_five_seconds_of_twenty_open_streams(tmp_path):
     heard = threading.Semaphore(0)
 
     def listen():
-        with httpx.Client(cookies={"ciranda_session": cookie}, timeout=20) as client, client.stream("GET", f"{site.url}/stream") as answer:
+        with (
+            httpx.Client(cookies={"ciranda_session": cookie}, timeout=20) as client,
+            client.stream("GET", f"{site.url}/stream") as answer,
+        ):
             assert answer.headers["content-type"].startswith("text/event-stream")
             assert "content-encoding" not in answer.headers, "compression would hold points back"
             try:

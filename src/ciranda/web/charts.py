@@ -196,8 +196,9 @@ def shares(parts: Sequence[tuple[float, int]], name: str) -> Markup:
     """A whole cut into parts: percent and colour of each, left to right."""
     drawn, at = [], 0.0
     for percent, colour in parts:
+        gap = 0.25 if at + percent < 99.9 else 0.0
         drawn.append(
-            f'<rect class="bar c{colour}" x="{at:.2f}" y="0" width="{max(0.0, percent - 0.25):.2f}" height="10"/>'
+            f'<rect class="bar c{colour}" x="{at:.2f}" y="0" width="{max(0.0, percent - gap):.2f}" height="10"/>'
         )
         at += percent
     return Markup(  # noqa: S704 - numbers of ours, and a name that is escaped

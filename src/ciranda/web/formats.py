@@ -81,8 +81,8 @@ class Formats:
         return self.number(value)
 
     def power(self, exponent: float) -> str:
-        """A mark on an axis of powers of ten: 2 is 100."""
-        return self.compact(10**exponent)
+        """A mark on an axis of powers of ten: 2 is 100; between whole powers there is none."""
+        return self.compact(10 ** round(exponent)) if abs(exponent - round(exponent)) < 1e-6 else ""
 
     def figure(self, value: object) -> str:
         """A number of unknown kind as it reads best, anything else as text."""

@@ -11,6 +11,7 @@ from gettext import NullTranslations
 from typing import Any
 
 from ciranda.web.formats import Formats
+from ciranda.web.views.alerts import AlertRow
 
 TONES = {
     "live": "ok", "promoted": "ok", "pass": "ok", "passed": "ok", "complete": "ok", "done": "ok", "ready": "ok", "quiet": "ok",
@@ -124,6 +125,25 @@ class Words:
             "register": _("Register"), "release": _("Release"), "canary": _("Canary"), "shadow": _("Shadow"),
             "promote": _("Promote"), "rollback": _("Roll back"), "approve": _("Approval"), "prepare": _("Prepare base"),
         }.get(name, name.replace("_", " "))  # fmt: skip
+
+    def alert(self, row: AlertRow) -> str:
+        """What an alert says, in one sentence."""
+        _, f, x = self.messages.gettext, self.formats, row.values
+        if row.kind == "retrain":
+            return _("%(version)s drifts and does worse") % {"version": x.get("version") or row.model}
+        if "before" not in x:
+            return row.title
+        values = {
+            **x,
+            "channel": self.metric(x["channel"]),
+            "before": f.percent(x["before"]),
+            "after": f.percent(x["after"]),
+        }
+        if "label" not in x:
+            return _("%(channel)s: bad ones rose from %(before)s to %(after)s") % values
+        if x["language"]:
+            return _("%(channel)s changed: messages in “%(label)s” went from %(before)s to %(after)s") % values
+        return _("%(channel)s changed: messages like “%(label)s” went from %(before)s to %(after)s") % values
 
     def decided(self, action: str) -> str:
         """What a decision did to its subject."""

@@ -28,17 +28,29 @@ def listing(
 
 
 def row_of(alert: Alert) -> AlertRow:
+    """An alert in a list, with the figures from which its sentence is made in the reader's language."""
     return AlertRow(
-        alert.id,
-        alert.model,
-        alert.kind,
-        alert.severity,
-        alert.title,
-        alert.state,
-        alert.at,
-        alert.turn,
-        alert.acknowledged_by,
-    )
+        alert.id, alert.model, alert.kind, alert.severity, alert.title, alert.state, alert.at, alert.turn,
+        alert.acknowledged_by, _told(alert.body),
+    )  # fmt: skip
+
+
+def _told(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The channel and the largest move: a language first, since it says most; or how far a rate rose."""
+    moves = (*groups(body.get("languages"), kind="language"), *groups(body.get("groups")))
+    grown = next((one for one in moves if one.after > one.before), None)
+    told = {"channel": str(body.get("channel") or ""), "version": str(body.get("version") or "")}
+    if grown is not None:
+        return {
+            **told,
+            "label": grown.label,
+            "before": grown.before,
+            "after": grown.after,
+            "language": grown.kind == "language",
+        }
+    if isinstance(body.get("before"), (int, float)) and isinstance(body.get("now"), (int, float)):
+        return {**told, "before": float(body["before"]), "after": float(body["now"])}
+    return told
 
 
 def one(platform: Platform, identifier: str) -> AlertPage:
@@ -54,18 +66,18 @@ def one(platform: Platform, identifier: str) -> AlertPage:
         "\n".join(part for part in (summary, str(error.get("remedy", ""))) if part),
         str(body.get("since") or ""),
         {name: body[name] for name in FIGURES if isinstance(body.get(name), (int, float))},
-        (*groups(body.get("languages")), *groups(body.get("groups"))),
+        (*groups(body.get("languages"), kind="language"), *groups(body.get("groups"))),
         _examples(body),
         state,
     )
 
 
-def groups(given: Any) -> tuple[Group, ...]:
+def groups(given: Any, *, kind: str = "") -> tuple[Group, ...]:
     """The kinds of message that moved, as monitors write them."""
     if not isinstance(given, list):
         return ()
     return tuple(
-        Group(str(one["label"]), float(one["before"]), float(one["after"]), _pairs(one.get("examples", ())))
+        Group(str(one["label"]), float(one["before"]), float(one["after"]), _pairs(one.get("examples", ())), kind)
         for one in given
     )
 
@@ -93,7 +105,7 @@ def watched(platform: Platform, model: str) -> DriftPage:
     kinds = ("drift", "quality", "feedback", "retrain")
     return DriftPage(
         model, version, tuple(_stream(state) for state in states),
-        (*groups(latest.get("languages")), *groups(latest.get("groups"))),
+        (*groups(latest.get("languages"), kind="language"), *groups(latest.get("groups"))),
         tuple(row for row in fired if row.kind in kinds)[:20], "retrain" if spec.watch.on_drift == "retrain" else "notify",
     )  # fmt: skip
 
@@ -110,7 +122,7 @@ def _stream(state: Mapping[str, Any]) -> Stream:
     name = str(state["state"])
     if name not in ("learning", "drift") and e_value >= limit:
         name = "certain"
-    history = tuple((int(seen), float(log)) for seen, log in state.get("history", ()))
+    history = tuple((int(seen), max(0.0, float(log))) for seen, log in state.get("history", ()))
     return Stream(
         str(state["name"]), name if name in ("learning", "drift", "certain") else "quiet", int(state["seen"]), e_value, limit,
         state.get("shift"), float(state["shift_limit"]), str(state.get("since") or ""), history,

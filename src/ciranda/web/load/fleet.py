@@ -15,6 +15,7 @@ from ciranda.loop.turns import Turn
 from ciranda.monitor import alerts
 from ciranda.registry import models, versions
 from ciranda.registry.models import Model
+from ciranda.web.load import alerts as told
 from ciranda.web.load import release, turns
 from ciranda.web.load.traffic import Rates, Traffic
 from ciranda.web.views.fleet import STAGES, Chip, Column, Decision, Done, ModelRow
@@ -141,7 +142,7 @@ def decisions(platform: Platform, found: Sequence[Standing]) -> Iterator[Decisio
     for alert in sorted(fired, key=lambda one: (one.severity != "critical", one.at)):
         yield Decision(
             "alert", alert.model, alert.at, "alert", "acknowledge", alert.id, "bad" if alert.severity == "critical" else "warn",
-            {"title": alert.title.removeprefix(f"{alert.model}: "), "id": alert.id},
+            {"row": told.row_of(alert), "id": alert.id},
         )  # fmt: skip
     for one in found:
         yield from _ended(one)

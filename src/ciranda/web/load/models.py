@@ -61,7 +61,8 @@ def _placed(stop: Stop, place: int, here: int) -> Stop:
 
 
 def _data(platform: Platform, one: Standing) -> Stop:
-    ref = one.turn.dataset if one.turning and one.turn and one.turn.dataset else one.model.spec.dataset
+    busy = one.turn if one.turn and one.turn.state in loop_turns.BUSY else None
+    ref = (busy and busy.dataset) or one.model.spec.dataset
     newest = datasets.newest_of(platform.db, ref) if "@" not in ref else datasets.get(platform.db, ref)
     if newest is None:
         return Stop("data", "todo")

@@ -74,7 +74,10 @@ def _slices(mine: Sequence[Row], theirs: Sequence[Row]) -> tuple[Slice, ...]:
         parts += [(name, one, (other["slices"] if other else {}).get(name, {})) for name, one in row["slices"].items()]
         for metric in row["metrics"]:
             for name, values, beside in parts:
-                if one := values.get(metric):
+                one = values.get(metric)
+                if one and (
+                    not name or one["n"] != row["metrics"][metric]["n"]
+                ):  # a slice of everything says nothing new
                     mean = beside[metric]["mean"] if metric in beside else None
                     label = name.partition("=")[2]
                     found.append(Slice(metric, label, int(one["n"]), one["mean"], one["low"], one["high"], mean))
@@ -130,7 +133,7 @@ def _lineage(
             chain.append(("dataset", version.dataset, "", ""))
     chain.append(("base", version.base, "", ""))
     if version.trial:
-        chain.append(("trial", version.trial.rpartition(":")[2], "trial", ""))
+        chain.append(("trial", version.trial.rpartition(".")[2], "trial", ""))
     chain.append(("version", version.ref, "", version.digest[:19]))
     if rulings:
         chain.append(("gates", rulings[0].outcome.replace(" ", "_"), "release", ""))

@@ -9,7 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AlertRow:
-    """One alert. `state`: open, acknowledged, closed. `severity`: info, warning, critical."""
+    """One alert. `state`: open, acknowledged, closed. `severity`: info, warning, critical. `values` fill the sentence of its kind:
+    channel, version, label, before, after, language; without them its title is shown as it was written."""
 
     id: str
     model: str
@@ -20,6 +21,7 @@ class AlertRow:
     at: str
     turn: str = ""
     acknowledged_by: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Group:
     before: float
     after: float
     examples: tuple[tuple[str, str], ...] = ()  # interaction id, text
+    kind: str = ""  # language, or a kind of message
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ const SHOWN_S = 900;
 const rules = {
   requests: { of: (row, step) => row[1] / step, say: (value) => number(value, 1), axis: (value) => (Number.isInteger(value) ? compact(value) : number(value, 1)), floor: 1 },
   errors: { of: (row) => (row[1] ? row[2] / row[1] : null), say: (value) => percent(value), axis: (v) => percent(v), floor: 0.05, top: 1 },
-  latency: { of: (row) => row[3], say: ms, axis: ms, floor: 100 },
+  latency: { of: (row) => row[3], say: ms, axis: (value) => (value < 1000 ? ms(value) : `${number(value / 1000, value % 1000 ? 1 : 0)} s`), floor: 100 },
   quality: { of: (row) => (row[4] + row[5] ? row[4] / (row[4] + row[5]) : null), say: (value) => percent(value), axis: (v) => percent(v), floor: 1, top: 1 },
 };
 
@@ -48,6 +48,7 @@ const merge = (data, news) => {
   }
   data.until = news.until;
 };
+const short = (label) => (label.includes("@") ? label.slice(label.lastIndexOf("@")) : label);
 const smooth = (values) => values.map((_, index) => {
   const near = values.slice(Math.max(0, index - 3), index + 4).filter((value) => value != null);
   return values[index] == null && near.length < 3 ? null : near.length ? near.reduce((a, b) => a + b, 0) / near.length : null;
@@ -139,7 +140,7 @@ class LiveChart extends HTMLElement {
       line.className = `c${track.colour}`;
       const swatch = document.createElement("span");
       swatch.className = "swatch";
-      line.append(swatch, `${track.label} ${rules[this.metric].say(plot.data[1 + index][idx])}`.trim());
+      line.append(swatch, `${short(track.label)} ${rules[this.metric].say(plot.data[1 + index][idx])}`.trim());
       tip.append(line);
     });
     const right = left > this.clientWidth / 2;
