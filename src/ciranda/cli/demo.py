@@ -49,7 +49,7 @@ class Size:
     limit_s: float
 
 
-FULL = Size(rows=1200, steps=240, trials=2, cases=100, corrections=160, live=60, limit_s=900)
+FULL = Size(rows=1200, steps=160, trials=2, cases=100, corrections=150, live=60, limit_s=900)
 FAST = Size(rows=900, steps=100, trials=2, cases=60, corrections=80, live=20, limit_s=600)
 
 PROJECT = """\
