@@ -79,6 +79,10 @@ class Crowd:
         """From now on, other sentences: the world changed."""
         self._next = next_row
 
+    def pace(self, pause_s: float) -> None:
+        """From now on, this long a wait between two questions."""
+        self._pause_s = pause_s
+
     def stop(self) -> None:
         """Wait for the answers under way, then end."""
         self._over.set()

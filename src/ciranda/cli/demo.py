@@ -34,6 +34,7 @@ from ciranda.registry import verdicts, versions
 from ciranda.store import clock
 
 MODEL = "smart-home"
+PAUSE_S, LEISURE_S = 0.1, 4.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Size:
     limit_s: float
 
 
-FULL = Size(rows=1200, steps=160, trials=2, cases=100, corrections=150, live=60, limit_s=900)
+FULL = Size(rows=1200, steps=180, trials=2, cases=100, corrections=200, live=60, limit_s=900)
 FAST = Size(rows=900, steps=100, trials=2, cases=60, corrections=80, live=20, limit_s=600)
 
 PROJECT = """\
@@ -236,7 +237,7 @@ def _sentences(language: str, seed: int, count: int) -> Callable[[], Row]:
 
 def _crowd(story: Story) -> Crowd:
     key = story.stage.client_key("demo users")
-    return Crowd(story.stage.gateway, key, MODEL, _sentences(story.first, 99, 800), users=3).start()
+    return Crowd(story.stage.gateway, key, MODEL, _sentences(story.first, 99, 800), users=3, pause_s=PAUSE_S).start()
 
 
 def _release(story: Story, crowd: Crowd) -> None:
@@ -316,7 +317,11 @@ def _heal(story: Story, crowd: Crowd) -> None:
         )
         story.say(f"{turn.id}: {turn.reason}")
         with Progress(story.screen) as progress:
+            _follow(story, turn.id, progress, until=("queued", "running", "released", "promoted"))
+            story.say("corrections enough; it learns while users go on asking, one every second or so")
+            crowd.pace(LEISURE_S)
             _follow(story, turn.id, progress, until=("released", "promoted"))
+            crowd.pace(PAUSE_S)
         _verdict(story, f"{MODEL}@2")
         _promoted(story, f"{MODEL}@2", crowd)
         crowd.count.recent.clear()
