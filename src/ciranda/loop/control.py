@@ -13,6 +13,7 @@ from ciranda.deploy import rollout, routing, stages
 from ciranda.errors import CirandaError, Conflict
 from ciranda.evals import scorers
 from ciranda.govern import audit
+from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
 from ciranda.loop import exam, steps, turns
 from ciranda.loop.beat import Beat, Task
@@ -43,6 +44,7 @@ class Control:
                 Task("exams", 2.0, self._exams),
                 Task("quality", 0.5, self._quality),
                 Task("drift", 1.0, self._drift),
+                Task("collector", 10.0, self._collector),
                 Task("schedules", 5.0, self._schedules),
                 Task("alerts", 1.0, self._alerts),
             ],
@@ -229,6 +231,17 @@ class Control:
                         conn, spec.model, cause="schedule", event=brought["digest"][7:23], actor="schedule", automatic=True,
                         reason=f"{brought['dataset']} has new rows",
                     )  # fmt: skip
+
+    def _collector(self) -> None:
+        """A collector that cannot store what gateways spool (a full disk, a store that is away) is everybody's matter."""
+        blocked = status_of(self.platform.home)["blocked"]
+        if not blocked:
+            return
+        with self.platform.db.writing() as conn:
+            alerts.raise_(
+                conn, f"collector:{clock.iso()[:10]}", model="", kind="storage", severity="critical", actor="loop",
+                body={"reason": blocked}, title=f"interactions wait in the spool: {blocked}",
+            )  # fmt: skip
 
     def _alerts(self) -> None:
         delivery.deliver(self.platform.db, self.platform.settings)
