@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from ciranda import config
 from ciranda.config import Home, Settings
@@ -33,6 +34,11 @@ class Platform:
     def jobs(self) -> Local:
         """Where heavy work runs."""
         return Local(self.home.jobs)
+
+    @property
+    def root(self) -> Path:
+        """The folder that file sources and suites must lie in; rows name their files from here on."""
+        return Path(self.settings.data_root or self.home.path.parent).expanduser().resolve()
 
     def close(self) -> None:
         self.db.close()

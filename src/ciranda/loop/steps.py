@@ -102,7 +102,7 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
     Raises:
         Refused: A check or a bad row said no; nothing is kept. Invalid, NotFound, Unavailable as the sources do.
     """
-    inputs = Inputs(Path("/"), picks.sampler(spec), _traffic(platform, spec), partial(_language_of, spec))
+    inputs = Inputs(platform.root, picks.sampler(spec), _traffic(platform, spec), partial(_language_of, spec))
     before = datasets.newest_of(platform.db, spec.dataset)
     with sources.ingest(
         platform.db, platform.home, dataset=spec.dataset, model=spec.model, sources=spec.data.sources, inputs=inputs

@@ -32,7 +32,7 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
         NotFound: A base that is not there; says how to get it.
     """
     wanted: dict[str, ModelSpec] = {}
-    root = Path(platform.settings.data_root or platform.home.path.parent).expanduser().resolve()
+    root = platform.root
     for file, text in files.items():
         spec = _rooted(specs.read(text, file=file), Path(file).parent, root)
         if spec.model in wanted:
