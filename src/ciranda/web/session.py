@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from starlette.requests import HTTPConnection
 
-from ciranda.errors import Forbidden, Unauthenticated
+from ciranda.errors import Forbidden
 from ciranda.govern import access, audit
 from ciranda.govern.access import Principal
 from ciranda.store import clock, ids
@@ -150,25 +150,6 @@ class Sessions:
         session = self.read(connection.cookies.get(COOKIE, ""))
         who = self.principal(session) if session else None
         return (who, session) if who and session else None
-
-    def require(self, connection: HTTPConnection) -> Principal:
-        """The principal of a Bearer key or of a page's session; what the REST API asks.
-
-        Raises:
-            Unauthenticated: Neither is there, or it opens nothing.
-            Forbidden: A write with a cookie that another site caused.
-        """
-        scheme, _, key = connection.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return access.check(self.database, key.strip())
-        found = self.principal_of(connection)
-        if found is None:
-            raise Unauthenticated(
-                "no key was sent", where="Authorization: Bearer …", remedy="send a key, or sign in to the pages"
-            )
-        if connection.scope.get("method") not in ("GET", "HEAD"):
-            refuse_foreign(connection)
-        return found[0]
 
 
 def refuse_foreign(connection: HTTPConnection) -> None:
