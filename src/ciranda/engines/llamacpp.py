@@ -36,6 +36,7 @@ HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 START_S = 120.0
 POLL_S = 0.05
+PROMPT_CACHE_MIB = 32  # llama.cpp's own default lets every process keep 8 GB of old prompts; slots reuse theirs without it
 STOP = {signal.SIGTERM, signal.SIGINT}
 BUSY = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
 
@@ -130,6 +131,7 @@ def start(serve: Serve) -> Any:
     params.endpoint_metrics = True
     params.endpoint_slots = True
     params.ui = False
+    params.cache_ram_mib = PROMPT_CACHE_MIB
     params.warmup = True
     params.api_keys = [serve.key] if serve.key else []
     if serve.adapter:
