@@ -22,6 +22,7 @@ from ciranda.loop import Platform
 Value = TypeVar("Value")
 STOP_S = 60
 POLL_S = 0.2
+DOORS = ("control.json", "collector.json", "gateway-1.json")  # what each process writes when it answers
 
 
 class Stage:
@@ -42,14 +43,15 @@ class Stage:
         """Start the platform on free ports and wait until every door is open."""
         self.home.make()
         environment = config.environment() | {"CIRANDA_CONTROL_PORT": "0", "CIRANDA_GATEWAY_PORT": "0"}
+        for name in DOORS:  # of an earlier start
+            (self.home.run / name).unlink(missing_ok=True)
         argv = [sys.executable, "-m", "ciranda.cli", "up", "--home", str(self.home.path)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log, env=environment, cwd=self.folder)
         self.until("the platform is up", self._open, limit_s=limit_s)
 
     def _open(self) -> bool:
-        names = ("control.json", "collector.json", "gateway-1.json")
-        return self.home.admin_key.exists() and all((self.home.run / name).exists() for name in names)
+        return self.home.admin_key.exists() and all((self.home.run / name).exists() for name in DOORS)
 
     @property
     def platform(self) -> Platform:
