@@ -93,7 +93,9 @@ def canary(case: Case, runs: int, seed: int) -> Result:
     return _result(case.name, case.truth, outcome, ended[done], mine[done])
 
 
-def shadow(name: str, metric: Metric, up: float, down: float, truth: str, runs: int, seed: int, horizon: int = 3000) -> Result:
+def shadow(
+    name: str, metric: Metric, up: float, down: float, truth: str, runs: int, seed: int, horizon: int = 3000
+) -> Result:
     """Pairs: the candidate is right alone with chance `up`, the champion alone with chance `down`, else they agree."""
     dice = np.random.default_rng(seed)
     worse_by = dice.choice([-1.0, 1.0, 0.0], p=[up, down, 1 - up - down], size=(runs, horizon))

@@ -93,7 +93,9 @@ def false_alarms(one: Corpus, streams_: int, length: int) -> tuple[int, int, flo
 
 def _bet(one: Corpus, places: np.ndarray, seed: int, strata: np.ndarray | None = None) -> PairBet:
     chosen = None if strata is None else strata.tolist()
-    return PairBet(Reference.of(one.usual[places], labels=one.labels[places].tolist(), strata=chosen, seed=seed), seed=seed)
+    return PairBet(
+        Reference.of(one.usual[places], labels=one.labels[places].tolist(), strata=chosen, seed=seed), seed=seed
+    )
 
 
 def delays(one: Corpus, share: float, streams_: int, *, quiet: int = 1000, limit: int = 4000) -> list[int | None]:
@@ -107,13 +109,17 @@ def delays(one: Corpus, share: float, streams_: int, *, quiet: int = 1000, limit
         bet.update(one.usual[rest[:quiet]], labels=one.labels[rest[:quiet]].tolist())
         start = bet.seen
         pool = iter(np.tile(rest[quiet:], 1 + limit // max(len(rest) - quiet, 1)).tolist())
-        others = iter(np.concatenate([dice.permutation(len(one.other)) for _ in range(1 + limit // len(one.other))]).tolist())
+        others = iter(
+            np.concatenate([dice.permutation(len(one.other)) for _ in range(1 + limit // len(one.other))]).tolist()
+        )
         found.append(None)
         for _ in range(limit // STEP):
             changed = dice.random(STEP) < share
             places = [next(others) if new else next(pool) for new in changed.tolist()]
             rows = np.array([(one.other if new else one.usual)[at] for new, at in zip(changed, places, strict=True)])
-            labels = [int((one.other_labels if new else one.labels)[at]) for new, at in zip(changed, places, strict=True)]
+            labels = [
+                int((one.other_labels if new else one.labels)[at]) for new, at in zip(changed, places, strict=True)
+            ]
             hit = bet.update(rows, labels=labels)
             if hit:
                 found[-1] = hit.at - start
@@ -178,12 +184,19 @@ def measure(one: Corpus, *, quick: bool) -> dict[str, object]:
         found = delays(one, share, 4 if quick else 10)
         seen = sorted(delay for delay in found if delay is not None)
         median = float(np.median(seen)) if seen else None
-        out[f"delay_{share:.0%}"] = {"median": median, "largest": seen[-1] if seen else None, "found": len(seen), "of": len(found)}
+        out[f"delay_{share:.0%}"] = {
+            "median": median,
+            "largest": seen[-1] if seen else None,
+            "found": len(seen),
+            "of": len(found),
+        }
         print(f"  {share:4.0%} changed: found {len(seen)} of {len(found)}, median after {median} messages")
     with_strata = cycle(one, 1 if quick else 4, 3000 if quick else 10_000, strata=True)
     without = cycle(one, 1, 3000, strata=False)
     out["cycle"] = {"with_strata": with_strata, "without": without}
-    print(f"  daily cycle: {with_strata[0]} alarms in {with_strata[1]:,} with strata, {without[0]} in {without[1]:,} without")
+    print(
+        f"  daily cycle: {with_strata[0]} alarms in {with_strata[1]:,} with strata, {without[0]} in {without[1]:,} without"
+    )
     return out
 
 

@@ -105,7 +105,9 @@ def test_lists_are_paged_and_filtered(db: Database) -> None:
         alerts.close(conn, made[0].id, actor="ana")
         page = alerts.page(conn, limit=3)
         rest = alerts.page(conn, limit=50, before=page[-1].id)
-        assert [one.id for one in (*page, *rest)] == [one.id for one in sorted(made, key=lambda one: one.id, reverse=True)]
+        assert [one.id for one in (*page, *rest)] == [
+            one.id for one in sorted(made, key=lambda one: one.id, reverse=True)
+        ]
         assert [one.id for one in alerts.page(conn, state="closed")] == [made[0].id]
         assert alerts.page(conn, models=["other"]) == []
 
@@ -145,7 +147,9 @@ def test_five_times_is_enough(db: Database, hook: str) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 401, 404])
-def test_an_answer_that_no_repetition_helps_fails_at_once_and_is_not_followed(db: Database, hook: str, status: int) -> None:
+def test_an_answer_that_no_repetition_helps_fails_at_once_and_is_not_followed(
+    db: Database, hook: str, status: int
+) -> None:
     Hook.answers = [status]
     alert = raised(db, f"webhook:{hook}")
     outcome = delivery.deliver(db, OPEN)[0]
@@ -209,7 +213,9 @@ def test_an_e_mail_is_sent(db: Database) -> None:
     assert ended(db, alert) == [("sent", 1)]
 
 
-def test_a_kill_after_sending_sends_again_with_the_same_key(db: Database, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_after_sending_sends_again_with_the_same_key(
+    db: Database, hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raised(db, f"webhook:{hook}")
     note = delivery._note
 

@@ -60,5 +60,5 @@ def test_settings_come_from_the_environment_then_the_file(tmp_path, monkeypatch)
         config.settings(home)
     monkeypatch.delenv("CIRANDA_CONTROL_PORT")
     (home.path / "config.toml").write_text("port = 1\n")
-    with pytest.raises(Invalid, match="settings are: .*control_port"):
+    with pytest.raises(Invalid, match=r"settings are: .*control_port"):
         config.settings(home)

@@ -101,7 +101,9 @@ def test_a_restart_in_mid_stream_changes_nothing(english: Stream, cut: int) -> N
     seen = [*messages("en", 200, 2), *messages("pt-BR", 60, 3)]
     whole, told = observe(english, seen)
     half, first = observe(english, seen[:cut])
-    half = Stream.from_bytes(half.to_bytes(), Baseline.from_bytes(english.baseline.to_bytes() if english.baseline else b""))
+    half = Stream.from_bytes(
+        half.to_bytes(), Baseline.from_bytes(english.baseline.to_bytes() if english.baseline else b"")
+    )
     resumed, rest = observe(half, seen[cut:])
     assert [alarm.at for alarm in (*first, *rest)] == [alarm.at for alarm in told]
     assert resumed.bet is not None
@@ -290,7 +292,9 @@ def test_shadows_other_versions_and_what_came_before_count_for_nothing(db: Datab
     assert seen == {"input": 1, "output": 0, "quality": 0, "feedback": 0}
 
 
-def test_nothing_is_counted_twice_when_a_look_dies_before_its_end(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_counted_twice_when_a_look_dies_before_its_end(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The whole look is one transaction: a death inside leaves the state before, and the next look does it all."""
     store = Store()
     watch = Watch(db, store)

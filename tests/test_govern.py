@@ -12,7 +12,7 @@ from ciranda.govern import access, audit, guard
 from ciranda.store.database import Database, metadata
 
 
-@pytest.fixture()
+@pytest.fixture
 def database(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/c.db")
     metadata.create_all(database.engine)
@@ -50,9 +50,13 @@ def test_a_removed_event_and_a_cut_end_show(database):
 
 
 def test_an_event_dies_with_its_transaction(database):
-    with pytest.raises(RuntimeError), database.writing() as conn:
-        audit.record(conn, actor="ana", action="model.applied", subject="smart-home")
-        raise RuntimeError("the change itself failed")
+    def change_that_fails():
+        with database.writing() as conn:
+            audit.record(conn, actor="ana", action="model.applied", subject="smart-home")
+            raise RuntimeError("the change itself failed")
+
+    with pytest.raises(RuntimeError):
+        change_that_fails()
     assert audit.verify(database).events == 0
 
 

@@ -23,7 +23,9 @@ class Rows:
                step_s: int = 60) -> list[Point]:  # fmt: skip
         return self.points
 
-    def totals(self, since: datetime | None = None, *, model: str | None = None, rollout: str | None = None) -> list[Total]:
+    def totals(
+        self, since: datetime | None = None, *, model: str | None = None, rollout: str | None = None
+    ) -> list[Total]:
         return self.sums
 
 
@@ -34,7 +36,9 @@ def total(version: str, arm: str, requests: int, errors: int, up: int, down: int
 
 def point(version: str, minutes_ago: int, requests: int) -> Point:
     t = clock.parse(clock.iso()).replace(second=0, microsecond=0)
-    return Point(datetime.fromtimestamp(t.timestamp() - 60 * minutes_ago, t.tzinfo), version, requests, 1, 10, 20, 5, 1, 1, 3, 1)
+    return Point(
+        datetime.fromtimestamp(t.timestamp() - 60 * minutes_ago, t.tzinfo), version, requests, 1, 10, 20, 5, 1, 1, 3, 1
+    )
 
 
 def test_a_model_and_its_versions_in_figures() -> None:
@@ -60,6 +64,8 @@ def test_no_traffic_is_no_figure() -> None:
     assert whole.lines["latency_p50"].now is None
 
 
-@pytest.mark.parametrize(("values", "line"), [((0, 1, 2, 7), "▁▂▃█"), ((3, 3), "▁▁"), ((None, 1, None), " ▁ "), ((), "")])
+@pytest.mark.parametrize(
+    ("values", "line"), [((0, 1, 2, 7), "▁▂▃█"), ((3, 3), "▁▁"), ((None, 1, None), " ▁ "), ((), "")]
+)
 def test_sparks(values: tuple[float | None, ...], line: str) -> None:
     assert metrics.spark(values) == line

@@ -14,7 +14,7 @@ from ciranda.store import clock
 from ciranda.store.database import Database, metadata
 
 
-@pytest.fixture()
+@pytest.fixture
 def database(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/c.db")
     metadata.create_all(database.engine)

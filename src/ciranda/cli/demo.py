@@ -50,8 +50,8 @@ class Size:
     limit_s: float
 
 
-FULL = Size(rows=1200, steps=180, trials=2, cases=100, corrections=200, live=60, limit_s=900)
-FAST = Size(rows=900, steps=100, trials=2, cases=60, corrections=80, live=20, limit_s=600)
+FULL = Size(rows=1200, steps=180, trials=2, cases=140, corrections=220, live=60, limit_s=900)
+FAST = Size(rows=900, steps=100, trials=2, cases=90, corrections=160, live=20, limit_s=600)
 
 PROJECT = """\
 model: {model}
@@ -66,8 +66,9 @@ train:
   recipe: {{steps: {steps}}}
 evaluate: {{cases: {cases}, max_tokens: 64}}
 gates:
-  - {{metric: exact_match, rule: better than live}}
-  - {{metric: exact_match, slice: {{language: {first_code}}}, rule: not worse than live by 0.15}}
+  - {{metric: exact_match, slice: {{language: {first}}}, rule: ">= 0.3"}}
+  - {{metric: exact_match, slice: {{language: {first}}}, rule: not worse than live by 0.15}}
+  - {{metric: exact_match, slice: {{language: {then}}}, rule: better than live, optional: true}}
   - {{metric: valid_json, rule: ">= 0.9"}}
 release:
   shadow: 100
@@ -165,7 +166,7 @@ def _begin(story: Story) -> None:
 def _data(story: Story) -> None:
     size, stage = story.size, story.stage
     text = PROJECT.format(
-        model=MODEL, first=story.first, first_code=story.first, rows=size.rows, trials=size.trials, steps=size.steps,
+        model=MODEL, first=story.first, then=story.then.split("-")[0], rows=size.rows, trials=size.trials, steps=size.steps,
         cases=size.cases, corrections=size.corrections,
     )  # fmt: skip
     file = stage.folder / "models" / f"{MODEL}.yaml"

@@ -141,7 +141,9 @@ class Keeper:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._leave.wait(), seconds)
 
-    def _note(self, state: State, *, pid: int = 0, url: str = "", reason: str = "", restarts: int | None = None) -> None:
+    def _note(
+        self, state: State, *, pid: int = 0, url: str = "", reason: str = "", restarts: int | None = None
+    ) -> None:
         """Tell what changed; once it was asked to leave, only that it has gone."""
         if self._leave.is_set() and state not in ("stopping", "stopped"):
             return

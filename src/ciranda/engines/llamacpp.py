@@ -36,7 +36,9 @@ HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 START_S = 120.0
 POLL_S = 0.05
-PROMPT_CACHE_MIB = 32  # llama.cpp's own default lets every process keep 8 GB of old prompts; slots reuse theirs without it
+PROMPT_CACHE_MIB = (
+    32  # llama.cpp's own default lets every process keep 8 GB of old prompts; slots reuse theirs without it
+)
 STOP = {signal.SIGTERM, signal.SIGINT}
 BUSY = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
 

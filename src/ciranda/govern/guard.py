@@ -73,7 +73,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     ("phone", re.compile(r"(?<![\w.])(?:\+\d{1,3}[ -]?)?(?:\(\d{2,3}\)|\d{2,3})[ -]?\d{3,5}[ -]\d{4}(?![\w.])"), _always),
     ("ssn", re.compile(r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b"), _always),
     ("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"), lambda text: _iban(text)),
-    ("name", re.compile(r"(?:(?<=my name is )|(?<=[Mm]eu nome é )|(?<=My name is ))[A-ZÀ-Ý][\w'-]+(?: [A-ZÀ-Ý][\w'-]+){0,3}"), _always),
+    ("name", re.compile(r"(?:(?<=[Mm]y name is )|(?<=[Mm]eu nome é ))[A-ZÀ-Ý][\w'-]+(?: [A-ZÀ-Ý][\w'-]+){0,3}"), _always),
 )  # fmt: skip
 
 

@@ -119,7 +119,9 @@ def raise_(
     """
     if known := conn.execute(sa.select(alerts).where(alerts.c.event == event)).mappings().first():
         return Alert(**known)
-    alert = Alert(ids.new("alert"), event, model, kind, severity, title[:500], dict(body or {}), "open", clock.iso(), turn)
+    alert = Alert(
+        ids.new("alert"), event, model, kind, severity, title[:500], dict(body or {}), "open", clock.iso(), turn
+    )
     conn.execute(alerts.insert().values(**alert.__dict__))
     for target in dict.fromkeys(targets):
         conn.execute(deliveries.insert().values(

@@ -247,7 +247,9 @@ class _Known:
             floor = 0.3 * usual + self.reference.floor
             for place, (window, shift) in enumerate(zip(self.windows, self.shifts, strict=True)):
                 if window and shift is not None:
-                    out[2 * place] = np.clip((rows * self.reference.scale) @ shift - 0.5 * float(shift @ shift), -CLIP, CLIP)
+                    out[2 * place] = np.clip(
+                        (rows * self.reference.scale) @ shift - 0.5 * float(shift @ shift), -CLIP, CLIP
+                    )
                     out[2 * place + 1] = np.log((alike[:, -window:].mean(axis=1) + floor) / (usual + floor))
         for place, shares in enumerate(self.shares):
             if shares is not None:

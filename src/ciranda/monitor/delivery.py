@@ -147,7 +147,9 @@ def post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool)
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Invalid(f"{_shown(url)} is no address of a webhook", where="alerts", remedy="write webhook:https://host/path")
+        raise Invalid(
+            f"{_shown(url)} is no address of a webhook", where="alerts", remedy="write webhook:https://host/path"
+        )
     address = _checked_address(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), allow_private)
     shown = f"[{address}]" if ":" in address else address
     target = httpx.URL(url).copy_with(host=shown)
@@ -189,7 +191,9 @@ def _email(delivery: Delivery, alert: Alert, settings: Settings) -> None:
         raise Invalid("no mail server is set", where="setting smtp_url",
                       remedy="set smtp_url = \"smtp://user@host:587\" in config.toml")  # fmt: skip
     mail = EmailMessage()
-    mail["From"] = unquote(server.username or "") if "@" in unquote(server.username or "") else f"ciranda@{server.hostname}"
+    mail["From"] = (
+        unquote(server.username or "") if "@" in unquote(server.username or "") else f"ciranda@{server.hostname}"
+    )
     mail["To"] = delivery.target.partition(":")[2]
     mail["Subject"] = " ".join(f"[{alert.severity}] {alert.model}: {alert.title}".split())[:200]
     mail["Message-ID"] = f"<{delivery.id}@{server.hostname}>"

@@ -125,10 +125,14 @@ class Watch:
         Returns the number of the reference, counted per model.
         """
         if not channels or set(channels) - set(CHANNELS):
-            raise Invalid(f"channels {list(channels)}", where="watch.drift", remedy=f"choose from {', '.join(CHANNELS)}")
+            raise Invalid(
+                f"channels {list(channels)}", where="watch.drift", remedy=f"choose from {', '.join(CHANNELS)}"
+            )
         cursor, baseline = self._reader.cursor(), _baseline(prompts) if "input" in channels else None
         begun = {
-            name: look.fresh(name, alpha=alpha / len(channels), margin=(margins or {}).get(name, 0.05), baseline=baseline)
+            name: look.fresh(
+                name, alpha=alpha / len(channels), margin=(margins or {}).get(name, 0.05), baseline=baseline
+            )
             for name in channels
         }
         with self._db.writing() as conn:
@@ -188,7 +192,9 @@ class Watch:
             query = sa.select(drift_states).where(drift_states.c.model == model)
             rows = {row["channel"]: row for row in conn.execute(query).mappings()}
         kept = ("version", "generation", "updated_at")
-        return [{**rows[name]["summary"], **{one: rows[name][one] for one in kept}} for name in CHANNELS if name in rows]
+        return [
+            {**rows[name]["summary"], **{one: rows[name][one] for one in kept}} for name in CHANNELS if name in rows
+        ]
 
     def pending(self, *, model: str | None = None) -> list[Signal]:
         """Signals that wait to be taken (`signals.take`), oldest first."""
@@ -237,7 +243,9 @@ class Watch:
         if known and known[0] == generation:
             return known[1]
         table = drift_references
-        blob = conn.execute(sa.select(table.c.reference).where(table.c.model == model, table.c.channel == channel)).scalar()
+        blob = conn.execute(
+            sa.select(table.c.reference).where(table.c.model == model, table.c.channel == channel)
+        ).scalar()
         if blob is None:
             return None
         self._baselines[model, channel] = (generation, Baseline.from_bytes(blob))

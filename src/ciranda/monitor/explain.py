@@ -147,9 +147,7 @@ def _fraction(then: NDArray[np.float64], since: NDArray[np.float64], n_then: int
     return max(0.0, total - float(chance.mean())) if total > float(np.quantile(chance, 0.99)) else 0.0
 
 
-def _move(
-    kind: int, kinds: NDArray[np.int64], before: Sequence[Text], now: Sequence[Text], vectors: Floats32
-) -> Move:
+def _move(kind: int, kinds: NDArray[np.int64], before: Sequence[Text], now: Sequence[Text], vectors: Floats32) -> Move:
     texts = (*before, *now)
     inside = kinds == kind
     old, new = inside[: len(before)], inside[len(before) :]

@@ -32,7 +32,9 @@ def fresh(channel: str, *, alpha: float, margin: float, baseline: Baseline | Non
     """A channel at its beginning."""
     if channel == "input" and baseline is not None:
         return Stream.on(channel, baseline, alpha=alpha)
-    return Stream(channel, alpha) if channel in ("input", "output") else Level(channel, Rate(alpha=alpha, margin=margin))
+    return (
+        Stream(channel, alpha) if channel in ("input", "output") else Level(channel, Rate(alpha=alpha, margin=margin))
+    )
 
 
 def to_bytes(watched: Watched) -> bytes:
@@ -82,7 +84,9 @@ def outputs(own: Sequence[Interaction]) -> list[Message]:
 def qualities(own: Sequence[Interaction], quality: Quality | None) -> list[Value]:
     """How bad each answer was, where the scorers have an opinion."""
     said = [(one, quality(one)) for one in own if quality]
-    return [Value(1 - value, one.id, clock.iso(one.ts), _masked(one.input_text)) for one, value in said if value is not None]
+    return [
+        Value(1 - value, one.id, clock.iso(one.ts), _masked(one.input_text)) for one, value in said if value is not None
+    ]
 
 
 def votes(voted: Sequence[Feedback], version: str) -> list[Value]:

@@ -121,7 +121,10 @@ def _lines(points: Sequence[Point], starts: Sequence[int], step_s: int) -> dict[
     rows = [steps[start] for start in sorted(steps)]
     counts = [sum(one.requests for one in row) for row in rows]
     errors = [sum(one.errors for one in row) for row in rows]
-    ups, downs = [sum(one.thumbs_up for one in row) for row in rows], [sum(one.thumbs_down for one in row) for row in rows]
+    ups, downs = (
+        [sum(one.thumbs_up for one in row) for row in rows],
+        [sum(one.thumbs_down for one in row) for row in rows],
+    )
     lines = (
         Line("requests", "1/s", tuple(count / step_s for count in counts)),
         Line("latency_p50", "ms", tuple(_weighted([(one.latency_p50, one.requests) for one in row]) for row in rows)),
@@ -144,7 +147,11 @@ def _weighted(values: Sequence[tuple[float, int]]) -> float | None:
 
 
 def _quality(totals: Sequence[Total]) -> float | None:
-    means = [(1 - mean if name in BAD_WHEN_HIGH else mean, one.requests) for one in totals for name, mean in one.scores.items()]
+    means = [
+        (1 - mean if name in BAD_WHEN_HIGH else mean, one.requests)
+        for one in totals
+        for name, mean in one.scores.items()
+    ]
     total = sum(weight for _, weight in means)
     return sum(mean * weight for mean, weight in means) / total if total else None
 
@@ -156,4 +163,6 @@ def spark(values: Sequence[float | None]) -> str:
         return GAP * len(values)
     low, high = min(known), max(known)
     height = (high - low) or 1.0
-    return "".join(GAP if value is None else BLOCKS[round((value - low) / height * (len(BLOCKS) - 1))] for value in values)
+    return "".join(
+        GAP if value is None else BLOCKS[round((value - low) / height * (len(BLOCKS) - 1))] for value in values
+    )

@@ -66,7 +66,9 @@ def score(db: Database, store: Store, model: str, scorers: Mapping[str, Scorer])
         answers = store.since(cursor, model=model, limit=BATCH) if scorers else []
         if not answers:
             break
-        store.insert_scores([_row(one, name, value) for one in answers for name, value in scores_of(one, scorers).items()])
+        store.insert_scores(
+            [_row(one, name, value) for one in answers for name, value in scores_of(one, scorers).items()]
+        )
         if not _move(db, model, cursor, answers[-1].cursor, len(answers)):
             break  # another process scored these; its cursor counts
         count += len(answers)

@@ -104,7 +104,9 @@ def pending(conn: sa.Connection, *, model: str | None = None) -> list[Signal]:
     """Signals that nobody has taken yet, oldest first."""
     query = sa.select(signals).where(signals.c.taken_at == "").order_by(signals.c.at, signals.c.event_id)
     rows = conn.execute(query.where(signals.c.model == model) if model else query).mappings()
-    return [Signal(row["kind"], row["model"], row["reason"], row["evidence"], row["event_id"], row["alert"]) for row in rows]
+    return [
+        Signal(row["kind"], row["model"], row["reason"], row["evidence"], row["event_id"], row["alert"]) for row in rows
+    ]
 
 
 def take(conn: sa.Connection, event_id: str, *, turn: str = "") -> None:

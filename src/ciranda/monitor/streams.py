@@ -234,9 +234,7 @@ def _unmet(stream: Stream, messages: Iterable[Message]) -> tuple[Stream, list[Me
     return replace(stream, marks=tuple(marks)[-MARKS:]), fresh
 
 
-def _part(
-    stream: Stream, messages: Sequence[Message], rows: vectors.Floats32
-) -> tuple[Stream, int, DriftAlarm | None]:
+def _part(stream: Stream, messages: Sequence[Message], rows: vectors.Floats32) -> tuple[Stream, int, DriftAlarm | None]:
     """Bet on messages up to and including the first that raises an alarm; returns how many that were."""
     if stream.bet is None or stream.baseline is None:
         raise Invalid("a stream without reference cannot bet", where=stream.channel, remedy="freeze a reference first")

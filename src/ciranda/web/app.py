@@ -93,6 +93,16 @@ class Door:
         await send(message)
 
 
+class Compress(GZipMiddleware):
+    """Middleware: compression of pages; never of a stream, whose points it would hold back, with a compressor's memory each."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/stream"):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create(platform: Platform, *, reader: Reader | None = None, verbs: Verbs | None = None) -> Starlette:
     """The application of one home.
 
@@ -116,7 +126,7 @@ def create(platform: Platform, *, reader: Reader | None = None, verbs: Verbs | N
     app = Starlette(
         routes=routes,
         lifespan=partial(_lifespan, site.hub),
-        middleware=[Middleware(Door, sessions=sessions), Middleware(GZipMiddleware, minimum_size=500, compresslevel=6)],
+        middleware=[Middleware(Door, sessions=sessions), Middleware(Compress, minimum_size=500, compresslevel=6)],
         exception_handlers={
             CirandaError: partial(_failed, site),
             HTTPException: partial(_missing, site),
