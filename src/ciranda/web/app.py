@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,7 +33,7 @@ from ciranda.web import api, pages
 from ciranda.web.assets import Assets, headers
 from ciranda.web.page import Entry, Page, Site
 from ciranda.web.session import Session, Sessions, refuse_foreign, secret_of
-from ciranda.web.stream import Hub
+from ciranda.web.stream import Hub, Streams
 from ciranda.web.verbs import Verbs
 from ciranda.web.views.reader import Reader
 from ciranda.web.views.stored import Stored
@@ -118,7 +118,7 @@ def create(platform: Platform, *, reader: Reader | None = None, verbs: Verbs | N
     routes: list[BaseRoute] = [
         *api.routes(platform),
         Route("/static/{name}", partial(static, site.assets), name="static"),
-        Route("/stream", partial(stream, site), name="stream"),
+        Route("/stream", Streams(site.hub), name="stream"),
         *(_route(site, entry) for entry in entries),
     ]
     if not site.assets.complete:
@@ -222,15 +222,6 @@ async def static(assets: Assets, request: Request) -> Response:
         return PlainTextResponse("no such file; reload the page", status_code=404)
     body, given = headers(asset, request.headers.get("accept-encoding", ""))
     return Response(body, headers=dict(given))
-
-
-async def stream(site: Site, request: Request) -> Response:
-    """Live figures for what the key reaches."""
-    who: Principal | None = request.scope.get("principal")
-    if who is None:
-        return PlainTextResponse("sign in first", status_code=401)
-    given = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(site.hub.listen(who.models), media_type="text/event-stream", headers=given)
 
 
 async def unbuilt(_request: Request) -> Response:

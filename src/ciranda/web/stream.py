@@ -14,7 +14,11 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
 from ciranda.errors import CirandaError
+from ciranda.govern.access import Principal
 from ciranda.store import clock
 from ciranda.web.views.live import STEP_S, wire
 from ciranda.web.views.reader import Reader
@@ -25,6 +29,11 @@ LONGEST_S = 600.0
 TAIL_S = 4 * STEP_S
 LOG = logging.getLogger(__name__)
 Reach = tuple[str, ...]
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
 
 
 class Hub:
@@ -112,6 +121,45 @@ class Hub:
         changed = sorted(topic for topic, mark in marks.items() if self.marks.get(topic, mark) != mark)
         self.marks = marks
         return changed
+
+
+class Streams:
+    """The address of the stream, as a plain ASGI app: every open tab pays for what a response object would hold.
+
+    Args:
+        hub: Where the events come from; the scope's `principal` says whose models.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        who: Principal | None = scope.get("principal")
+        if who is None or scope["method"] != "GET":
+            answer = PlainTextResponse("sign in first", status_code=405 if who else 401)
+            await answer(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        sending = asyncio.ensure_future(_send_all(self.hub.listen(who.models), send))
+        leaving = asyncio.ensure_future(_left(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+
+async def _send_all(pieces: AsyncIterator[bytes], send: Send) -> None:
+    async for piece in pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _left(receive: Receive) -> None:
+    """Returns when the browser is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def event(name: str, data: Any) -> bytes:
