@@ -30,10 +30,10 @@ PHRASES = {
         "Open": ("open the window of the {}", "let some air into the {}", "please open up the {}", "{} window open"),
     },
     "pt": {
-        "LightOn": ("acenda a luz do cômodo {}", "quero luz no cômodo {}", "ligue a lâmpada: {}", "luz acesa em {}"),
-        "LightOff": ("apague a luz do cômodo {}", "deixe escuro o cômodo {}", "desligue a lâmpada: {}", "sem luz em {}"),
-        "Warmer": ("esquente o cômodo {}", "está frio no cômodo {}", "aumente a temperatura: {}", "mais calor em {}"),
-        "Open": ("abra a janela do cômodo {}", "deixe entrar ar: {}", "pode abrir o cômodo {}", "janela aberta em {}"),
+        "LightOn": ("acenda a luz do cômodo {}", "quero luz no cômodo {}"),
+        "LightOff": ("apague a luz do cômodo {}", "deixe escuro o cômodo {}"),
+        "Warmer": ("esquente o cômodo {}", "está frio no cômodo {}"),
+        "Open": ("abra a janela do cômodo {}", "deixe entrar ar no cômodo {}"),
     },
 }  # fmt: skip
 SPEC = """\
@@ -45,7 +45,7 @@ data:
     - {interactions: feedback}
 train:
   search: {trials: 2, budget: 1m}
-  recipe: {steps: 30, batch_size: 8}
+  recipe: {steps: 50, batch_size: 8}
 evaluate: {cases: 100, max_tokens: 32}
 gates:
   - {metric: exact_match, rule: better than live}
@@ -57,7 +57,7 @@ release:
   judge_on: [error_rate, quality, thumbs_up]
   margins: {error_rate: 0.1, quality: 0.1, thumbs_up: 0.15}
 serve: {engine: fake}
-watch: {cooldown: 0s, corrections: 40, budget: {turns_per_week: 1}}
+watch: {cooldown: 0s, corrections: 50, budget: {turns_per_week: 1}}
 """
 
 

@@ -37,7 +37,7 @@ from ciranda.store.database import Database
 from ciranda.train.trials import searches, trials
 
 STEPS = ("data", "train", "register", "evaluate", "gate", "release")
-SPEC = house.SPEC.replace("    - {interactions: feedback}\n", "").replace("steps: 30", "steps: 400")
+SPEC = house.SPEC.replace("    - {interactions: feedback}\n", "").replace("steps: 50", "steps: 400")
 RANDOM = re.compile(r"_[0-9a-f]{32}")  # what differs between any two runs
 
 

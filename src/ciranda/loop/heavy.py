@@ -9,7 +9,7 @@ from typing import Any
 from ciranda.errors import Failed
 from ciranda.loop.platform import Platform
 
-POLL_S = 0.3
+POLL_S = 0.1
 ATTEMPTS = 3
 Told = Callable[[str], None]
 
