@@ -16,7 +16,6 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from clickhouse_connect.driver.exceptions import DatabaseError
-from tests.recorded import Recorded, answered, asked, opinion, record, until
 
 from ciranda.errors import StorageFull
 from ciranda.govern import audit
@@ -28,6 +27,7 @@ from ciranda.interactions.seals import segments
 from ciranda.interactions.sink import Sink
 from ciranda.interactions.spool import EVENT, INTERACTION, SCORE, STARTED, pack
 from ciranda.store import clock, ids
+from recorded import Recorded, answered, asked, opinion, record, until
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ import os, sys
 from pathlib import Path
 from ciranda.interactions.spool import SpoolWriter
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
-from tests.recorded import record
+from recorded import record
 writer = SpoolWriter(Path({str(recorded.home.spool / "gateway-9")!r}))
 print(record(writer), flush=True)
 os.write(writer._descriptor, b"\\xff\\x01\\x00\\x00torn")

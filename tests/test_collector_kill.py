@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.recorded import Recorded, opinion, record, until
 
 from ciranda.govern import audit
 from ciranda.interactions import progress, seals
@@ -20,6 +19,7 @@ from ciranda.interactions.seals import segments
 from ciranda.interactions.sink import Sink
 from ciranda.interactions.spool import SCORE, STARTED
 from ciranda.store import clock, ids
+from recorded import Recorded, opinion, record, until
 
 DAY_MS = 86_400_000
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.recorded import Recorded, opinion, record, until
 
 from ciranda.errors import Unauthenticated
 from ciranda.interactions.client import status_of
@@ -17,6 +16,7 @@ from ciranda.interactions.query import Interactions, Score
 from ciranda.interactions.server import Door
 from ciranda.interactions.sink import connection
 from ciranda.store import clock
+from recorded import Recorded, opinion, record, until
 
 
 class Server(Engine):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.monitored import Store, sentences
 
 from ciranda.errors import Invalid, NotFound
 from ciranda.govern import audit
@@ -23,6 +22,7 @@ from ciranda.monitor.language import detect
 from ciranda.monitor.streams import Baseline, Message, Stream, observe
 from ciranda.monitor.vectors import embed
 from ciranda.store.database import Database, metadata
+from monitored import Store, sentences
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.monitored import sentences
-from tests.recorded import Recorded, opinion, record, until
 
 from ciranda.evals import scorers
 from ciranda.monitor import metrics, quality
 from ciranda.monitor.drift import Watch
 from ciranda.store.database import Database, metadata
+from monitored import sentences
+from recorded import Recorded, opinion, record, until
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from ciranda.monitor.quality import quality_of, score, scores_of
 from ciranda.store.database import Database, metadata
-from tests.monitored import Store
+from monitored import Store
 
 
 def valid_json(answer: str, reference: str | None, prompt: str) -> float:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.recorded import Recorded, opinion, record, until
 
 from ciranda.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from ciranda.interactions.query import Interactions, Score
 from ciranda.interactions.spool import INTERACTION
 from ciranda.store import clock, ids
+from recorded import Recorded, opinion, record, until
 
 START = clock.now_ms() // 60_000 * 60_000 - 3_600_000  # a whole minute, an hour ago
 

@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 evaluations = sa.Table(
     "evaluations",
     metadata,
-    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("id", sa.String(120), primary_key=True),
     sa.Column("model", sa.String(63), nullable=False, index=True),
     sa.Column("version", sa.String(80), nullable=False, index=True),
     sa.Column("suite", sa.String(500), nullable=False),

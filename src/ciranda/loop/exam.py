@@ -21,7 +21,7 @@ from ciranda.jobs.local import JobSpec
 from ciranda.loop import picks
 from ciranda.loop.heavy import Told, await_job
 from ciranda.loop.platform import Platform
-from ciranda.registry import gates, verdicts, versions
+from ciranda.registry import gates, models, verdicts, versions
 from ciranda.registry.versions import Version
 from ciranda.store import files
 
@@ -112,6 +112,7 @@ def _recorded(platform: Platform, version: Version, names: list[str], evaluation
         report = suites.save(platform.home, evaluation)
         identifier = f"eval_{version.model}-{version.number}_{evaluation.suite_digest[7:23]}"
         with platform.db.writing() as conn:
+            models.lock(conn, version.model)  # the turn that waits for an exam and the leader's look both come here
             done[name] = suites.record(
                 conn, evaluation, model=version.model, version=version.ref, report=report, actor="loop", id=identifier
             )

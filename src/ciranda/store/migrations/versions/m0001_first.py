@@ -128,7 +128,7 @@ def tables() -> None:
     op.create_index(op.f("ix_ended_sessions_expires_at"), "ended_sessions", ["expires_at"], unique=False)
     op.create_table(
         "evaluations",
-        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(length=120), nullable=False),
         sa.Column("model", sa.String(length=63), nullable=False),
         sa.Column("version", sa.String(length=80), nullable=False),
         sa.Column("suite", sa.String(length=500), nullable=False),
