@@ -156,7 +156,7 @@ def test_a_dead_writers_segment_is_read_up_to_its_torn_tail(recorded: Recorded) 
 import os, sys
 from pathlib import Path
 from ciranda.interactions.spool import SpoolWriter
-sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from recorded import record
 writer = SpoolWriter(Path({str(recorded.home.spool / "gateway-9")!r}))
 print(record(writer), flush=True)
