@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import house
+import postgres
 from ciranda.cli import telling
 from ciranda.cli.crowd import Crowd
 from ciranda.cli.stage import Stage
@@ -35,7 +36,24 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         yield stage
 
 
+@pytest.fixture
+def on_postgresql(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with postgres.server() as url:
+        monkeypatch.setenv("CIRANDA_DATABASE_URL", postgres.fresh(url, "ciranda"))
+        yield
+
+
 def test_the_loop_turns_heals_itself_and_goes_back(stage: Stage) -> None:
+    the_story(stage)
+
+
+@pytest.mark.slow
+def test_the_same_with_its_rows_in_postgresql(on_postgresql: None, stage: Stage) -> None:
+    assert not stage.platform.db.is_sqlite
+    the_story(stage)
+
+
+def the_story(stage: Stage) -> None:
     began = time.monotonic()
     house.live(stage, "house@0")
     first = stage.control.post("/models/house/turns", {"cause": "asked", "event": "first"})["turn"]
