@@ -232,3 +232,14 @@ def test_everything_dies_at_once_and_the_next_start_goes_on(alone: Alone, undist
     alone.start()
     alone.until(alone.over)
     assert facts_of(alone) == undisturbed
+
+
+def test_a_step_that_breaks_as_nobody_foresaw_ends_the_turn_and_frees_its_model(alone: Alone) -> None:
+    (alone.home.jobs / "rows").write_text("a file where a folder should be")
+    alone.start()
+    broken = alone.until(lambda: now if (now := alone.row()).ended_at else None)
+    assert (broken.state, broken.step, broken.next_actor) == ("failed", "train", "an engineer")
+    assert "rows" in broken.steps[-1]["summary"]
+    (alone.home.jobs / "rows").unlink()
+    alone.turn = loop.start_turn(alone.platform, house.MODEL, event="another", actor="test")
+    alone.until(lambda: alone.row().state == "released")
