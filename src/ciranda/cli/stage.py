@@ -17,6 +17,7 @@ from ciranda import config, loop
 from ciranda.cli.client import Client
 from ciranda.config import Home
 from ciranda.errors import Failed
+from ciranda.jobs.local import Local
 from ciranda.loop import Platform
 
 Value = TypeVar("Value")
@@ -101,7 +102,7 @@ class Stage:
         return value
 
     def stop(self) -> None:
-        """End the platform as its user would, and wait for its end."""
+        """End the platform as its user would, and wait for its end; its jobs, which would outlive it, end too."""
         if self._platform is not None:
             self._platform.close()
         if self._process is not None and self._process.poll() is None:
@@ -111,6 +112,9 @@ class Stage:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        jobs = Local(self.home.jobs)
+        for key in jobs.keys():  # noqa: SIM118 - no mapping
+            jobs.cancel(key, grace_s=1)
 
     def wait(self) -> None:
         """Stay up until somebody ends it."""
