@@ -46,12 +46,13 @@ class Size:
     trials: int
     cases: int
     corrections: int
+    least: int
     live: int
     limit_s: float
 
 
-FULL = Size(rows=1200, steps=180, trials=2, cases=140, corrections=220, live=60, limit_s=900)
-FAST = Size(rows=900, steps=100, trials=2, cases=90, corrections=160, live=20, limit_s=600)
+FULL = Size(rows=1200, steps=180, trials=2, cases=140, corrections=180, least=15, live=60, limit_s=900)
+FAST = Size(rows=900, steps=120, trials=2, cases=90, corrections=140, least=10, live=20, limit_s=600)
 
 PROJECT = """\
 model: {model}
@@ -68,7 +69,7 @@ evaluate: {{cases: {cases}, max_tokens: 64}}
 gates:
   - {{metric: exact_match, slice: {{language: {first}}}, rule: ">= 0.3"}}
   - {{metric: exact_match, slice: {{language: {first}}}, rule: not worse than live by 0.15}}
-  - {{metric: exact_match, slice: {{language: {then}}}, rule: better than live, optional: true}}
+  - {{metric: exact_match, slice: {{language: {then}}}, rule: better than live, least: {least}, optional: true}}
   - {{metric: valid_json, rule: ">= 0.9"}}
 release:
   shadow: 100
@@ -167,7 +168,7 @@ def _data(story: Story) -> None:
     size, stage = story.size, story.stage
     text = PROJECT.format(
         model=MODEL, first=story.first, then=story.then.split("-")[0], rows=size.rows, trials=size.trials, steps=size.steps,
-        cases=size.cases, corrections=size.corrections,
+        cases=size.cases, corrections=size.corrections, least=size.least,
     )  # fmt: skip
     file = stage.folder / "models" / f"{MODEL}.yaml"
     file.parent.mkdir(exist_ok=True)

@@ -95,6 +95,7 @@ class Gate(Part):
     rule: str = Field(description="`better than live`, `not worse than live by 0.05`, `>= 0.7`, `<= 0.01`.")
     suite: str = Field("test", description="`test` for the dataset's own test split, or a YAML file with cases.")
     slice: dict[str, str] = Field(default={}, description="Only the cases with these values, such as {language: en}.")
+    least: int = Field(30, ge=5, description="Fewer common cases than this: cannot tell.")
     optional: bool = Field(False, description="Passes when the suite has no case of the slice (yet).")
 
 

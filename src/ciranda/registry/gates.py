@@ -135,7 +135,7 @@ def _judge(gate: Gate, candidate: Evaluation | None, live: Evaluation | None) ->
     elif live is None:
         outcome, why = "cannot tell", "nothing is live to compare with"
     else:
-        compared = compare(candidate, live, gate.metric, rule.value, where=where)
+        compared = compare(candidate, live, gate.metric, rule.value, where=where, least=gate.least)
         outcome, why = _against_live(rule, compared)
     place = f" on {', '.join(f'{k}={v}' for k, v in gate.slice.items())}" if gate.slice else ""
     reason = f"{gate.metric} {gate.rule}{place}: {why}"
