@@ -52,7 +52,7 @@ class Size:
 
 
 FULL = Size(rows=1200, steps=180, trials=2, cases=140, corrections=180, least=15, live=60, limit_s=900)
-FAST = Size(rows=900, steps=120, trials=2, cases=90, corrections=140, least=10, live=20, limit_s=600)
+FAST = Size(rows=900, steps=120, trials=2, cases=90, corrections=110, least=8, live=60, limit_s=600)
 
 PROJECT = """\
 model: {model}
