@@ -86,7 +86,7 @@ class Alone:
     def kill(self) -> None:
         if self.pid is not None:
             process.kill(self.pid)
-            while process.alive(self.pid):
+            while Path(f"/proc/{self.pid.pid}").exists():  # until its last thread has let go of its files
                 time.sleep(0.001)
         self.pid = None
 
