@@ -137,8 +137,15 @@ def test_kill_9_at_any_line_leaves_both_row_and_folder_or_neither(world: World) 
     version = world.register(1)
     assert version.number == 1
     assert folders.verify(Path(version.folder)) == []
-    folders.sweep(world.home, older_than_s=-1)
     assert sorted(path.name for path in folders.root(world.home).iterdir()) == ["smart-home@0", "smart-home@1"]
+
+
+def test_what_a_living_process_stages_is_nobody_elses_to_remove(world: World) -> None:
+    staged = folders.stage(world.home, adapter=world.draft(2).adapter, gguf=None)
+    world.register(1)
+    assert staged.path.exists()
+    folders.discard(staged)
+    assert not staged.path.exists()
 
 
 def test_figures_added_later_change_card_and_manifest_but_not_the_digest(world: World) -> None:

@@ -106,8 +106,7 @@ class Gateway:
         return key
 
     def _relay(self, connection: Connection, request: Request) -> None:
-        key = self.key(request)
-        Relay(self, connection, request, key).start(key)
+        Relay(self, connection, request, self.key(request)).start()
 
     def _models(self, connection: Connection, request: Request) -> None:
         snapshot, key = self.snapshot(), self.key(request)
@@ -210,8 +209,10 @@ class Gateway:
     # Time.
 
     def poll(self) -> None:
-        """Look for new routing. Call every `SNAPSHOT_SECONDS`."""
-        self.snapshots.poll()
+        """Look for new routing, and wake who waits for it. Call every `SNAPSHOT_SECONDS`."""
+        if self.snapshots.poll():
+            for relay in list(self.relays):
+                relay.rerouted()
 
     def sweep(self) -> None:
         """Keep every deadline. Call every `SWEEP_SECONDS`."""

@@ -32,6 +32,7 @@ PING_SECONDS = 15.0
 TRIES = 3
 RETRY_STOCK = 100.0
 RETRY_EARNED = 0.1
+HOLD_SECONDS = 5.0  # how long a request waits for new routing when nobody can answer: a killed engine is back in less
 
 # Shadow copies
 SHADOWS_RUNNING = 4

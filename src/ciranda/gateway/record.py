@@ -6,7 +6,14 @@ share: the latency less the time spent waiting for an engine.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from ciranda.gateway.server import Request
+    from ciranda.gateway.splice import Peek
+    from ciranda.gateway.tap import Summary
 
 
 class Record(msgspec.Struct):
@@ -42,6 +49,21 @@ class Record(msgspec.Struct):
     language: str = ""
     guard: str = ""
 
+    def describe(self, request: Request, seen: Peek) -> None:
+        """Note who asked, and how."""
+        self.user = (seen.user or _text(request.headers.get(b"x-ciranda-user")))[:256]
+        self.conversation = _text(request.headers.get(b"x-ciranda-conversation"))[:256]
+        self.endpoint = request.path.decode("latin-1")
+        self.stream = 1 if seen.stream else 0
+        self.request_id = request.request_id.decode("latin-1")
+
+    def sum_up(self, summary: Summary) -> None:
+        """Note how an answer ended, and what it used."""
+        self.finish_reason = summary.finish_reason[:64]
+        if summary.usage is not None:
+            self.prompt_tokens = summary.usage.prompt_tokens or 0
+            self.completion_tokens = summary.usage.completion_tokens or 0
+
 
 class Event(msgspec.Struct):
     """Something that happened to an interaction on its way: a try that failed before another one answered it."""
@@ -60,3 +82,7 @@ class Event(msgspec.Struct):
 
 
 encode = msgspec.json.Encoder().encode
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode("utf-8", "replace") if value else ""

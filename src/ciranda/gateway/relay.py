@@ -5,8 +5,9 @@ everything is passed on at once, byte by byte as the engine sent it, but `[DONE]
 written. What cannot be recorded is not answered (507, or an error event in a stream).
 
 An engine that fails is replaced by another one only while nothing has reached the client; after that an error event and an
-unclean end tell the truth. A client that leaves cancels its engine at once, and what it saw is recorded under status 499.
-Streams go on in whole events, so an error event never lands inside half of one.
+unclean end tell the truth. When nobody else is there, the request waits a few seconds for new routing: the dead are replaced.
+A client that leaves cancels its engine at once, and what it saw is recorded under status 499. Streams go on in whole events,
+so an error event never lands inside half of one.
 """
 
 from __future__ import annotations
@@ -41,16 +42,18 @@ class Relay:
     arm: Arm | None = None
     replica: Replica | None = None
     streams = over = False
-    _begun = _paused = _pinned = False
+    _begun = _paused = _pinned = _told = False
     _call: Upstream | None = None
     _guard: Guarded | None = None
-    _sent_at = _heard_at = _pinged_at = _waited = 0.0
+    _held: CirandaError | None = None  # what to say when the wait for new routing was in vain
+    _held_at = _sent_at = _heard_at = _pinged_at = _waited = 0.0
     _status = _size = 0
 
     def __init__(self, gateway: Gateway, connection: Connection, request: Request, key: Key) -> None:
         self.gateway = gateway
         self.connection = connection
         self.request = request
+        self.key = key
         self.body = request.body  # what is recorded: as the client sent it, but for what the guard masked
         self.outgoing = request.body  # what an engine gets, but for the model's name
         self.record = Record(request.ident, clock.now_ms(), tenant=key.tenant, key=key.id)
@@ -59,13 +62,17 @@ class Relay:
         self._pieces: list[bytes] = []
         self._events: tap.Events
 
-    def start(self, key: Key) -> None:
+    def start(self) -> None:
         """Read, check, route and send. Raises a CirandaError for what is refused before it counts as an interaction."""
         snapshot = self.gateway.snapshot()
         self.seen = splice.peek(self.body)
-        self.model, pinned = route.find(snapshot, key, self.seen.model)
+        self.model, pinned = route.find(snapshot, self.key, self.seen.model)
         self.arm, self._pinned = pinned, pinned is not None
-        self._describe()
+        self.record.model = self.model.name
+        self.record.rollout = (
+            "" if self._pinned else self.model.rollout
+        )  # who chose the version is no evidence in its trial
+        self.record.describe(self.request, self.seen)
         self.gateway.enter(self)
         self.connection.exchange = self
         try:
@@ -78,16 +85,6 @@ class Relay:
         except CirandaError as error:
             self.refuse(error)
 
-    def _describe(self) -> None:
-        record, headers = self.record, self.request.headers
-        record.model = self.model.name
-        record.rollout = "" if self._pinned else self.model.rollout  # who chose the version is no evidence in its trial
-        record.user = (self.seen.user or _text(headers.get(b"x-ciranda-user")))[:256]
-        record.conversation = _text(headers.get(b"x-ciranda-conversation"))[:256]
-        record.endpoint = self.request.path.decode("latin-1")
-        record.stream = 1 if self.seen.stream else 0
-        record.request_id = self.request.request_id.decode("latin-1")
-
     def _admit(self) -> None:
         if self.gateway.storage_full():
             raise StorageFull("interactions cannot be recorded at present", remedy="free space on the gateway's disk")
@@ -98,14 +95,16 @@ class Relay:
             )
 
     def send(self) -> None:
-        """Choose a version and send the request to one of its replicas. Raises a CirandaError when there is none."""
+        """Choose a version and send the request to one of its replicas, or wait for one. Raises StorageFull."""
+        self.streams = bool(self.record.stream) and not (self._guard and self._guard.whole)
+        try:
+            self._dispatch(self.arm or self._choose())
+        except Unavailable as error:
+            self._hold(error, since=self.gateway.snapshots.taken_at)
+
+    def _choose(self) -> Arm:
         record = self.record
-        if self.arm is None:
-            self.arm = route.choose(self.model, route.point(record.rollout, record.user or record.conversation))
-        self.streams = bool(record.stream) and not (self._guard and self._guard.whole)
-        self._dispatch(self.arm)
-        if record.stream:
-            self.gateway.write(STARTED, encode(record))
+        return route.choose(self.model, route.point(record.rollout, record.user or record.conversation))
 
     def _dispatch(self, arm: Arm, *, fresh: bool = False) -> None:
         now = monotonic()
@@ -122,6 +121,9 @@ class Relay:
         self._events = tap.Events(hides_usage=usage)
         self._sent_at = self._heard_at = now
         self._call = replica.send(self, record.endpoint, body, self.request.request_id, fresh=fresh)
+        if record.stream and not self._told:
+            self._told = True
+            self.gateway.write(STARTED, encode(record))
 
     # What the engine says.
 
@@ -189,6 +191,8 @@ class Relay:
             if self.record.retry_count + 1 >= limits.TRIES or not self.gateway.may_retry():
                 raise UpstreamFailed(f"{self._arm.version} failed: {reason}", remedy="send the request again")
             self._retry(self._arm if call.stale else self._next_arm(reason), fresh=call.stale)
+        except UpstreamFailed as error:
+            self._hold(error, since=self.replica.failed_at if self.replica else 0.0)
         except CirandaError as error:
             self.refuse(error)
 
@@ -203,6 +207,34 @@ class Relay:
         self.record.retry_count += 1
         self.gateway.metrics.counters["retries"] += 1
         self._dispatch(arm, fresh=fresh)
+
+    def _hold(self, error: CirandaError, *, since: float) -> None:
+        """Wait for new routing while what is missing is missing only since a moment; else say so at once."""
+        now = monotonic()
+        self._held_at = self._held_at or now
+        if self.record.retry_count + 1 >= limits.TRIES or now - min(since, self._held_at) > limits.HOLD_SECONDS:
+            self.refuse(error)
+        else:
+            self._held = error
+
+    def rerouted(self) -> None:
+        """New routing is in force: a request that waits for it tries again, if somebody new is there."""
+        if self._held is None or self.over:
+            return
+        try:
+            self.model, pinned = route.find(self.gateway.snapshot(), self.key, self.seen.model)
+            self.arm = pinned or self._choose()
+            arm = self._next_arm("gone")
+            self._held = None
+            self._waited += monotonic() - self._held_at
+            if self._sent_at:
+                self._retry(arm)
+            else:
+                self._dispatch(arm)
+        except (Unavailable, UpstreamFailed) as error:
+            self._held = error
+        except CirandaError as error:
+            self.refuse(error)
 
     def _give_up(self, reason: str) -> None:
         """Close this try, and leave a note of it: a version whose processes die must not look healthy."""
@@ -231,7 +263,7 @@ class Relay:
     def _end_stream(self) -> None:
         text = b"".join(self._pieces)
         summary = tap.of_stream(text)
-        self._note(summary)
+        self.record.sum_up(summary)
         if not (self._events.complete() or summary.finish_reason):
             self.break_off(UpstreamFailed("the engine's stream ended early", remedy="send the request again"))
             return
@@ -249,7 +281,7 @@ class Relay:
         """Record and send a whole answer; `shown` is what the client gets where that differs (an answer as events)."""
         if self.over:
             return
-        self._note(tap.of_answer(body))
+        self.record.sum_up(tap.of_answer(body))
         kind = kind or b"content-type: %b\r\n" % self._headers.get(b"content-type", b"application/json")
         self._send_recorded(body, shown or body, kind)
         self._copy()
@@ -331,7 +363,9 @@ class Relay:
             return
         started, bound = self.request.received_at, self.model.limits.timeout_s
         silent = now - self._heard_at if self._call is not None and not self._paused else 0.0
-        if now - started > min(bound, limits.TOTAL_SECONDS):
+        if self._held is not None and now - self._held_at > limits.HOLD_SECONDS:
+            self.refuse(self._held)
+        elif now - started > min(bound, limits.TOTAL_SECONDS):
             self.break_off(UpstreamSlow(f"no whole answer within {bound:g} s", remedy="ask for less, or stream"))
         elif silent > (limits.BETWEEN_SECONDS if self._size else limits.FIRST_BYTE_SECONDS):
             self.break_off(UpstreamSlow(f"the engine was silent for {silent:.0f} s", remedy="send the request again"))
@@ -360,12 +394,6 @@ class Relay:
             names += f"x-ciranda-version: {self.record.version}\r\n"
         return names.encode()
 
-    def _note(self, summary: tap.Summary) -> None:
-        self.record.finish_reason = summary.finish_reason[:64]
-        if summary.usage is not None:
-            self.record.prompt_tokens = summary.usage.prompt_tokens or 0
-            self.record.completion_tokens = summary.usage.completion_tokens or 0
-
     def _close(self, status: int, response: bytes) -> StorageFull | None:
         """Write the record and be done. What comes back is why it could not be written: then the answer must not end well."""
         self.over = True
@@ -387,7 +415,3 @@ class Relay:
             call, self._call = self._call, None
             self._waited += monotonic() - self._sent_at
             call.cancel()
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode("utf-8", "replace") if value else ""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 import msgspec
@@ -129,25 +130,28 @@ class Snapshots:
     def __init__(self, path: Path, home: Path) -> None:
         self.path = path
         self.current: Snapshot | None = None
+        self.taken_at = 0.0
         self.errors = 0
         self.replicas: dict[tuple[str, ...], Replica] = {}
         self._home = home
         self._stamp: Stamp | None = None
 
-    def poll(self) -> None:
-        """Take a new file if there is one; never raises for what is in it."""
+    def poll(self) -> bool:
+        """Take a new file if there is one, and say whether; never raises for what is in it."""
         try:
             stat = self.path.stat()
             stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if stamp == self._stamp:
-                return
+                return False
             self._stamp = stamp
             self.take(msgspec.json.decode(self.path.read_bytes(), type=File))
+            return True
         except FileNotFoundError:
-            return
+            return False
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, CirandaError) as error:
             self.errors += 1
             log.warning("routing snapshot %s is not usable, the last good one stays: %s", self.path, error)
+        return False
 
     def take(self, file: File) -> None:
         """Make a file's content the current snapshot."""
@@ -158,6 +162,7 @@ class Snapshots:
                 replica.close()
         self.replicas = replicas
         self.current = Snapshot(file.generation, file.written_at, file.keys, models)
+        self.taken_at = monotonic()
 
     def sweep(self, now: float) -> None:
         """Close pooled connections that are idle for too long."""

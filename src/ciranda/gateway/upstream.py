@@ -59,6 +59,7 @@ class Replica:
         self.pooled = engine not in POOLLESS
         self.in_flight = 0
         self.failures = 0
+        self.failed_at = 0.0  # the first of the failures running
         self.ejected_until = 0.0
         self.ejections = 0
         self._prefix = parts.path.rstrip("/").removesuffix("/v1")
@@ -87,6 +88,8 @@ class Replica:
     def failed(self, *, decisive: bool) -> None:
         """It did not; `decisive` when one failure proves enough, such as a refused connection."""
         self.failures += 1
+        if self.failures == 1:
+            self.failed_at = monotonic()
         if decisive or self.failures >= FAILURES:
             self.ejections += 1
             self.ejected_until = monotonic() + EJECTED_SECONDS[min(self.failures, len(EJECTED_SECONDS)) - 1]

@@ -143,7 +143,7 @@ def end(conn: sa.Connection, identifier: str, state: str, *, summary: str = "", 
     change(conn, identifier, state=state, steps=steps, next_actor=next_actor, ended_at=clock.iso())
 
 
-def note(conn: sa.Connection, identifier: str, name: str, state: str, *, summary: str = "", **values: Any) -> None:
+def note(conn: sa.Connection, identifier: str, name: str, state: str, /, *, summary: str = "", **values: Any) -> None:
     """Record that a step began, went on or ended; a step that runs again after a crash keeps its first start."""
     row = get(conn, identifier)
     steps = [dict(step) for step in row.steps]

@@ -2,16 +2,20 @@
 
 `manifest.json` names the SHA-256 of each file, so a version copied to another machine checks itself (`verify`). Weights come only
 as safetensors or GGUF: a pickle could run code, and is refused before anything is copied.
+
+Whoever stages files holds a lock on their folder. A folder that nobody holds was left by a process that died, and the next one
+that stages removes it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +23,9 @@ from typing import Any
 from ciranda.config import Home
 from ciranda.errors import Invalid, StorageFull
 from ciranda.registry import card
-from ciranda.store import clock, files, ids
+from ciranda.store import files, ids
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-ABANDONED_S = 3600.0
 ABOUT = ("evaluation.json", "card.md")
 MANIFEST = "manifest.json"
 
@@ -33,6 +36,7 @@ class Staged:
 
     path: Path
     adapter_digest: str
+    held: int = -1  # the descriptor whose lock says that they are somebody's
 
 
 def root(home: Home) -> Path:
@@ -49,20 +53,41 @@ def stage(home: Home, *, adapter: Path | None, gguf: Path | None) -> Staged:
     """
     _refuse_odd(adapter, gguf)
     root(home).mkdir(parents=True, exist_ok=True)
-    sweep(home)
     path = root(home) / f".{ids.new('staged')}"
     try:
-        path.mkdir(mode=0o700)
+        with _alone(home):
+            _sweep(home)
+            held = _hold(path)
+    except OSError as error:
+        raise _storage(error, path) from error
+    try:
         if adapter is not None:
             _copy(adapter, path / "adapter")
         if gguf is not None:
             shutil.copyfile(gguf, path / "adapter.gguf")
         sync(path)
-    except OSError as error:
-        shutil.rmtree(path, ignore_errors=True)
-        raise _storage(error, path) from error
+    except BaseException as error:
+        discard(Staged(path, "", held))
+        if isinstance(error, OSError):
+            raise _storage(error, path) from error
+        raise
     digest = "sha256:" + files.sha256_of_folder(path / "adapter") if adapter is not None else ""
-    return Staged(path, digest)
+    return Staged(path, digest, held)
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """Nobody else makes or removes a temporary folder meanwhile."""
+    with _open(root(home)) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def _hold(path: Path) -> int:
+    path.mkdir(mode=0o700)
+    descriptor = os.open(path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -103,7 +128,9 @@ def place(home: Home, staged: Staged, record: Mapping[str, Any]) -> Path:
     try:
         _describe(staged.path, record)
         if target.exists():  # left by a transaction that died: no row has this number, or we would not be here
-            os.rename(target, root(home) / f".{ids.new('orphan')}")
+            orphan = root(home) / f".{ids.new('orphan')}"
+            os.rename(target, orphan)
+            shutil.rmtree(orphan, ignore_errors=True)
         os.rename(staged.path, target)
         files.sync_folder(target.parent)
     except OSError as error:
@@ -149,21 +176,32 @@ def verify(folder: Path) -> list[str]:
 def sync(folder: Path) -> None:
     """Make every file and folder in `folder` durable."""
     for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
+        with _open(path) as descriptor:
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def discard(staged: Staged) -> None:
     """Remove staged files that got no number; nothing when they did."""
     shutil.rmtree(staged.path, ignore_errors=True)
+    if staged.held >= 0:
+        os.close(staged.held)
 
 
-def sweep(home: Home, *, older_than_s: float = ABANDONED_S) -> None:
-    """Remove what a killed registration left behind an hour ago or earlier; younger ones may be another's at work."""
+def _sweep(home: Home) -> None:
+    """Remove what killed registrations left behind; what a living process holds stays."""
     for path in root(home).glob(".*"):
-        with suppress(FileNotFoundError):
-            if clock.now().timestamp() - path.stat().st_mtime > older_than_s:
-                shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError), _open(path) as descriptor:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _open(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
