@@ -83,6 +83,20 @@ def test_an_event_raises_one_alert_however_often_it_is_told(db: Database) -> Non
     assert events == ["alert.raised"]
 
 
+def test_a_matter_that_is_open_is_not_told_again_but_counted(db: Database) -> None:
+    def risen(number: int, title: str) -> alerts.Alert:
+        with db.writing() as conn:
+            return alerts.raise_(conn, f"feedback:home@1:1:feedback:{number}", model="home", kind="feedback",
+                                 severity="warning", title=title, matter="feedback:home@1:1:feedback:")  # fmt: skip
+
+    first, again = risen(1, "28% to 87%"), risen(2, "28% to 89%")
+    assert again.id == first.id
+    assert (again.title, again.body["times"]) == ("28% to 89%", 2)
+    with db.writing() as conn:
+        alerts.close_all(conn, "home", kinds=["feedback"], actor="ana", note="a new version is live")
+    assert risen(3, "30% to 60%").id != first.id
+
+
 def test_a_person_takes_it_another_cannot_and_closing_ends_it(db: Database) -> None:
     alert = raised(db)
     with db.writing() as conn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from ciranda.errors import Invalid, NotFound
 from ciranda.govern import audit
-from ciranda.monitor import alerts, look, rates, signals, streams
+from ciranda.monitor import alerts, drift, language, look, rates, signals, streams
 from ciranda.monitor.bets import PairBet, Reference
 from ciranda.monitor.drift import CHANNELS, Watch
 from ciranda.monitor.explain import Text, explain
@@ -434,3 +435,41 @@ def test_a_look_is_pure() -> None:
     once = look.look(held, version="home@1", asked=store.asked, voted=store.voted, quality=lambda one: 1.0)
     twice = look.look(held, version="home@1", asked=store.asked, voted=store.voted, quality=lambda one: 1.0)
     assert once == twice
+
+
+# --- what a version is compared with
+
+
+def test_a_version_made_for_a_new_language_expects_that_language() -> None:
+    english = [f"turn on the kitchen light number {n} please" for n in range(300)]
+    portuguese = [f"por favor acenda a luz da cozinha número {n}" for n in range(60)]
+    traffic = [f"apague todas as luzes do quarto {n} agora" for n in range(95)]
+    traffic += [f"switch off the lights of room {n}" for n in range(5)]
+    chosen = drift.expected(english + portuguese, traffic)
+    told = Counter(detect(text) for text in chosen)
+    assert told["pt"] / len(chosen) == pytest.approx(0.95, abs=0.03)
+    assert len(chosen) > 150
+    assert drift.expected(english, traffic[:99]) == english  # so little traffic says nothing
+
+
+def test_the_texts_kept_of_a_reference_are_of_all_its_parts() -> None:
+    texts = [f"switch on lamp {n} in the kitchen" for n in range(900)] + [
+        f"acenda a lâmpada {n} da cozinha" for n in range(100)
+    ]
+    baseline = Baseline.of([streams.message(str(n), text) for n, text in enumerate(texts)], distinct=True)
+    portuguese = sum("lâmpada" in one.text for one in baseline.sample)
+    assert portuguese / len(baseline.sample) == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("text", ["reproduza rádio", "aborta timer", "abrir a toldo"])
+def test_a_guess_that_is_not_sure_is_no_language(text: str) -> None:
+    assert detect(text) in ("pt", "und")
+
+
+def test_texts_that_come_together_settle_each_others_language() -> None:
+    texts = sentences("pt-BR", 60, 3)
+    assert Counter(detect(text) for text in texts)["pt"] < 50  # short commands, each alone
+    assert set(language.detect_all(texts)) == {"pt"}
+    mixed = language.detect_all([*texts, *sentences("en", 60, 4), "ok"])
+    assert mixed[:60].count("pt") > 50
+    assert (set(mixed[60:120]), mixed[-1]) == ({"en"}, "und")

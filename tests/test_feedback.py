@@ -32,7 +32,9 @@ def voice(prompt: str, answer: str, at: int = 0, **more: Any) -> Voice:
 
 
 def test_a_correction_becomes_a_row_with_its_person_and_origin() -> None:
-    rows, contradictions = feedback.rows_of([voice("acenda a luz", " {} ", 7, thumb=-1)], language_of=lambda _: "pt")
+    rows, contradictions = feedback.rows_of(
+        [voice("acenda a luz", " {} ", 7, thumb=-1)], languages_of=lambda texts: ["pt"] * len(texts)
+    )
     assert contradictions == []
     (row,) = rows
     assert (row.prompt, row.completion, row.source) == ("acenda a luz", "{}", "interactions")
@@ -196,7 +198,7 @@ def test_feedback_given_at_the_gateway_comes_back_as_rows_through_the_real_store
             traffic = Interactions.at(home)
             _wait_for(lambda: len(traffic.feedback_since(None, model="home")) == 3)
             wanted = [Source(interactions="feedback")]
-            inputs = Inputs(traffic=traffic, language_of=lambda _: "pt")
+            inputs = Inputs(traffic=traffic, languages_of=lambda texts: ["pt"] * len(texts))
             with sources.ingest(db, home, dataset="home", model="home", sources=wanted, inputs=inputs) as batch:
                 versions.commit(db, home, "home", batch.rows, transformation={}, actor="t", within=batch.finish)
             cursor = sources.cursor_of(db, "home", "interactions: feedback")

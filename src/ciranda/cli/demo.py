@@ -382,7 +382,9 @@ def _close(story: Story, crowd: Crowd, total_s: float) -> dict[str, Any]:
         "versions": [dict(zip(telling.COLUMNS, row, strict=True)) for row in rows],
     }
     story.screen.line("")
-    story.screen.table(telling.COLUMNS, rows, title="What each version can do")
+    story.screen.table(
+        telling.COLUMNS, rows, title=f"What each version can do (slices of {telling.SHOWN} cases and more)"
+    )
     story.screen.table(["stage", "seconds"], [*figures["times_s"].items(), ("in all", figures["seconds"])])
     story.say(f"drift noticed after {figures['messages_until_drift']} messages")
     story.say(f"{crowd.count.answered} answers given, {recorded} recorded; audit chain of {checked.events} events "

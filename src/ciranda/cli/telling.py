@@ -19,6 +19,7 @@ from ciranda.train import trials as training
 from ciranda.train.trials import Trial
 
 TOTALS = ["version", "arm", "answers", "errors", "p50 ms", "p95 ms", "thumbs up", "down"]
+SHOWN = 10  # cases below which a mean says nothing
 COLUMNS = ["version", "stage", "suite", "slice", "metric", "mean", "95 % interval", "cases"]
 
 
@@ -138,12 +139,10 @@ def _count(platform: Platform, model: str, arm: str, since: datetime, until: dat
 
 
 def explained(alert: Alert) -> list[str]:
-    """What an alert says of the change, with examples."""
-    body = alert.body
-    lines = [str(body[name]) for name in ("summary", "since") if body.get(name)]
-    for example in list(body.get("examples", ()))[:3]:
-        lines.append(f"for example: {example if isinstance(example, str) else example.get('text', example)}")
-    return lines
+    """Examples of what changed, of the kind of message that grew most."""
+    kinds = [*alert.body.get("languages", ()), *alert.body.get("groups", ())]
+    grown = max(kinds, key=lambda one: float(one["after"]) - float(one["before"]), default=None)
+    return [f"for example: {text}" for _, text in (grown["examples"] if grown else [])[:3] if text]
 
 
 def turn_by_drift(platform: Platform, model: str) -> Turn | None:
@@ -167,6 +166,7 @@ def _rows(version: Version, evaluation: Mapping[str, Any]) -> list[list[str]]:
         for part, metrics in sorted(evaluation["slices"].items())
         if part.startswith("language=")
         for name, one in sorted(metrics.items())
+        if one["n"] >= SHOWN
     ]
 
 

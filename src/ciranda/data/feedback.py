@@ -63,7 +63,7 @@ class Contradiction:
 
 
 def rows_of(
-    voices: Iterable[Voice], *, language_of: Callable[[str], str] | None = None
+    voices: Iterable[Voice], *, languages_of: Callable[[Sequence[str]], Sequence[str]] | None = None
 ) -> tuple[list[Row], list[Contradiction]]:
     """One row per prompt, and the prompts on which voices disagree."""
     heard: dict[tuple[Message, ...], list[Voice]] = defaultdict(list)
@@ -74,9 +74,12 @@ def rows_of(
     for group in heard.values():
         votes = _votes(group)
         winner = max(group, key=lambda voice: (votes[voice.answer.strip()], voice.at, voice.origin))
-        rows.append(_row(winner, language_of))
+        rows.append(_row(winner))
         if len(votes) > 1:
             contradictions.append(Contradiction(rows[-1].prompt, votes))
+    if languages_of is not None:
+        named = languages_of([row.prompt for row in rows])
+        rows = [row.with_(language=name) for row, name in zip(rows, named, strict=True)]
     return rows, contradictions
 
 
@@ -150,7 +153,7 @@ def _votes(group: Sequence[Voice]) -> dict[str, int]:
     return dict(votes)
 
 
-def _row(voice: Voice, language_of: Callable[[str], str] | None) -> Row:
+def _row(voice: Voice) -> Row:
     row = Row(
         voice.messages,
         voice.answer.strip(),
@@ -161,8 +164,7 @@ def _row(voice: Voice, language_of: Callable[[str], str] | None) -> Row:
     )
     phrase = normalised(row.prompt)
     group = f"prompt:{hashlib.sha256(phrase.encode()).hexdigest()[:16]}"
-    language = language_of(row.prompt) if language_of else ""
-    return row.with_(group=group, split=split_of(group), language=language)
+    return row.with_(group=group, split=split_of(group))
 
 
 def _same(messages: tuple[Message, ...]) -> tuple[Message, ...]:

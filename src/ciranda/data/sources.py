@@ -102,13 +102,13 @@ class Inputs:
         root: Where relative file globs start; the model file's folder.
         sampler: Gives the sentences of the home; None when nobody asks for them.
         traffic: Our own interactions; None when the collector is not up.
-        language_of: Names the language of a prompt from live traffic.
+        languages_of: Names the languages of prompts from live traffic.
     """
 
     root: Path = Path()
     sampler: Sampler | None = None
     traffic: Traffic | None = None
-    language_of: Callable[[str], str] | None = None
+    languages_of: Callable[[Sequence[str]], Sequence[str]] | None = None
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def _bring(source: Source, inputs: Inputs, model: str, cursor: str) -> Brought:
             "the interactions cannot be read", where=label(source), remedy="start the platform: `ciranda up`"
         )
     heard = feedback.listen(inputs.traffic, model, cursor or None)
-    rows, contradictions = feedback.rows_of(heard.voices, language_of=inputs.language_of)
+    rows, contradictions = feedback.rows_of(heard.voices, languages_of=inputs.languages_of)
     named = [{"prompt": one.prompt, "answers": one.answers} for one in contradictions[:SHOWN]]
     detail = {"voices": len(heard.voices), "contradictions": len(contradictions), "contradicted": named}
     return Brought(label(source), tuple(rows), cursor=heard.cursor, detail=detail)

@@ -23,6 +23,8 @@ from ciranda.monitor.signals import Signal
 from ciranda.registry import models, versions
 from ciranda.store import clock
 
+ASKED = 2000  # newest questions of a rollout that say what a version will be asked
+
 log = logging.getLogger("ciranda.loop")
 
 
@@ -178,9 +180,21 @@ class Control:
         if live is None or (watched and watched[0]["version"] == live.ref):
             return
         rows = datasets.read(self.platform.home, live.dataset) if live.dataset else []
-        self.watch.freeze(
-            spec.model, live.ref, [row.prompt for row in rows], channels=spec.watch.drift, alpha=spec.watch.alpha
-        )
+        prompts = drift.expected([row.prompt for row in rows], self._asked_in_rollout(live.ref))
+        self.watch.freeze(spec.model, live.ref, prompts, channels=spec.watch.drift, alpha=spec.watch.alpha)
+
+    def _asked_in_rollout(self, ref: str) -> list[str]:
+        """What users asked while the evidence for a version was gathered, the newest first."""
+        model = ref.rpartition("@")[0]
+        with self.platform.db.reading() as conn:
+            found = next(
+                (one for one in stages.of(conn, model) if one.candidate == ref and one.state == "promoted"), None
+            )
+        if found is None:
+            return []
+        began = clock.parse(found.started_at)
+        asked = self.platform.interactions.page(model=model, since=began, limit=ASKED)
+        return [one.input_text for one in asked if one.arm != "shadow" and one.input_text]
 
     def _heed(self, spec: ModelSpec, signal: Signal) -> None:
         """Drift that users feel asks for a turn, unless policy or a turn under way stands against it."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
     Raises:
         Refused: A check or a bad row said no; nothing is kept. Invalid, NotFound, Unavailable as the sources do.
     """
-    inputs = Inputs(platform.root, picks.sampler(spec), _traffic(platform, spec), partial(_language_of, spec))
+    inputs = Inputs(platform.root, picks.sampler(spec), _traffic(platform, spec), partial(_languages_of, spec))
     before = datasets.newest_of(platform.db, spec.dataset)
     with sources.ingest(
         platform.db, platform.home, dataset=spec.dataset, model=spec.model, sources=spec.data.sources, inputs=inputs
@@ -124,11 +124,11 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
     }
 
 
-def _language_of(spec: ModelSpec, text: str) -> str:
-    """The language of a text, by the name that the model's sources give it: `pt` is `pt-BR` where that was declared."""
-    found = language.detect(text)
+def _languages_of(spec: ModelSpec, texts: Sequence[str]) -> list[str]:
+    """The languages of texts, by the names that the model's sources give them: `pt` is `pt-BR` where that was declared."""
     declared = [source.intents for source in spec.data.sources if source.intents]
-    return next((name for name in declared if name == found or name.split("-")[0] == found), found)
+    names = {short: name for name in reversed(declared) for short in (name.split("-")[0], name)}
+    return [names.get(found, found) for found in language.detect_all(texts)]
 
 
 def _traffic(platform: Platform, spec: ModelSpec) -> Any:

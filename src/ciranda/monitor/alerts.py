@@ -8,7 +8,7 @@ It refuses to be raised twice for one event: the second call finds the first ale
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -102,6 +102,7 @@ def raise_(
     targets: Sequence[str] = ("log",),
     actor: str = "monitor",
     turn: str = "",
+    matter: str = "",
 ) -> Alert:
     """Raise an alert for an event, once; the same event again gives the alert that is there.
 
@@ -116,9 +117,13 @@ def raise_(
         targets: `alerts:` of the model file: log, webhook:https://…, email:….
         actor: Who raises it, for the audit log.
         turn: The turn that it belongs to, when there is one.
+        matter: How the events of one matter begin. While an alert of it is not closed, nobody is told again: that alert
+            counts the times, and keeps the newest word.
     """
     if known := conn.execute(sa.select(alerts).where(alerts.c.event == event)).mappings().first():
         return Alert(**known)
+    if matter and (open_ := _open(conn, model, matter)):
+        return _again(conn, open_, title, body or {})
     alert = Alert(
         ids.new("alert"), event, model, kind, severity, title[:500], dict(body or {}), "open", clock.iso(), turn
     )
@@ -129,6 +134,22 @@ def raise_(
     audit.record(conn, actor=actor, action="alert.raised", subject=alert.id,
                  detail={"event": event, "model": model, "kind": kind, "severity": severity})  # fmt: skip
     return alert
+
+
+def _open(conn: sa.Connection, model: str, matter: str) -> Alert | None:
+    """The alert of a matter that is not closed."""
+    query = sa.select(alerts).where(
+        alerts.c.model == model, alerts.c.state != "closed", alerts.c.event.startswith(matter, autoescape=True)
+    )
+    found = conn.execute(query.order_by(alerts.c.at.desc())).mappings().first()
+    return Alert(**found) if found else None
+
+
+def _again(conn: sa.Connection, alert: Alert, title: str, body: Mapping[str, Any]) -> Alert:
+    """The same matter once more: its newest word, and how often it came."""
+    told = {**body, "times": int(alert.body.get("times", 1)) + 1, "latest_at": clock.iso()}
+    conn.execute(alerts.update().where(alerts.c.id == alert.id).values(title=title[:500], body=told))
+    return replace(alert, title=title[:500], body=told)
 
 
 def acknowledge(conn: sa.Connection, identifier: str, *, actor: str, note: str = "") -> Alert:

@@ -1,6 +1,6 @@
 """Keeps what is watched of each model: reads every interaction and vote once, tells what changed, asks for a turn.
 
-    input       is what people ask still what the version was trained for?    against the prompts of its dataset
+    input       is what people ask still what the version was trained for?    against the prompts of its dataset (`expected`)
     output      does it still answer as it did at first?                      against its first healthy answers
     quality     has the share of bad answers risen?                           against its first answers
     feedback    has the share of thumbs down risen?                           against its first votes
@@ -15,6 +15,7 @@ The reference is frozen at promotion (`Watch.freeze`) and never follows the stre
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ import sqlalchemy as sa
 from ciranda.errors import Invalid
 from ciranda.govern import audit
 from ciranda.interactions.table import Feedback, Interaction
-from ciranda.monitor import alerts, look, signals, streams
+from ciranda.monitor import alerts, language, look, signals, streams
 from ciranda.monitor.look import CHANNELS, Quality, Watched
 from ciranda.monitor.reference import LEAST
 from ciranda.monitor.signals import Signal
@@ -32,10 +33,12 @@ from ciranda.monitor.streams import Baseline, DriftAlarm, Stream, observe
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
 
-__all__ = ["CHANNELS", "DriftAlarm", "Signal", "Watch", "drift_references", "drift_states", "observe"]
+__all__ = ["CHANNELS", "DriftAlarm", "Signal", "Watch", "drift_references", "drift_states", "expected", "observe"]
 
 BATCH = 500
 BATCHES = 20
+TELLING = 100  # messages from which traffic says what a version will be asked
+RARE = 0.05  # share of a language below which its few rows do not bound the reference
 ACTOR = "monitor"
 KINDS = ("drift", "quality", "feedback", "retrain")
 
@@ -115,7 +118,8 @@ class Watch:
         Args:
             model: The model.
             version: Its live version, such as `smart-home@2`.
-            prompts: The prompts of its dataset version, of all splits: what was held out is no news when it comes. With
+            prompts: What it was made for: the prompts of its dataset version, of all splits (what was held out is no news when
+                it comes), in the languages of the traffic that it was promoted on: see `expected`. With
                 fewer than 40 different ones (the bare base), the input stream takes the first live messages instead.
             channels: `watch.drift` of the model file.
             alpha: `watch.alpha`, shared among the channels.
@@ -276,6 +280,27 @@ class Watch:
             for signal in found:
                 signals.tell(conn, signal, targets=targets, actor=ACTOR)
         return True
+
+
+def expected(prompts: Sequence[str], traffic: Sequence[str]) -> list[str]:
+    """What a version is to be asked from now on: its dataset's prompts, in the languages that its users spoke at its promotion.
+
+    A version that was trained because the world changed has few rows of the new world among many of the old one. Compared with
+    all of them it would drift from its first hour. The traffic it was promoted on says which of them matter; below a hundred
+    messages it says nothing, and all prompts count.
+    """
+    if len(traffic) < TELLING:
+        return list(prompts)
+    spoken = Counter(language.detect_all(traffic))
+    known: dict[str, list[str]] = {}
+    texts = list(dict.fromkeys([*traffic, *prompts]))
+    for text, name in zip(texts, language.detect_all(texts), strict=True):
+        known.setdefault(name, []).append(text)
+    common = {name: count for name, count in spoken.items() if count >= RARE * len(traffic)}
+    size = min((len(known[name]) * len(traffic) / count for name, count in common.items()), default=len(texts))
+    return [
+        text for name, count in sorted(spoken.items()) for text in known[name][: round(size * count / len(traffic))]
+    ]
 
 
 def _baseline(prompts: Sequence[str]) -> Baseline | None:

@@ -1,7 +1,8 @@
 """Which language a short text is in. py3langid is named here alone; it needs no download.
 
 A language detector that knows a hundred languages takes short Portuguese for Galician. This one is offered the languages
-that users of such services really write in, and says "und" (undetermined) for what has too few letters to tell.
+that users of such services really write in, and says "und" (undetermined) for what has too few letters to tell, and for a guess
+that it is not sure of: "reproduza rádio" is no Czech, and a language that nobody speaks must not appear in an alert.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 LANGUAGES = (
     "ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "he", "hi", "hr", "hu", "id", "it",
@@ -18,25 +22,53 @@ LANGUAGES = (
 UNKNOWN = "und"
 LETTERS = 6  # below this many letters a guess says more about the detector than about the text
 CHARACTERS = 512
+ROUNDS = 5
+SURE = 0.5  # of 300 short Portuguese commands 9 % got a language that nobody spoke; so 1 % does, and 20 % get none
 
 
 def detect(text: str) -> str:
     """The language code of a text, or `und`."""
     head = text[:CHARACTERS]
-    if sum(character.isalpha() for character in head) < LETTERS and head.isascii():
+    if not _tellable(head):
         return UNKNOWN
     return str(_identifier().classify(head)[0])
 
 
 def detect_all(texts: Sequence[str]) -> list[str]:
-    """The language of each text."""
-    return [detect(text) for text in texts]
+    """The language of each of texts that came together; what one leaves open, the others often settle.
+
+    The languages' shares among them are the prior of each (expectation maximisation): among Portuguese commands "reproduza
+    rádio" is Portuguese, alone it is anything.
+    """
+    told = [number for number, text in enumerate(texts) if _tellable(text[:CHARACTERS])]
+    named = [UNKNOWN] * len(texts)
+    if told:
+        by_text = [dict(_identifier().rank(texts[number][:CHARACTERS])) for number in told]
+        likely = np.array([[float(one[name]) for name in LANGUAGES] for one in by_text])
+        for number, posterior in zip(told, _settled(likely), strict=True):
+            if posterior.max() >= SURE:
+                named[number] = LANGUAGES[int(posterior.argmax())]
+    return named
+
+
+def _settled(likely: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Posteriors of texts x languages, with the shares of the languages as their common prior."""
+    posterior: NDArray[np.float64] = likely / likely.sum(axis=1, keepdims=True)
+    for _ in range(ROUNDS):
+        shares = (posterior.sum(axis=0) + 1 / len(LANGUAGES)) / (len(posterior) + 1)
+        posterior = likely * shares
+        posterior /= posterior.sum(axis=1, keepdims=True)
+    return posterior
+
+
+def _tellable(text: str) -> bool:
+    return sum(character.isalpha() for character in text) >= LETTERS or not text.isascii()
 
 
 @lru_cache(maxsize=1)
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
     identifier.set_languages(LANGUAGES)
     return identifier

@@ -90,7 +90,8 @@ def tell(conn: sa.Connection, signal: Signal, *, targets: Sequence[str], actor: 
     """Raise the alert of a signal and keep the signal; once, however often it is told."""
     severity: alerts.Severity = "critical" if signal.kind == "retrain" else "warning"
     alert = alerts.raise_(conn, signal.event_id, model=signal.model, kind=signal.kind, severity=severity,
-                          title=signal.reason, body=signal.evidence, targets=targets, actor=actor)  # fmt: skip
+                          title=signal.reason, body=signal.evidence, targets=targets, actor=actor,
+                          matter=signal.event_id.rpartition(":")[0] + ":")  # fmt: skip
     at = clock.iso()
     if not conn.execute(sa.select(signals.c.event_id).where(signals.c.event_id == signal.event_id)).first():
         conn.execute(signals.insert().values(

@@ -73,8 +73,9 @@ class Baseline:
         labels = [languages.index(one.language) for one in messages]
         reference = Reference.of(vectors.embed([one.text for one in messages]), labels=labels,
                                  strata=[one.stratum for one in messages])  # fmt: skip
-        step = max(1, len(messages) // SAMPLE)
-        return cls(reference, tuple(map(_text, messages[::step][:SAMPLE])), languages, distinct)
+        held = min(SAMPLE, len(messages))
+        spread = (messages[place * len(messages) // held] for place in range(held))  # the newest rows stand at the end
+        return cls(reference, tuple(map(_text, spread)), languages, distinct)
 
     def label(self, language: str) -> int:
         """The number of a language; one that the reference never saw has the next."""
