@@ -19,6 +19,7 @@ import click
 import ciranda
 from ciranda import cli
 from ciranda.cli import manual
+from ciranda.interactions import schema, upgrade
 from ciranda.store.database import metadata
 from ciranda.web import api
 
@@ -49,6 +50,11 @@ STORES = """# Tables
 
 The control database (SQLite, or PostgreSQL) holds state; the store of interactions (ClickHouse, embedded or a server) holds what
 was asked and answered. Each table has one writer.
+"""
+FIELDS = """# The fields of the record
+
+What the tables of interactions hold, from `interactions/schema.py` and `interactions/rollups.py`, which the tables are made from.
+What holds for them, and how to keep them on a server: [the record of interactions](record.md).
 """
 COMMANDS = """# The command line
 
@@ -82,15 +88,6 @@ TABLES = {
     "verdicts": "What the gates said of a version, with their evidence.",
     "version_stages": "Every change of a version's stage, so that what was live when is a question.",
     "versions": "Immutable model versions with what they are made of.",
-}
-RECORDS = {
-    "interactions": "One request and its answer, as the gateway saw them.",
-    "feedback": "What a user said of an interaction.",
-    "scores": "What a scorer said of an interaction.",
-    "started": "Streams that began; one without an interaction was cut by a crash.",
-    "events": "What happened at the gateway beside requests.",
-    "minutes": "Counts and latencies by minute, model, version and arm.",
-    "score_minutes": "Sums of scores by minute, model, version and arm.",
 }
 
 
@@ -136,8 +133,25 @@ def tables() -> str:
     """docs/tables.md"""
     owners, columns = owned(), ("table", "writer", "what a row is")
     control = _table(columns, ((name, owners[name], TABLES[name]) for name in sorted(owners)), code=2)
-    records = _table(columns, ((name, "interactions.table", sentence) for name, sentence in RECORDS.items()), code=2)
-    return _page(STORES, f"## Control\n\n{control}\n## Interactions\n\n{records}")
+    records = _table(columns, ((one.name, "interactions.sink", one.meaning) for one in upgrade.TABLES), code=2)
+    more = "Field by field: [the record of interactions](interactions.md).\n"
+    return _page(STORES, f"## Control\n\n{control}\n## Interactions\n\n{records}\n{more}")
+
+
+def interactions() -> str:
+    """docs/interactions.md"""
+    return _page(FIELDS, "\n".join(map(_record, upgrade.TABLES)))
+
+
+def _record(table: schema.Table) -> str:
+    rows = ((one.name, one.type, one.unit, one.meaning) for one in table.columns)
+    indexes = ", ".join(f"`{one.expression}` ({one.type})" for one in table.indexes)
+    kept = (
+        f"In the order `{table.order}`, one part per `{table.partition}`" if table.partition != "tuple()" else "Small"
+    )
+    found = f"; passed over by {indexes}" if indexes else ""
+    fields = _table(("field", "type", "unit", "meaning"), rows, code=2)
+    return f"## {table.name}\n\n{table.meaning} {kept}{found}.\n\n{fields}"
 
 
 def owned() -> dict[str, str]:
@@ -202,6 +216,7 @@ def _page(head: str, body: str) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands,
     "errors.md": errors,
+    "interactions.md": interactions,
     "model-file.md": model_file,
     "rest.md": rest,
     "settings.md": settings,

@@ -35,6 +35,13 @@ class Settings(BaseModel):
     gateway_workers: Annotated[int, Field(ge=1, le=64, description="Gateway processes, each on its own listener.")] = 1
     database_url: Annotated[str, Field(description="Control database; empty means SQLite in the home.")] = ""
     clickhouse_url: Annotated[str, Field(description="ClickHouse for interactions; empty means the embedded one.")] = ""
+    clickhouse_cluster: Annotated[
+        str,
+        Field(
+            pattern=r"^[\w.-]{0,100}$",
+            description="Cluster whose replicas keep the interactions; empty for one server.",
+        ),
+    ] = ""
     cache: Annotated[str, Field(description="Folder for prepared base models, shared by all homes.")] = (
         "~/.cache/ciranda"
     )

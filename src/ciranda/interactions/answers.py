@@ -26,6 +26,7 @@ class Point:
     completion_tokens: int
     thumbs_up: int
     thumbs_down: int
+    model: str = ""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Point:

@@ -32,6 +32,7 @@ from ciranda.interactions.ingestion import Done, Ingestion
 from ciranda.interactions.seals import segments
 from ciranda.interactions.server import Door
 from ciranda.interactions.sink import Sink, connection
+from ciranda.interactions.upgrade import Layout
 from ciranda.store import clock
 from ciranda.store.database import Database
 from ciranda.store.files import write_atomic
@@ -146,7 +147,8 @@ def _serve(home: config.Home, ready_file: Path | None, port: int) -> None:
     database = Database(config.database_url(home, settings))
     _check(database)
     folder = home.interactions / "chdb"
-    sink = Sink.server(settings.clickhouse_url) if settings.clickhouse_url else Sink.embedded(folder)
+    server, layout = settings.clickhouse_url, Layout(settings.clickhouse_cluster)
+    sink = Sink.server(server, layout) if server else Sink.embedded(folder)
     try:
         collector = Collector(Ingestion(home.spool, home.interactions, store=sink, database=database))
         for number in (signal.SIGTERM, signal.SIGINT):

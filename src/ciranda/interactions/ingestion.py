@@ -107,6 +107,8 @@ class Ingestion:
     def _take_in(self, cuts: list[Cut], frames: list[Frame]) -> None:
         parsed = parse(frames)
         self._set_aside(parsed)
+        doubles = self._desk.doubles(parsed.of("interactions"))
+        parsed.leave_out(doubles)
         self._desk.remember(parsed.of("interactions"))
         feedback = self._desk.feedback(parsed.of("feedback"), self.progress.waiting, clock.now_ms())
         for row in feedback.refused:
@@ -114,7 +116,7 @@ class Ingestion:
                           msgspec.json.encode(row), "feedback on another tenant's interaction")  # fmt: skip
         rows = len(parsed.of("interactions")) + len(feedback.ready)
         scores = self._desk.scores(parsed.of("scores"))
-        batch = Batch(self.progress.sequence, rows, cuts, feedback.ready, scores)
+        batch = Batch(self.progress.sequence, rows, cuts, feedback.ready, scores, doubles)
         self.progress.begin(batch, feedback.waiting)
         self._insert(batch, parsed)
 
@@ -128,6 +130,7 @@ class Ingestion:
             else:
                 log.error("ALERT segment %s vanished before its rows were known to be stored", cut.segment)
         parsed = parse(frames)
+        parsed.leave_out(batch.doubles)
         self._desk.remember(parsed.of("interactions"))
         self._insert(batch, parsed)
         return Done(len(frames), full=True)

@@ -2,15 +2,18 @@
 
 Feedback speaks of an interaction by id and may come before it (another worker's segment is read a moment later) or twice
 (a client tried again). So it waits for its interaction for a while, and counts once by its id or by the idempotency key of
-its sender. What is decided here is written into the batch, so a repeated batch decides nothing anew.
-It refuses feedback on another tenant's interaction.
+its sender. Of several votes on one interaction the newest counts: each vote carries what it changes in the counts, so that the
+roll-ups move it from one to the other. An interaction is kept once by its id: the gateway never gives one twice, so only the
+latest are remembered; an id from elsewhere (a trace that was sent again) is looked for in the store.
+What is decided here is written into the batch, so a repeated batch decides nothing anew.
+It refuses feedback on another tenant's interaction, and counts none whose interaction never came.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -24,6 +27,7 @@ from ciranda.interactions.sql import EVER, windows
 PATIENCE_MS = 600_000
 MOST_WAITING = 1_000
 REMEMBERED = 20_000
+NO_VOTE = (-1, "", 0)
 LENT = ("model", "version", "arm", "rollout")
 
 Ask = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
@@ -33,6 +37,11 @@ WHERE id IN {ids:Array(String)} AND ts >= fromUnixTimestamp64Milli({first:Int64}
 AND ts <= fromUnixTimestamp64Milli({last:Int64}, 'UTC')"""
 TAKEN_FEEDBACK = """SELECT id, key, idempotency_key FROM feedback
 WHERE id IN {ids:Array(String)} OR idempotency_key IN {keys:Array(String)}"""
+STANDING = """SELECT interaction, max((toUnixTimestamp64Milli(ts), id, thumb)) AS newest FROM feedback
+WHERE interaction IN {ids:Array(String)} AND thumb != 0 AND model != '' GROUP BY interaction"""
+TAKEN_INTERACTIONS = """SELECT id FROM interactions
+WHERE id IN {ids:Array(String)} AND ts >= fromUnixTimestamp64Milli({first:Int64}, 'UTC')
+AND ts <= fromUnixTimestamp64Milli({last:Int64}, 'UTC')"""
 TAKEN_SCORES = "SELECT id FROM scores WHERE id IN {ids:Array(String)}"
 
 READERS: Mapping[int, tuple[str, Callable[[Frame], Row]]] = {
@@ -53,6 +62,14 @@ class Parsed:
 
     def of(self, table: str) -> list[Row]:
         return self.tables.get(table, [])
+
+    def leave_out(self, doubles: Sequence[int]) -> None:
+        """Drop the interactions at these places: they are stored already."""
+        if doubles:
+            dropped = set(doubles)
+            self.tables["interactions"] = [
+                row for place, row in enumerate(self.of("interactions")) if place not in dropped
+            ]
 
 
 def parse(frames: Iterable[Frame]) -> Parsed:
@@ -97,6 +114,25 @@ class Desk:
         while len(self._places) > REMEMBERED:
             self._places.popitem(last=False)
 
+    def doubles(self, interactions: Sequence[Row]) -> list[int]:
+        """Which of these, by their places in the list, are there already or twice among them."""
+        foreign = [row for row in interactions if windows(row["id"])[0] == EVER]
+        stored = self._stored(foreign) if foreign else set()
+        seen: set[str] = set()
+        found = []
+        for place, row in enumerate(interactions):
+            identifier = row["id"]
+            if identifier in seen or identifier in self._places or identifier in stored:
+                found.append(place)
+            seen.add(identifier)
+        return found
+
+    def _stored(self, rows_: Sequence[Row]) -> set[str]:
+        """Those of these ids that the store holds at the same time: what comes again comes with its time."""
+        moments = [row["ts_ms"] for row in rows_]
+        values = {"ids": [row["id"] for row in rows_], "first": min(moments), "last": max(moments)}
+        return {row["id"] for row in self._ask(TAKEN_INTERACTIONS, values)}
+
     def feedback(self, fresh: Sequence[Row], waiting: Sequence[Waiting], now_ms: int) -> Sorted:
         """Which feedback is stored now, complete, which waits for its interaction, and which is refused."""
         queue = [*waiting, *(Waiting(row, now_ms) for row in self._once(fresh, waiting))]
@@ -115,7 +151,7 @@ class Desk:
                 sorted_.refused.append(one.row)
             else:
                 sorted_.ready.append(_lent(one.row, place))
-        return sorted_
+        return replace(sorted_, ready=self._counted(sorted_.ready))
 
     def scores(self, fresh: Sequence[Row]) -> list[Row]:
         """Scores that are not there yet; where a scorer named no model, the interaction's is lent."""
@@ -128,6 +164,22 @@ class Desk:
         places = self._remembered(bare)
         places |= self._find(bare - places.keys())
         return [row | _loan(places.get(row["interaction"])) for row in named.values()]
+
+    def _counted(self, ready: Sequence[Row]) -> list[Row]:
+        """Each with what it changes in the counts: the newest vote on an interaction stands, the one before is taken back."""
+        votes = sorted({row["interaction"] for row in ready if _counts(row)})
+        found = self._ask(STANDING, {"ids": votes}) if votes else []
+        standing: dict[str, tuple[int, str, int]] = {row["interaction"]: tuple(row["newest"]) for row in found}
+        counted = []
+        for row in ready:
+            before, after = standing.get(row["interaction"], NO_VOTE), (row["ts_ms"], row["id"], row["thumb"])
+            if not _counts(row) or after < before:
+                counted.append(row | {"thumbs_up": 0, "thumbs_down": 0})
+                continue
+            standing[row["interaction"]] = after
+            up, down = (after[2] > 0) - (before[2] > 0), (after[2] < 0) - (before[2] < 0)
+            counted.append(row | {"thumbs_up": up, "thumbs_down": down})
+        return counted
 
     def _once(self, fresh: Sequence[Row], waiting: Sequence[Waiting]) -> list[Row]:
         """Without what is there already: stored, waiting, or twice in the same breath."""
@@ -154,6 +206,11 @@ class Desk:
             for names, (first, last) in windows_
             for row in self._ask(PLACES, {"ids": names, "first": first, "last": last})
         }
+
+
+def _counts(row: Row) -> bool:
+    """Whether it is a vote on an interaction that is known."""
+    return bool(row["thumb"] and row["model"])
 
 
 def due(waiting: Sequence[Waiting], now_ms: int) -> bool:

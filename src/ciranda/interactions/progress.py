@@ -38,13 +38,17 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What is about to be inserted: enough to do it again to the letter. `rows` take a number from `sequence` on."""
+    """What is about to be inserted: enough to do it again to the letter. `rows` take a number from `sequence` on.
+
+    `doubles` are the interactions among the frames, by their places, that are left out.
+    """
 
     sequence: int
     rows: int
     cuts: list[Cut]
     feedback: list[Row]
     scores: list[Row]
+    doubles: list[int] = []
 
     @property
     def token(self) -> str:

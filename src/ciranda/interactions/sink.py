@@ -13,30 +13,19 @@ from typing import Any
 from ciranda.errors import CirandaError, Failed, StorageFull, Unavailable
 from ciranda.interactions.client import Address, connect
 from ciranda.interactions.rows import Row
-from ciranda.interactions.table import (
-    FEEDBACK_COLUMNS,
-    INTERACTION_COLUMNS,
-    SCORE_COLUMNS,
-    STATEMENTS,
-)
+from ciranda.interactions.schema import MOMENT, RECORDS, Column, Table
+from ciranda.interactions.upgrade import ALONE, Layout, prepare
 
 ENGINE_OPTIONS = {
     "max_server_memory_usage": 2_000_000_000,  # the whole machine without it
     "mark_cache_size": 134_217_728,  # 5 GB without it
     "background_pool_size": 2,
 }
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "interactions": INTERACTION_COLUMNS,
-    "feedback": FEEDBACK_COLUMNS,
-    "scores": SCORE_COLUMNS,
-    "started": ("id", "ts_ms", "model", "version", "meta"),
-    "events": ("id", "ts_ms", "kind", "model", "meta"),
-}
-NUMBERS = {
-    "sequence": "uint64", "stream": "uint8", "status": "uint16", "retry_count": "uint8", "prompt_tokens": "uint32",
-    "completion_tokens": "uint32", "latency_ms": "float32", "first_byte_ms": "float32", "overhead_ms": "float32",
-    "cost": "float64", "thumb": "int8", "rating": "float32", "value": "float64",
+ARROW = {
+    "UInt8": "uint8", "UInt16": "uint16", "UInt32": "uint32", "UInt64": "uint64", "Int8": "int8",
+    "Float32": "float32", "Float64": "float64",
 }  # fmt: skip
+TABLES = {table.name: table for table in RECORDS}
 FULL = (243, 252, 731)  # NOT_ENOUGH_SPACE, TOO_MANY_PARTS, and a quota on temporary data
 NO_SPACE = "No space left on device"
 
@@ -52,12 +41,19 @@ class Sink:
 
     Args:
         client: A clickhouse-connect client, of the embedded engine or of a server.
+        layout: How tables are kept there.
+
+    Raises:
+        Conflict: a newer Ciranda made these tables.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, layout: Layout = ALONE) -> None:
         self._client = client
-        for statement in STATEMENTS:
-            self._client.command(statement)
+        try:
+            prepare(self.run, lambda sql: self.rows(sql, {}), layout)
+        except CirandaError:
+            client.close()
+            raise
 
     @classmethod
     def embedded(cls, folder: Path) -> Sink:
@@ -69,13 +65,13 @@ class Sink:
         return cls(clickhouse_connect.get_client(interface="chdb", path=path, chdb_options=ENGINE_OPTIONS))
 
     @classmethod
-    def server(cls, url: str) -> Sink:
+    def server(cls, url: str, layout: Layout = ALONE) -> Sink:
         """A ClickHouse elsewhere. Raises Unavailable while it does not answer."""
         from clickhouse_connect.driver.exceptions import OperationalError
 
         address = Address(url)
         try:
-            return cls(connect(address))
+            return cls(connect(address), layout)
         except OperationalError as error:
             raise Unavailable(f"ClickHouse does not answer: {error}", where=address.place,
                               remedy="start it, or correct the setting clickhouse_url") from error  # fmt: skip
@@ -89,6 +85,20 @@ class Sink:
         except Error as error:
             raise _refusal("read", error) from error
 
+    def run(self, sql: str) -> None:
+        """Run one statement that changes something.
+
+        Raises:
+            StorageFull: the disk is full.
+            Failed: anything else.
+        """
+        from clickhouse_connect.driver.exceptions import Error
+
+        try:
+            self._client.command(sql)
+        except Error as error:
+            raise _refusal("change the tables", error) from error
+
     def insert(self, table: str, rows: Sequence[Row], *, token: str) -> None:
         """Store rows of one day in one block; when this returns they are on disk.
 
@@ -98,10 +108,10 @@ class Sink:
         """
         from clickhouse_connect.driver.exceptions import Error
 
-        columns = [_stored(name) for name in COLUMNS[table]]
+        shape = TABLES[table]
         settings = {"insert_deduplication_token": token, "deduplicate_blocks_in_dependent_materialized_views": 1}
         try:
-            self._client.raw_insert(table, columns, _block(COLUMNS[table], rows), fmt="Arrow", settings=settings)
+            self._client.raw_insert(table, list(shape.names), _block(shape, rows), fmt="Arrow", settings=settings)
         except (Error, OSError) as error:
             raise _refusal(f"store {len(rows)} rows of {table}", error) from error
 
@@ -119,27 +129,23 @@ def _refusal(action: str, error: Exception) -> CirandaError:
     return Failed(what, where="the store of interactions", remedy="see the reason above; it is tried again")
 
 
-def _stored(name: str) -> str:
-    return name.removesuffix("_ms") if name.endswith("ts_ms") else name
-
-
-def _block(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
+def _block(table: Table, rows: Sequence[Row]) -> bytes:
     """The rows as one Arrow file. Texts go as bytes: bodies are whatever came, and need not be UTF-8."""
     import pyarrow as pa
 
-    arrays = [pa.array([row[name] for row in rows], type=_type(name)) for name in columns]
-    table = pa.table(arrays, names=[_stored(name) for name in columns])
+    arrays = [pa.array([row[column.key] for row in rows], type=_type(column)) for column in table.columns]
+    block = pa.table(arrays, names=list(table.names))
     buffer = pa.BufferOutputStream()
-    with pa.ipc.new_file(buffer, table.schema) as file:
-        file.write_table(table)
+    with pa.ipc.new_file(buffer, block.schema) as file:
+        file.write_table(block)
     return bytes(buffer.getvalue())
 
 
-def _type(name: str) -> Any:
+def _type(column: Column) -> Any:
     import pyarrow as pa
 
-    if name.endswith("ts_ms"):
+    if column.type == MOMENT:
         return pa.timestamp("ms", tz="UTC")
-    if name == "reasons":
+    if column.type == "Array(String)":
         return pa.list_(pa.string())
-    return getattr(pa, NUMBERS[name])() if name in NUMBERS else pa.large_binary()
+    return getattr(pa, ARROW[column.type])() if column.type in ARROW else pa.large_binary()

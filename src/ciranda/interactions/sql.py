@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from ciranda.errors import Invalid
+from ciranda.interactions.rollups import FAILED
 from ciranda.interactions.table import (
-    FAILED,
     FEEDBACK_COLUMNS,
     INTERACTION_COLUMNS,
     SCORE_COLUMNS,
@@ -50,7 +50,7 @@ INNER JOIN (SELECT id, sequence, toUnixTimestamp64Milli(ts) AS ts_ms FROM intera
 ON live.id = shadow.shadow_of
 WHERE arrived > {after:UInt64} ORDER BY arrived LIMIT {limit:UInt32} WITH TIES"""
 
-_CHOSEN = """model = {model:String} AND ({version:String} = '' OR version = {version:String})
+_CHOSEN = """({model:String} = '' OR model = {model:String}) AND ({version:String} = '' OR version = {version:String})
     AND if({arm:String} = '', arm != 'shadow', arm = {arm:String})"""
 
 _ROLLUP_STARTS = {"minutes": "toStartOfMinute", "hours": "toStartOfHour"}
@@ -59,7 +59,7 @@ _ROLLUP_STARTS = {"minutes": "toStartOfMinute", "hours": "toStartOfHour"}
 def series(rollup: str) -> str:
     """Figures by version and step, from the `minutes` or from the `hours`."""
     return f"""
-SELECT intDiv(toUnixTimestamp(start), {{step:UInt32}}) * {{step:UInt32}} AS t, version,
+SELECT intDiv(toUnixTimestamp(start), {{step:UInt32}}) * {{step:UInt32}} AS t, model, version,
     sum(m.requests) AS requests, sum(m.errors) AS errors,
     quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.latency) AS latencies,
     ifNotFinite(latencies[1], 0) AS latency_p50, ifNotFinite(latencies[2], 0) AS latency_p95,
@@ -68,27 +68,27 @@ SELECT intDiv(toUnixTimestamp(start), {{step:UInt32}}) * {{step:UInt32}} AS t, v
     sum(m.thumbs_up) AS thumbs_up, sum(m.thumbs_down) AS thumbs_down
 FROM {rollup} AS m
 WHERE {_CHOSEN} AND start >= {_ROLLUP_STARTS[rollup]}(toDateTime(intDiv({{since:Int64}}, 1000), 'UTC'))
-GROUP BY t, version ORDER BY t, version"""
+GROUP BY t, model, version ORDER BY t, model, version"""
 
 
 SERIES_OF_ROWS = f"""
-SELECT intDiv(ms, 1000 * {{step:UInt32}}) * {{step:UInt32}} AS t, version,
+SELECT intDiv(ms, 1000 * {{step:UInt32}}) * {{step:UInt32}} AS t, model, version,
     countIf(asked) AS requests, countIf(failed) AS errors,
     quantilesIf(0.5, 0.95)(latency, good) AS latencies,
     ifNotFinite(latencies[1], 0) AS latency_p50, ifNotFinite(latencies[2], 0) AS latency_p95,
     ifNotFinite(quantileIf(0.5)(first_byte, good), 0) AS first_byte_p50,
     sum(prompt) AS prompt_tokens, sum(completion) AS completion_tokens,
-    countIf(vote > 0) AS thumbs_up, countIf(vote < 0) AS thumbs_down
+    sum(up) AS thumbs_up, sum(down) AS thumbs_down
 FROM (
-    SELECT toUnixTimestamp64Milli(ts) AS ms, version, true AS asked, {FAILED} AS failed, status < 400 AS good,
+    SELECT toUnixTimestamp64Milli(ts) AS ms, model, version, true AS asked, {FAILED} AS failed, status < 400 AS good,
         latency_ms AS latency, first_byte_ms AS first_byte,
-        prompt_tokens AS prompt, completion_tokens AS completion, toInt8(0) AS vote
+        prompt_tokens AS prompt, completion_tokens AS completion, toInt64(0) AS up, toInt64(0) AS down
     FROM interactions WHERE {_CHOSEN} AND ts >= fromUnixTimestamp64Milli({{since:Int64}}, 'UTC')
     UNION ALL
-    SELECT toUnixTimestamp64Milli(interaction_ts), version, false, false, false,
-        toFloat32(0), toFloat32(0), toUInt32(0), toUInt32(0), thumb
+    SELECT toUnixTimestamp64Milli(interaction_ts), model, version, false, false, false,
+        toFloat32(0), toFloat32(0), toUInt32(0), toUInt32(0), toInt64(thumbs_up), toInt64(thumbs_down)
     FROM feedback WHERE {_CHOSEN} AND interaction_ts >= fromUnixTimestamp64Milli({{since:Int64}}, 'UTC')
-) GROUP BY t, version ORDER BY t, version"""
+) GROUP BY t, model, version ORDER BY t, model, version"""
 
 _COUNTED = """start >= {}(toDateTime(intDiv({{since:Int64}}, 1000), 'UTC'))
     AND ({{model:String}} = '' OR model = {{model:String}}) AND ({{rollout:String}} = '' OR rollout = {{rollout:String}})"""
