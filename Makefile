@@ -12,11 +12,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := passive
 NEEDED := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help setup demo test test-slow check format docs clean
+.PHONY: help setup demo test test-slow chaos check format docs clean
 
 help:
 	@echo "make demo       set up, then the whole loop on real sentences (ARGS=--fast for the short one)"
 	@echo "make test       set up, then the tests; make test-slow: those that take minutes"
+	@echo "make chaos      load while everything is killed at random (ARGS='--chaos-seconds 600 --chaos-seed 7')"
 	@echo "make check      linter, formatter, types, layout"
 	@echo "make docs       write the pages of docs/ that are made from the code"
 	@echo "make bench-X    run bench/X.py"
@@ -40,10 +41,13 @@ demo: setup
 	@$(BIN)/ciranda demo $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not chaos" $(ARGS)
 
 test-slow: setup
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+chaos: setup
+	@$(BIN)/python -m pytest -m chaos -s $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check src tests bench docs hatch_build.py

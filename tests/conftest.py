@@ -5,7 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 SOURCE = str(Path(__file__).parent.parent / "src")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH", "")]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos-seconds", type=float, default=120.0, help="how long the chaos test kills")
+    parser.addoption("--chaos-seed", type=int, default=1, help="of its dice; the same seed kills in the same order")
+
+
+@pytest.fixture
+def chaos(request: pytest.FixtureRequest) -> tuple[float, int]:
+    """How long, and with which dice."""
+    return request.config.getoption("--chaos-seconds"), request.config.getoption("--chaos-seed")
