@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -223,6 +224,70 @@ def test_however_an_answer_is_cut_up_it_arrives_as_sent_or_as_failed(
         assert (heard.outcome, heard.body) == (["end"], b"".join(pieces))
     else:
         assert heard.outcome != ["end"]
+
+
+def by_h11(raw: bytes) -> tuple[int, bytes] | None:
+    """Status and body of an answer as the reference parser reads them, or None when it refuses or waits for more."""
+    peer = h11.Connection(h11.CLIENT)
+    peer.send(h11.Request(method="POST", target="/", headers=[("host", "x"), ("content-length", "0")]))
+    peer.send(h11.EndOfMessage())
+    peer.receive_data(raw)
+    status, body = 0, b""
+    try:
+        while True:
+            event = peer.next_event()
+            if event is h11.NEED_DATA:
+                peer.receive_data(b"")  # the engine closes
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                return status, body
+            elif isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
+                return None
+    except h11.RemoteProtocolError:
+        return None
+
+
+HEADERS = [
+    b"content-length: 5\r\n", b"content-length: 7\r\n", b"Content-Length: +5\r\n", b"content-length: 5, 5\r\n",
+    b"transfer-encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n", b"transfer-encoding: identity\r\n",
+    b"transfer-encoding: xchunked\r\n", b"x-odd:\r\n", b"x-folded: a\r\n b\r\n", b"x:y\n", b"bad header: 1\r\n",
+    b"connection: close\r\n", b"connection: upgrade\r\nupgrade: websocket\r\n",
+]  # fmt: skip
+STARTS = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No Content\r\n", b"HTTP/1.1 200\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", b"HTTP/2.0 200 OK\r\n", b"HTTP/1.1 20 OK\r\n",
+]  # fmt: skip
+BODIES = [
+    b"hello", b"hello w", b"5\r\nhello\r\n0\r\n\r\n", b"5;a=b\r\nhello\r\n0\r\nx-t: 1\r\n\r\n", b"5\r\nhelloXX0\r\n\r\n",
+    b"0x5\r\nhello\r\n0\r\n\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"-1\r\n", b"FFFFFFFFFFFFFFFF\r\nhello", b"5\nhello\n0\n\n", b"",
+]  # fmt: skip
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.sampled_from(STARTS), st.lists(st.sampled_from(HEADERS), max_size=3), st.sampled_from(BODIES), st.data())
+def test_what_we_take_for_a_whole_answer_the_reference_parser_reads_alike(
+    start: bytes, headers: list[bytes], body: bytes, data: st.DataObject
+) -> None:
+    raw = bytearray(start + b"".join(headers) + b"\r\n" + body)
+    for place in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=2)):
+        raw[place] = data.draw(st.integers(0, 255))
+
+    async def run() -> Heard:
+        call, heard = Upstream(Replica("rep", "http://x", "m")), Heard()
+        call.connection_made(Wire())
+        call.begin(heard, b"", b"")
+        call.data_received(bytes(raw))
+        call.connection_lost(None)
+        return heard
+
+    heard = asyncio.run(run())
+    assert len(heard.outcome) == 1
+    if heard.outcome == ["end"]:
+        reference = by_h11(bytes(raw))
+        assert reference is None or reference == (heard.status, heard.body)
 
 
 def test_the_pool_is_left_before_engines_close_it() -> None:

@@ -181,7 +181,7 @@ class RateAlarm:
         """One sentence."""
         what = {"quality": "bad answers", "feedback": "thumbs down"}.get(self.channel, self.channel)
         return (f"{what} rose from {self.before:.0%} to {self.now:.0%} since {self.since[:16].replace('T', ' ')} "
-                f"(limit {self.limit:.0%}, found after {self.messages} values, e-value {self.e_value:.3g})")  # fmt: skip
+                f"(limit {self.limit:.0%}, found after {self.messages} values, e-value {self.e_value:,.0f})")  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, in the shape that pages show."""

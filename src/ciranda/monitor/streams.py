@@ -142,7 +142,7 @@ class DriftAlarm:
     def summary(self) -> str:
         """One sentence."""
         return (f"the {self.channel} has changed since {self.since[:16].replace('T', ' ')}: {self.change.words} "
-                f"(found after {self.messages} messages, e-value {self.e_value:.3g})")  # fmt: skip
+                f"(found after {self.messages} messages, e-value {self.e_value:,.0f})")  # fmt: skip
 
 
 @dataclass(frozen=True)
