@@ -38,7 +38,9 @@ class Count:
     down: int = 0
     corrected: int = 0
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=5))
-    versions: dict[str, float] = field(default_factory=dict)
+    began: deque[tuple[str, float, float]] = field(
+        default_factory=lambda: deque(maxlen=100)
+    )  # version, asked, answering
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=40))
 
     @property
@@ -91,15 +93,21 @@ class Crowd:
         self._client.close()
         self._http.close()
 
-    def served_by(self, version: str, *, limit_s: float) -> bool:
-        """Whether an answer to a question asked from now on comes from this version, in time."""
+    def served_by(self, version: str, *, limit_s: float) -> float:
+        """The moment at which the first answer by this version began, of those asked for from now on; 0 when none came in time.
+
+        One more user asks without a pause, streaming: what is timed is the switch, not how long answers are.
+        """
         since, deadline = time.monotonic(), time.monotonic() + limit_s
+        with self._lock:
+            self.count.began.clear()
         while time.monotonic() < deadline:
+            self._ask(self._next(), user=f"watcher-{time.monotonic_ns()}", dice=None)
             with self._lock:
-                if self.count.versions.get(version, 0.0) >= since:
-                    return True
-            self._over.wait(0.005)
-        return False
+                moments = [began for by, asked, began in self.count.began if by == version and asked >= since]
+            if moments:
+                return min(moments)
+        return 0.0
 
     def wait(self, answers: int, *, limit_s: float) -> None:
         """Return when so many more answers came, or the time is over."""
@@ -115,11 +123,12 @@ class Crowd:
             self._ask(self._next(), user=f"user-{number}-{turn}", dice=dice)
             self._over.wait(self._pause_s * dice.uniform(0.5, 1.5))
 
-    def _ask(self, row: Row, *, user: str, dice: random.Random) -> None:
+    def _ask(self, row: Row, *, user: str, dice: random.Random | None) -> None:
+        """One question; without dice it streams, and nobody votes."""
         with self._lock:
             self.count.asked += 1
         try:
-            answer, interaction = self._answer(row, user, stream=dice.random() < 0.5)
+            answer, interaction = self._answer(row, user, stream=dice is None or dice.random() < 0.5)
         except (openai.OpenAIError, httpx.HTTPError) as error:
             with self._lock:
                 self.count.failed += 1
@@ -130,7 +139,7 @@ class Crowd:
             self.count.answered += 1
             self.count.right += right
             self.count.recent.append(right)
-        if row.split != "test" and dice.random() < VOTES:
+        if dice is not None and row.split != "test" and dice.random() < VOTES:
             self._vote(interaction, row, user, likes=right != (dice.random() < MISTAKEN), right=right, dice=dice)
 
     def _answer(self, row: Row, user: str, *, stream: bool) -> tuple[str, str]:
@@ -140,7 +149,7 @@ class Crowd:
         raw = create(model=self._model, messages=messages, user=user, stream=stream, temperature=0, max_tokens=64)
         interaction = str(raw.headers["x-ciranda-interaction"])
         with self._lock:
-            self.count.versions[raw.headers["x-ciranda-version"]] = asked
+            self.count.began.append((raw.headers["x-ciranda-version"], asked, time.monotonic()))
         if not stream:
             return raw.parse().choices[0].message.content or "", interaction
         pieces = [chunk.choices[0].delta.content or "" for chunk in raw.parse() if chunk.choices]

@@ -356,12 +356,13 @@ def _back(story: Story, crowd: Crowd) -> None:
 
 
 def _moved(story: Story, crowd: Crowd, verb: Callable[[], Any], ref: str) -> float:
-    """Seconds from the verb to the first answer that began under `ref`."""
+    """Seconds from the verb to the first answer by `ref` that somebody asked for after it."""
     began = time.monotonic()
     verb()
-    if not crowd.served_by(ref, limit_s=30):
+    first = crowd.served_by(ref, limit_s=30)
+    if not first:
         raise Failed(f"no answer by {ref} came", where=MODEL, remedy=f"look at {story.stage.home.logs}")
-    return time.monotonic() - began
+    return first - began
 
 
 def _close(story: Story, crowd: Crowd, total_s: float) -> dict[str, Any]:

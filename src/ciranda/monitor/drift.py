@@ -37,7 +37,7 @@ __all__ = ["CHANNELS", "DriftAlarm", "Signal", "Watch", "drift_references", "dri
 
 BATCH = 500
 BATCHES = 20
-TELLING = 100  # messages from which traffic says what a version will be asked
+TELLING = 50  # messages from which traffic says what a version will be asked
 RARE = 0.05  # share of a language below which its few rows do not bound the reference
 ACTOR = "monitor"
 KINDS = ("drift", "quality", "feedback", "retrain")
@@ -286,7 +286,7 @@ def expected(prompts: Sequence[str], traffic: Sequence[str]) -> list[str]:
     """What a version is to be asked from now on: its dataset's prompts, in the languages that its users spoke at its promotion.
 
     A version that was trained because the world changed has few rows of the new world among many of the old one. Compared with
-    all of them it would drift from its first hour. The traffic it was promoted on says which of them matter; below a hundred
+    all of them it would drift from its first hour. The traffic it was promoted on says which of them matter; below fifty
     messages it says nothing, and all prompts count.
     """
     if len(traffic) < TELLING:
