@@ -67,10 +67,10 @@ class Rig:
         (self.home / "run").mkdir(parents=True, exist_ok=True)
         self.add_key("sk-app")
 
-    def add_key(self, secret: str, *, models: tuple[str, ...] = ("*",), role: str = "client") -> None:
+    def add_key(self, secret: str, *, models: tuple[str, ...] = ("*",), role: str = "client", **more: Any) -> None:
         digest = hashlib.sha256(secret.encode()).hexdigest()
         self.keys[digest] = {
-            "id": f"key_{secret}", "name": secret, "tenant": "default", "models": list(models), "role": role,
+            "id": f"key_{secret}", "name": secret, "tenant": "default", "models": list(models), "role": role, **more,
         }  # fmt: skip
 
     def engine(self, name: str = "smart-home@1", *arguments: str) -> Process:

@@ -47,7 +47,8 @@ class Store:
     def vote(self, interaction: str, thumb: int, *, version: str = "home@1", comment: str = "") -> None:
         n = len(self.voted) + 1
         row = blank(Feedback, id=f"fb-{n}", sequence=n, ts_ms=_STARTED_MS + n * 500, interaction=interaction, model="home",
-                    version=version, arm="live", thumb=thumb, comment=comment)  # fmt: skip
+                    version=version, arm="live", thumb=thumb, comment=comment,
+                    thumbs_up=int(thumb > 0), thumbs_down=int(thumb < 0))  # fmt: skip
         self.voted.append(Feedback(**row))  # type: ignore[arg-type]
 
     def cursor(self) -> str:

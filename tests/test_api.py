@@ -20,6 +20,7 @@ from ciranda.data import versions as datasets
 from ciranda.data.rows import Row
 from ciranda.deploy import rollout
 from ciranda.govern import access, audit
+from ciranda.govern import public as publics
 from ciranda.interactions import seals
 from ciranda.interactions.spool import FEEDBACK, INTERACTION, SpoolWriter
 from ciranda.monitor import alerts
@@ -45,6 +46,9 @@ class Door:
 
     def key(self, role: str, *, models: tuple[str, ...] = ("*",), name: str = "") -> str:
         with self.world.db.writing() as conn:
+            if role == publics.ROLE:
+                bounds = publics.public(["*"])
+                return access.create(conn, name or role, role=role, models=["m"], actor="test", public=bounds)[1]
             return access.create(conn, name or role, role=role, models=models, actor="test")[1]
 
     def call(self, method: str, path: str, *, role: str = "admin", key: str = "", **more: Any) -> Any:
@@ -144,6 +148,17 @@ def test_nobody_gives_more_access_than_they_have(door: Door) -> None:
     assert door.post("/keys", {"name": "x", "role": "admin"}, key=other).status_code == 403
     made = door.post("/keys", {"name": "x", "role": "client", "models": ["other"]}, key=other)
     assert made.status_code == 201
+
+
+def test_a_public_key_is_made_with_its_bounds_and_never_without(door: Door) -> None:
+    asked = {"name": "site", "role": "feedback", "models": [MODEL], "public": {"origins": ["https://App.example.com"]}}
+    made = door.post("/keys", asked)
+    assert (made.status_code, made.json()["secret"][:5]) == (201, "cirp_")
+    assert made.json()["public"]["origins"] == ["https://app.example.com"]
+    assert [one["public"]["per_minute"] for one in door.get("/keys").json()["items"] if one["name"] == "site"] == [30]
+    for wrong in ({"models": ["*"]}, {"public": None}, {"public": {"origins": ["nowhere"]}}, {"role": "client"}):
+        refused = door.post("/keys", {**asked, **wrong})
+        assert (refused.status_code, bool(refused.json()["error"]["remedy"])) == (400, True)
 
 
 def test_a_key_works_until_it_is_revoked_and_its_secret_is_shown_once(door: Door) -> None:

@@ -109,6 +109,34 @@ def test_feedback_on_another_tenants_interaction_is_put_aside(recorded: Recorded
     assert "another tenant's interaction" in recorded.log()
 
 
+def test_the_first_vote_on_an_answer_is_an_observation_and_a_changed_one_is_not(recorded: Recorded) -> None:
+    writer = recorded.writer()
+    identifier, now = record(writer, version="m@votes"), clock.now_ms()
+    opinion(writer, identifier, thumb=1, ts_ms=now)
+    opinion(writer, identifier, thumb=-1, ts_ms=now + 10, reasons=["wrong"])
+    opinion(writer, identifier, thumb=-1, ts_ms=now + 20, comment="the same again")
+    opinion(writer, identifier, thumb=1, ts_ms=now + 1)  # was on its way for longer than its successors
+    found = until(lambda: (one := recorded.interactions.get(identifier)) and len(one.feedback) == 4 and one)
+    assert [(one.thumb, one.first) for one in found.feedback] == [(1, True), (1, False), (-1, False), (-1, False)]
+    (total,) = [row for row in recorded.interactions.totals(model="m") if row.version == "m@votes"]
+    assert (total.thumbs_up, total.thumbs_down) == (0, 1)
+
+
+def test_a_public_key_has_one_vote_on_an_answer_of_its_models_and_none_on_others(recorded: Recorded) -> None:
+    writer = recorded.writer()
+    mine, other = record(writer, model="open", version="open@1"), record(writer, model="m", version="m@shut")
+    public = {"key": "key_public", "models": ["open"], "public": True}
+    for number in range(3):
+        opinion(writer, mine, user=f"robot {number}", **public)
+    opinion(writer, other, **public)
+    opinion(writer, str(ids.uuid7()), **public)
+    until(lambda: (one := recorded.interactions.get(mine)) and len(one.feedback) == 3)
+    assert recorded.interactions.get(other).feedback == ()  # type: ignore[union-attr]
+    assert [row.thumbs_up for row in recorded.interactions.totals(model="open")] == [1]
+    kept = [path.read_bytes() for path in recorded.home.interactions.glob("quarantine/*")]
+    assert not any(b"key_public" in content for content in kept)
+
+
 def test_scores_starts_and_events_come_through_the_spool_too(recorded: Recorded) -> None:
     writer = recorded.writer()
     identifier = record(writer, version="m@4")
@@ -318,3 +346,12 @@ def test_feedback_of_an_unknown_interaction_is_stored_bare_in_the_end() -> None:
     assert (later.ready[0]["model"], later.ready[0]["interaction_ts_ms"]) == ("", 5)
     crowd = [row | {"id": str(number)} for number in range(intake.MOST_WAITING + 5)]
     assert len(desk.feedback(crowd, [], now_ms=1000).ready) == 5
+
+
+def test_feedback_of_a_public_key_on_an_answer_that_never_came_is_dropped() -> None:
+    desk = intake.Desk(lambda question, values: [])
+    row = {"id": "f", "interaction": "i", "tenant": "default", "key": "k", "user": "", "idempotency_key": "", "thumb": 1,
+           "ts_ms": 1, "models": ["m"], "public": True}  # fmt: skip
+    sorted_ = desk.feedback([row], [], now_ms=1000)
+    later = desk.feedback([], sorted_.waiting, now_ms=1000 + intake.PATIENCE_MS)
+    assert (later.ready, later.refused) == ([], [row])

@@ -111,7 +111,7 @@ class Traffic:
                 id=f"f{len(self.votes)}", ts_ms=one.ts_ms + 1000, sequence=len(self.rows), interaction=one.id,
                 interaction_ts_ms=one.ts_ms, tenant="", key="", user=one.user, model=MODEL, version=one.version,
                 arm=one.arm, rollout=one.rollout, thumb=thumb, rating=0.0, correction="", comment="", reasons=(),
-                idempotency_key="",
+                idempotency_key="", thumbs_up=int(thumb > 0), thumbs_down=int(thumb < 0),
             )
         )  # fmt: skip
 

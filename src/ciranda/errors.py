@@ -35,6 +35,7 @@ class CirandaError(Exception):
     exit_code: ClassVar[int] = 1
     retry: ClassVar[bool] = False
     kind: ClassVar[str] = "api_error"
+    param: str | None = None  # the field that is wrong, where the answer has a place for it
 
     def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(message)

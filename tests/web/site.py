@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from ciranda.config import Home, Settings
 from ciranda.govern import access
+from ciranda.govern import public as publics
 from ciranda.store.database import Database, metadata
 from ciranda.web.app import create
 from web.showcase import HOME, Showcase
@@ -74,6 +75,9 @@ class Site:
     url: str = ""
 
 
+PEOPLE = tuple(role for role in access.ROLES if role != publics.ROLE)  # a public key signs nobody in
+
+
 def make(folder: Path, *, empty: bool = False) -> Site:
     """The app of a fresh home in `folder`."""
     home = Home(folder)
@@ -81,7 +85,7 @@ def make(folder: Path, *, empty: bool = False) -> Site:
     database = Database(f"sqlite:///{folder}/c.db")
     metadata.create_all(database.engine)
     with database.writing() as conn:
-        keys = {role: access.create(conn, f"the {role}", role=role, actor="test")[1] for role in access.ROLES}
+        keys = {role: access.create(conn, f"the {role}", role=role, actor="test")[1] for role in PEOPLE}
         keys["narrow"] = access.create(conn, "narrow", role="admin", models=[HOME], actor="test")[1]
     reader = Showcase(empty)
     verbs = Recorded(reader, database)

@@ -12,7 +12,7 @@ from ciranda.govern import access
 from ciranda.web import pages
 from web.addresses import PAGES
 from web.showcase import HOME
-from web.site import Site, make
+from web.site import PEOPLE, Site, make
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 FORBIDDEN = re.compile(r"""\s(on\w+|style|hx-on[\w:.-]*|srcdoc)\s*=""")
@@ -151,7 +151,7 @@ def concrete(entry):
     return path
 
 
-@pytest.mark.parametrize("role", access.ROLES)
+@pytest.mark.parametrize("role", PEOPLE)
 def test_every_page_admits_exactly_the_roles_with_its_right(site, role):
     client = client_of(site, site.keys[role])
     for entry in pages.ENTRIES:
@@ -163,7 +163,7 @@ def test_every_page_admits_exactly_the_roles_with_its_right(site, role):
                 assert "ask an admin for a key with one of the roles" in answer.text
 
 
-@pytest.mark.parametrize("role", access.ROLES)
+@pytest.mark.parametrize("role", PEOPLE)
 def test_every_form_admits_exactly_the_roles_with_its_right(fresh, role):
     client = client_of(fresh, fresh.keys[role])
     session = fresh.app.state.site.sessions

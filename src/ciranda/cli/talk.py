@@ -111,7 +111,7 @@ def pieces(head: Answer, url: str) -> Iterator[str]:
 @click.argument("thumb", type=click.Choice(["up", "down"]))
 @click.option("--correction", default="", help="What the answer should have been; the next version may learn from it.")
 @click.option("--comment", default="", help="Anything else.")
-@click.option("--rating", type=click.FloatRange(0, 5), default=None, help="Stars, 0 to 5.")
+@click.option("--rating", type=click.FloatRange(1, 5), default=None, help="Stars, 1 to 5.")
 @click.option("--reason", "reasons", multiple=True, help="Such as wrong, incomplete, unsafe. May be repeated.")
 @click.option("--gateway", default="", metavar="URL", help="Address of the gateway elsewhere.")
 def feedback(desk: Desk, interaction: str, thumb: str, gateway: str, **said: Any) -> None:

@@ -10,7 +10,7 @@ import click
 from ciranda.cli.client import part
 from ciranda.cli.screen import ago
 from ciranda.cli.verb import Desk, Noun, verb
-from ciranda.errors import NotFound, Refused
+from ciranda.errors import NotFound, Refused, Unavailable
 
 if TYPE_CHECKING:
     from ciranda.govern.audit import Verification
@@ -118,20 +118,45 @@ def issued(desk: Desk, limit: int) -> None:
 @verb(
     "create",
     of=keys,
-    examples=["ciranda keys create app --role client --model smart-home", "ciranda keys create ana --role approver"],
+    examples=[
+        "ciranda keys create app --role client --model smart-home",
+        "ciranda keys create ana --role approver",
+        "ciranda keys create site --role feedback --model smart-home --origin https://app.example.com",
+    ],
 )
 @click.argument("name")
 @click.option(
-    "--role", default="client", show_default=True, help="client, viewer, labeller, engineer, approver or admin."
+    "--role",
+    default="client",
+    show_default=True,
+    help="feedback (a public key), client, viewer, labeller, engineer, approver or admin.",
 )
 @click.option("--model", "models", multiple=True, help="A model that it reaches; may be repeated. Without it: all.")
-def create(desk: Desk, name: str, role: str, models: tuple[str, ...]) -> None:
-    """Issue a key. Its secret is printed once and stored nowhere."""
-    told = desk.control.post("/keys", {"name": name, "role": role, "models": list(models) or ["*"]})
-    desk.show(told, lambda: desk.screen.line(told["secret"]))
-    desk.tell(
-        f"{told['id']}, role {told['role']}, models {', '.join(told['models'])}. Keep the secret: nobody can show it again."
+@click.option("--origin", "origins", multiple=True, help="A page that may use a public key: https://app.example.com.")
+@click.option("--per-minute", default=30, show_default=True, help="Requests of a public key from one address.")
+@click.option("--total-per-minute", default=600, show_default=True, help="Requests of a public key from all addresses.")
+@click.option("--corrections/--no-corrections", default=True, help="Whether a public key may correct answers.")
+def create(desk: Desk, name: str, role: str, models: tuple[str, ...], **bounds: Any) -> None:
+    """Issue a key. Its secret is printed once and stored nowhere. One of the role feedback may stand in a web page."""
+    public = (
+        {"public": {**bounds, "origins": list(bounds["origins"])}} if role == "feedback" or bounds["origins"] else {}
     )
+    told = desk.control.post("/keys", {"name": name, "role": role, "models": list(models) or ["*"], **public})
+    desk.show(told, lambda: desk.screen.line(told["secret"]))
+    said = f"{told['id']}, role {told['role']}, models {', '.join(told['models'])}"
+    desk.tell(f"{said}. {_page(desk, told) if public else 'Keep the secret: nobody can show it again.'}")
+
+
+def _page(desk: Desk, told: dict[str, Any]) -> str:
+    """What to put into the pages that a public key is for."""
+    from ciranda.gateway import widget
+
+    try:
+        gateway = desk.gateway().url
+    except Unavailable:
+        gateway = "https://<gateway>"
+    tag = widget.tag(gateway, told["secret"])
+    return f"For pages of {', '.join(told['public']['origins'])}, with the answer's x-ciranda-interaction:\n{tag}"
 
 
 @verb("revoke", of=keys, examples=["ciranda keys revoke key_0199…"])

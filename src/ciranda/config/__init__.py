@@ -33,6 +33,12 @@ class Settings(BaseModel):
     ] = 7700
     gateway_port: Annotated[int, Field(ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")] = 7701
     gateway_workers: Annotated[int, Field(ge=1, le=64, description="Gateway processes, each on its own listener.")] = 1
+    proxies: Annotated[
+        str,
+        Field(
+            description="Reverse proxies, addresses or networks with commas; their X-Forwarded-For names the client."
+        ),
+    ] = "127.0.0.1, ::1"
     database_url: Annotated[str, Field(description="Control database; empty means SQLite in the home.")] = ""
     clickhouse_url: Annotated[str, Field(description="ClickHouse for interactions; empty means the embedded one.")] = ""
     clickhouse_cluster: Annotated[

@@ -120,7 +120,8 @@ def listen(traffic: Traffic, model: str, cursor: str | None) -> Heard:
     heard = {(vote.interaction, vote.correction) for vote in votes if vote.correction}
     corrections = [one for one in _corrections(traffic, model, cursor) if (one.interaction, one.correction) in heard]
     put_right = {one.interaction for one in corrections}
-    approved = {vote.interaction: vote for vote in reversed(votes) if vote.thumb > 0 and not vote.correction}
+    newest = {vote.interaction: vote for vote in votes if vote.thumb}
+    approved = {name: vote for name, vote in reversed(newest.items()) if vote.thumb > 0 and not vote.correction}
     wanted = [vote for identifier, vote in approved.items() if identifier not in put_right][:MOST_APPROVED]
     return Heard((*voices_of_corrections(corrections), *voices_of_approved(traffic.spoken_of(wanted))), end or "")
 

@@ -145,7 +145,7 @@ def _feedback(reader: Reader, look: Look, rules: Rules) -> tuple[Look, bool]:
         One("thumbs_up", _arm(vote.version, look.watch), float(vote.thumb > 0), share, vote.user)
         for vote in batch
         if vote.rollout == look.watch.rollout
-        and vote.thumb
+        and vote.first  # one answer is one observation; a changed mind shows in the figures
         and vote.arm in ("live", "canary")
         and (share := look.watch.share_at(vote.interaction_ts_ms)) is not None
     ]

@@ -27,7 +27,8 @@ def main() -> int:
     home = config.home(given.home)
     try:
         home.make()
-        run(Options(home, given.number, given.host, given.port, given.ready_file, given.drain, given.linger))
+        proxies = config.settings(home).proxies
+        run(Options(home, given.number, given.host, given.port, given.ready_file, given.drain, given.linger, proxies))
     except CirandaError as error:
         print(error, file=sys.stderr)
         return error.exit_code

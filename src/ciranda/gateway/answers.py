@@ -83,7 +83,7 @@ def status_line(status: int) -> bytes:
 def body_of(error: CirandaError, *, code: str | None = None, param: str | None = None) -> bytes:
     """The error as a body."""
     message = f"{error.message}. {error.remedy}" if error.remedy else error.message
-    return shape(message, kind_of(error.status), code or _CODES.get(type(error)), param)
+    return shape(message, kind_of(error.status), code or _CODES.get(type(error)), param or error.param)
 
 
 def shape(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:

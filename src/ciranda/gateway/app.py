@@ -15,12 +15,14 @@ from time import monotonic
 import msgspec
 
 from ciranda.errors import CirandaError, Forbidden, StorageFull, Unauthenticated, Unavailable
-from ciranda.gateway import answers, feedback, limits, route
+from ciranda.gateway import answers, feedback, limits, route, strangers, widget
 from ciranda.gateway.metrics import Metrics
 from ciranda.gateway.relay import Relay
 from ciranda.gateway.server import Connection, Request, Server
 from ciranda.gateway.shadow import Shadows
 from ciranda.gateway.snapshot import Key, Snapshot, Snapshots
+from ciranda.gateway.strangers import Network, Turnstile
+from ciranda.govern import public as publics
 from ciranda.interactions.spool import FEEDBACK, SpoolWriter
 from ciranda.store import clock
 
@@ -38,9 +40,10 @@ class Gateway:
     Args:
         snapshots: Where routing comes from.
         spool: Where records go.
+        proxies: Addresses that say whom they ask for.
     """
 
-    def __init__(self, snapshots: Snapshots, spool: SpoolWriter) -> None:
+    def __init__(self, snapshots: Snapshots, spool: SpoolWriter, proxies: tuple[Network, ...] = ()) -> None:
         self.snapshots = snapshots
         self.spool = spool
         self.metrics = Metrics()
@@ -48,6 +51,8 @@ class Gateway:
         self.running: Counter[str] = Counter()
         self.relays: set[Relay] = set()
         self.server = Server(self)
+        self.turnstile = Turnstile()
+        self._proxies = proxies
         self._keys_of: Snapshot | None = None
         self._seen: dict[
             bytes, Key
@@ -60,6 +65,7 @@ class Gateway:
             b"/healthz": (b"GET", self._alive),
             b"/readyz": (b"GET", self._ready),
             b"/metrics": (b"GET", self._metrics),
+            **{b"/widget/" + name.encode(): (b"GET", self._widget) for name in widget.scripts()},
             **dict.fromkeys(RELAYED, (b"POST", self._relay)),
         }
 
@@ -83,24 +89,23 @@ class Gateway:
             raise answers.UnknownPath(
                 f"unknown request URL: {shown}", remedy="this is an OpenAI-compatible API under /v1"
             )
+        if request.method == b"OPTIONS" and path == b"/v1/feedback":
+            return self._preflight
         if request.method != method and not (request.method == b"HEAD" and method == b"GET"):
             raise answers.WrongMethod(f"{shown} is not allowed", remedy=f"use {method.decode()}")
         return answer
 
     def key(self, request: Request) -> Key:
-        """Who asks. Raises Unauthenticated."""
+        """Who asks. Raises Unauthenticated, and Forbidden for a public key, which opens nothing but feedback."""
         snapshot, sent = self.snapshot(), request.headers.get(b"authorization", b"")
         if snapshot is not self._keys_of:
             self._keys_of, self._seen = snapshot, {}
         return self._seen.get(sent) or self._check(snapshot, sent)
 
     def _check(self, snapshot: Snapshot, sent: bytes) -> Key:
-        scheme, _, secret = sent.partition(b" ")
-        if scheme.lower() != b"bearer" or not secret:
-            raise Unauthenticated("you did not provide an API key", remedy="send it as Authorization: Bearer <key>")
-        key = snapshot.keys.get(sha256(secret.strip()).hexdigest())
-        if key is None:
-            raise Unauthenticated("incorrect API key provided", remedy="`ciranda keys` lists the keys that are open")
+        key = _named(snapshot, sent)
+        if key.public is not None:
+            raise Forbidden("a public key only takes feedback", remedy="use a key of the role client, kept on a server")
         if len(self._seen) < KEYS_SEEN:
             self._seen[sent] = key
         return key
@@ -120,13 +125,33 @@ class Gateway:
         connection.answer(200, answers.JSON, msgspec.json.encode(body))
 
     def _feedback(self, connection: Connection, request: Request) -> None:
-        key = self.key(request)
+        snapshot = self.snapshot()
+        cors = strangers.lines(snapshot, request)
+        try:
+            record = self._said(snapshot, request, strangers.client_of(request, connection.peer, self._proxies))
+            self.write(FEEDBACK, msgspec.json.encode(record))
+        except CirandaError as error:
+            self.metrics.refused(error.status)
+            connection.fail(error, cors)
+            return
+        self.metrics.counters["feedback"] += 1
+        told = {"id": record["id"], "object": "feedback", "interaction": record["interaction"]}
+        connection.answer(202, answers.JSON + cors, msgspec.json.encode(told))
+
+    def _said(self, snapshot: Snapshot, request: Request, address: str) -> dict[str, object]:
+        key = _named(snapshot, request.headers.get(b"authorization", b""))
         if key.role not in FEEDBACK_ROLES:
             raise Forbidden(f"a key of the role {key.role} gives no feedback", remedy="use a key of the role client")
-        record = feedback.read(request.body, key, request.headers.get(b"idempotency-key", b"").decode("latin-1"))
-        self.write(FEEDBACK, msgspec.json.encode(record))
-        self.metrics.counters["feedback"] += 1
-        connection.answer(202, answers.JSON, msgspec.json.encode({"id": record["id"], "object": "feedback"}))
+        self.turnstile.enter(key, strangers.origin_of(request), address)
+        return feedback.read(request.body, key, request.headers.get(b"idempotency-key", b"").decode("latin-1"))
+
+    def _preflight(self, connection: Connection, request: Request) -> None:
+        connection.answer(204, strangers.lines(self.snapshot(), request) + strangers.ALLOWED, b"")
+
+    def _widget(self, connection: Connection, request: Request) -> None:
+        script = widget.scripts()[request.path.removeprefix(b"/widget/").decode()]
+        accepted, held = (request.headers.get(name, b"") for name in (b"accept-encoding", b"if-none-match"))
+        connection.answer(*script.answer(accepted, held))
 
     def _alive(self, connection: Connection, request: Request) -> None:
         connection.answer(200, answers.JSON, b'{"status":"alive"}')
@@ -237,7 +262,18 @@ class Gateway:
         self.spool.seal()
 
 
-FEEDBACK_ROLES = frozenset({*route.ASKING, "viewer"})
+FEEDBACK_ROLES = frozenset({*route.ASKING, "viewer", publics.ROLE})
+
+
+def _named(snapshot: Snapshot, sent: bytes) -> Key:
+    """The key that an Authorization header carries. Raises Unauthenticated."""
+    scheme, _, secret = sent.partition(b" ")
+    if scheme.lower() != b"bearer" or not secret:
+        raise Unauthenticated("you did not provide an API key", remedy="send it as Authorization: Bearer <key>")
+    key = snapshot.keys.get(sha256(secret.strip()).hexdigest())
+    if key is None:
+        raise Unauthenticated("incorrect API key provided", remedy="`ciranda keys` lists the keys that are open")
+    return key
 
 
 def _model(name: str, created: int) -> dict[str, object]:

@@ -24,6 +24,7 @@ from ciranda.store import ids
 
 NEVER = float("inf")
 JOIN_BYTES = 64 << 10
+BODILESS = frozenset({204, 304})
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -316,7 +317,7 @@ class Connection(asyncio.Protocol):
 
     def answer(self, status: int, headers: bytes, body: bytes) -> None:
         """Send a whole answer. `headers` are complete lines."""
-        length = b"content-length: %d\r\n" % len(body)
+        length = b"" if status in BODILESS else b"content-length: %d\r\n" % len(body)
         head = self._head(status, headers, length)
         if self._current.method == b"HEAD":
             body = b""

@@ -18,6 +18,7 @@ import msgspec
 
 from ciranda.errors import CirandaError, Invalid
 from ciranda.gateway.upstream import Replica
+from ciranda.govern.public import Public
 
 log = logging.getLogger("ciranda.gateway")
 
@@ -32,6 +33,7 @@ class Key(msgspec.Struct, frozen=True):
     tenant: str = "default"
     models: list[str] = msgspec.field(default_factory=list)
     role: str = "client"
+    public: Public | None = None  # the bounds of a key that stands in web pages
 
     def may_use(self, model: str) -> bool:
         """Whether this key may ask `model`."""
@@ -117,6 +119,7 @@ class Snapshot:
     written_at: str
     keys: dict[str, Key]
     models: dict[str, Model]
+    origins: frozenset[str] = frozenset()  # pages that some public key lets in
 
 
 class Snapshots:
@@ -161,7 +164,8 @@ class Snapshots:
             if identity not in replicas:
                 replica.close()
         self.replicas = replicas
-        self.current = Snapshot(file.generation, file.written_at, file.keys, models)
+        origins = frozenset(one for key in file.keys.values() if key.public for one in key.public.origins)
+        self.current = Snapshot(file.generation, file.written_at, file.keys, models, origins)
         self.taken_at = monotonic()
 
     def sweep(self, now: float) -> None:

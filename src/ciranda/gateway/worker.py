@@ -26,6 +26,7 @@ from ciranda.errors import Conflict
 from ciranda.gateway import limits
 from ciranda.gateway.app import Gateway
 from ciranda.gateway.snapshot import Snapshots
+from ciranda.gateway.strangers import networks
 from ciranda.interactions.spool import SpoolWriter
 from ciranda.store import clock, files
 
@@ -44,6 +45,7 @@ class Options:
         ready_file: Written with the real address once connections are taken.
         drain: Seconds that running answers get on SIGTERM.
         linger: Seconds that it goes on listening on SIGTERM, until balancers have noticed.
+        proxies: Addresses of reverse proxies, with commas, whose word for the client's address is taken.
     """
 
     home: Home
@@ -53,6 +55,7 @@ class Options:
     ready_file: Path | None = None
     drain: float = 30.0
     linger: float = 0.2
+    proxies: str = ""
 
 
 def run(options: Options) -> None:
@@ -84,7 +87,8 @@ async def serve(options: Options, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    gateway = Gateway(Snapshots(home.routing, home.path), SpoolWriter(home.spool / f"gateway-{options.number}"))
+    spool = SpoolWriter(home.spool / f"gateway-{options.number}")
+    gateway = Gateway(Snapshots(home.routing, home.path), spool, networks(options.proxies))
     gateway.poll()
     timers: list[asyncio.Future[Any]] = [
         every(limits.SNAPSHOT_SECONDS, gateway.poll),

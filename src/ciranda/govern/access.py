@@ -1,7 +1,8 @@
 """Keys, roles and rights. Authentication is always on; what is not granted is denied.
 
-A key is `cir_` and 32 random bytes; only its SHA-256 is stored (a random secret needs no slow hash), so a stolen database
-opens nothing. A role is a set of rights, optionally limited to named models. The secret is shown once, when it is made.
+A key is `cir_` and 32 random bytes (`cirp_` when it is a public one, see `public`); only its SHA-256 is stored (a random secret
+needs no slow hash), so a stolen database opens nothing. A role is a set of rights, optionally limited to named models. The
+secret is shown once, when it is made.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
 from ciranda.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from ciranda.govern import audit
+from ciranda.govern import public as publics
+from ciranda.govern.public import Public
 from ciranda.store import clock, ids
 from ciranda.store.database import Database, metadata
 
@@ -27,6 +30,7 @@ keys = sa.Table(
     sa.Column("role", sa.String(20), nullable=False),
     sa.Column("tenant", sa.String(100), nullable=False),
     sa.Column("models", sa.JSON, nullable=False),
+    sa.Column("public", sa.JSON(none_as_null=True)),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("created_by", sa.String(200), nullable=False),
     sa.Column("revoked_at", sa.String(32)),
@@ -39,6 +43,7 @@ ENGINEER = LABEL | {"data", "train", "evaluate", "plan", "apply", "rollback", "a
 APPROVER = LABEL | {"approve", "promote", "rollback", "alert"}
 ADMIN = ENGINEER | APPROVER | {"keys", "audit", "settings"}
 ROLES: dict[str, frozenset[str]] = {
+    publics.ROLE: frozenset({"feedback"}),
     "client": CHAT,
     "viewer": VIEW | {"feedback"},
     "labeller": LABEL,
@@ -69,30 +74,54 @@ def digest_of(secret: str) -> str:
 
 
 def create(
-    conn: sa.Connection, name: str, *, role: str, actor: str, models: Sequence[str] = ("*",), tenant: str = "default"
+    conn: sa.Connection,
+    name: str,
+    *,
+    role: str,
+    actor: str,
+    models: Sequence[str] = ("*",),
+    tenant: str = "default",
+    public: Public | None = None,
 ) -> tuple[Principal, str]:
     """Issue a key; the second value is the secret, which is nowhere else.
 
+    Args:
+        public: The bounds of a public key; the role `feedback` needs them, no other role takes them.
+
     Raises:
-        Invalid: An unknown role, or an empty name.
+        Invalid: An unknown role, an empty name, or a public key that is too wide.
     """
     if role not in ROLES:
         raise Invalid(f"no role {role!r}", where="role", remedy=f"roles are: {', '.join(ROLES)}")
     if not name.strip():
         raise Invalid("a key needs a name", where="name", remedy="name the app or person that will use it")
-    secret = f"cir_{secrets.token_urlsafe(32)}"
+    _check_public(role, models, public)
+    secret = f"{publics.PREFIX if public else 'cir_'}{secrets.token_urlsafe(32)}"
     principal = Principal(ids.new("key"), name.strip(), role, tenant, tuple(models))
     conn.execute(
         keys.insert().values(
             id=principal.key, name=principal.name, digest=digest_of(secret), role=role, tenant=tenant,
-            models=list(models), created_at=clock.iso(), created_by=actor, revoked_at=None,
+            models=list(models), public=asdict(public) if public else None, created_at=clock.iso(), created_by=actor,
+            revoked_at=None,
         )
     )  # fmt: skip
     audit.record(
         conn, actor=actor, action="key.created", subject=principal.key,
-        detail={"name": principal.name, "role": role, "models": list(models)},
+        detail={"name": principal.name, "role": role, "models": list(models), **({"public": asdict(public)} if public else {})},
     )  # fmt: skip
     return principal, secret
+
+
+def _check_public(role: str, models: Sequence[str], public: Public | None) -> None:
+    if (role == publics.ROLE) != (public is not None):
+        raise Invalid(
+            f"a key of the role {role} {'needs' if public is None else 'takes no'} origins", where="origins",
+            remedy=f"name origins for the role {publics.ROLE}, and for no other",
+        )  # fmt: skip
+    if public is not None and "*" in models:
+        raise Invalid(
+            "a public key is for named models", where="models", remedy="name each model whose answers the page shows"
+        )
 
 
 def revoke(conn: sa.Connection, key: str, *, actor: str) -> None:
@@ -149,5 +178,6 @@ def for_gateway(database: Database) -> dict[str, dict[str, object]]:
         rows = conn.execute(sa.select(keys).where(keys.c.revoked_at.is_(None)).order_by(keys.c.id)).all()
     return {
         row.digest: {"id": row.id, "name": row.name, "tenant": row.tenant, "models": row.models, "role": row.role}
+        | ({"public": row.public} if row.public else {})
         for row in rows
     }

@@ -112,8 +112,11 @@ class Ingestion:
         self._desk.remember(parsed.of("interactions"))
         feedback = self._desk.feedback(parsed.of("feedback"), self.progress.waiting, clock.now_ms())
         for row in feedback.refused:
-            segments.keep(self.quarantine, f"feedback-{hashlib.sha256(row['id'].encode()).hexdigest()[:16]}",
-                          msgspec.json.encode(row), "feedback on another tenant's interaction")  # fmt: skip
+            if row.get("public"):
+                continue  # strangers could fill the disk
+            name = f"feedback-{hashlib.sha256(row['id'].encode()).hexdigest()[:16]}"
+            reason = "feedback on another tenant's interaction, or on a model that its key is not for"
+            segments.keep(self.quarantine, name, msgspec.json.encode(row), reason)
         rows = len(parsed.of("interactions")) + len(feedback.ready)
         scores = self._desk.scores(parsed.of("scores"))
         batch = Batch(self.progress.sequence, rows, cuts, feedback.ready, scores, doubles)

@@ -6,7 +6,8 @@ its sender. Of several votes on one interaction the newest counts: each vote car
 roll-ups move it from one to the other. An interaction is kept once by its id: the gateway never gives one twice, so only the
 latest are remembered; an id from elsewhere (a trace that was sent again) is looked for in the store.
 What is decided here is written into the batch, so a repeated batch decides nothing anew.
-It refuses feedback on another tenant's interaction, and counts none whose interaction never came.
+It refuses feedback on another tenant's interaction or on a model that its key is not for, and counts none whose interaction
+never came; from a public key it keeps none such, since anybody can make up an id.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class Desk:
             place = places.get(one.row["interaction"])
             if place is None and one.row["id"] not in impatient:
                 sorted_.waiting.append(one)
-            elif place is not None and place["tenant"] != one.row["tenant"]:
+            elif _refused(one.row, place):
                 sorted_.refused.append(one.row)
             else:
                 sorted_.ready.append(_lent(one.row, place))
@@ -222,6 +223,14 @@ def _names(row: Row) -> set[tuple[str, ...]]:
     """The names under which one feedback may be known."""
     names: set[tuple[str, ...]] = {(row["id"],)}
     return names | {(row["key"], row["idempotency_key"])} if row["idempotency_key"] else names
+
+
+def _refused(row: Row, place: Row | None) -> bool:
+    """Whether the sender of this feedback has no business with its interaction."""
+    if place is None:
+        return bool(row.get("public"))
+    models = row.get("models")
+    return place["tenant"] != row["tenant"] or (models is not None and place["model"] not in models)
 
 
 def _lent(row: Row, place: Row | None) -> Row:

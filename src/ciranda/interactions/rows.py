@@ -74,6 +74,8 @@ class FeedbackMeta(msgspec.Struct, frozen=True):
     comment: str | None = None
     reasons: list[str] | None = None
     idempotency_key: str = ""
+    models: list[str] | None = None  # what the key is limited to; None is all models of its tenant
+    public: bool = False  # whether everybody has the key
 
 
 class ScoreMeta(msgspec.Struct, frozen=True):

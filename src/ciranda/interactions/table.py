@@ -57,6 +57,8 @@ class Feedback:
     comment: str
     reasons: tuple[str, ...]
     idempotency_key: str
+    thumbs_up: int = 0
+    thumbs_down: int = 0
 
     @property
     def ts(self) -> datetime:
@@ -66,6 +68,11 @@ class Feedback:
     def cursor(self) -> str:
         """Pass it to `feedback_since` to go on after this one."""
         return str(self.sequence)
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first vote on its interaction: it counts one more and takes nothing back."""
+        return self.thumbs_up + self.thumbs_down == 1
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,9 @@ def qualities(own: Sequence[Interaction], quality: Quality | None) -> list[Value
 
 
 def votes(voted: Sequence[Feedback], version: str) -> list[Value]:
-    """Each thumb that the version got."""
+    """The first thumb on each answer of the version: a test counts no answer twice."""
     return [Value(float(one.thumb < 0), one.interaction, clock.iso(one.ts), _masked(one.comment or one.correction))
-            for one in voted if one.thumb and one.version == version and one.arm != "shadow"]  # fmt: skip
+            for one in voted if one.first and one.version == version and one.arm != "shadow"]  # fmt: skip
 
 
 def _message(one: Interaction, text: str) -> Message:

@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from starlette.requests import HTTPConnection
 
-from ciranda.errors import Forbidden
+from ciranda.errors import Forbidden, Unauthenticated
 from ciranda.govern import access, audit
+from ciranda.govern import public as publics
 from ciranda.govern.access import Principal
 from ciranda.store import clock, ids
 from ciranda.store.database import Database, metadata
@@ -81,6 +82,8 @@ class Sessions:
     def sign_in(self, key: str) -> tuple[Principal, str]:
         """The person behind a key, and the cookie's value. Raises Unauthenticated for a key that opens nothing."""
         who = access.check(self.database, key.strip())
+        if who.role == publics.ROLE:  # everybody has it
+            raise Unauthenticated("a public key signs nobody in", where="key", remedy="use a key of another role")
         session = Session(ids.new("session"), who.key, clock.now_ms() // 1000 + self.seconds)
         with self.database.writing() as conn:
             conn.execute(ended_sessions.delete().where(ended_sessions.c.expires_at < clock.iso()))

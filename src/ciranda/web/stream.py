@@ -135,8 +135,8 @@ class Streams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         who: Principal | None = scope.get("principal")
-        if who is None or scope["method"] != "GET":
-            answer = PlainTextResponse("sign in first", status_code=405 if who else 401)
+        if who is None or scope["method"] != "GET" or not who.may("view"):
+            answer = PlainTextResponse("sign in first", status_code=401 if who is None else 403)
             await answer(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})

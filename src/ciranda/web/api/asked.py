@@ -119,11 +119,28 @@ class Note(Asked):
     note: str = Field("", max_length=2000, description="Kept with the decision.")
 
 
+class Public(Asked):
+    """What bounds a public key, which stands in web pages."""
+
+    origins: tuple[Annotated[str, Field(min_length=1, max_length=300)], ...] = Field(
+        (), max_length=50, description="Pages that may use it, such as https://app.example.com; `*` is any."
+    )
+    per_minute: int = Field(30, description="Feedback requests a minute from one client address, per gateway worker.")
+    total_per_minute: int = Field(600, description="The same, from all addresses together.")
+    corrections: bool = Field(True, description="Whether it may say what the answer should have been.")
+
+
 class Key(Asked):
     """A key to issue."""
 
     name: str = Field(min_length=1, max_length=100, description="Whose key it is.")
-    role: str = Field("client", max_length=20, description="client, viewer, labeller, engineer, approver or admin.")
+    role: str = Field(
+        "client", max_length=20, description="feedback, client, viewer, labeller, engineer, approver or admin."
+    )
     models: tuple[Annotated[str, Field(min_length=1, max_length=63)], ...] = Field(
         ("*",), min_length=1, max_length=100, description="The models it reaches; `*` is all."
+    )
+    public: Public | None = Field(
+        None,
+        description="For the role feedback, a public key: `origins`, `per_minute`, `total_per_minute`, `corrections`.",
     )

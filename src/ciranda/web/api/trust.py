@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from ciranda import loop
 from ciranda.errors import Forbidden
 from ciranda.govern import access, audit
+from ciranda.govern import public as publics
 from ciranda.monitor import alerts
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Alerts, Audit, Key, Nothing, Page, Verify
@@ -77,13 +80,14 @@ def create_key(call: Call[Key]) -> Item:
             where=f"models of this key: {', '.join(call.principal.models)}",
             remedy="name only models that your own key reaches",
         )
+    bounds = publics.public(**dict(call.asked.public)) if call.asked.public else None
     with call.platform.db.writing() as conn:
         principal, secret = access.create(
-            conn, call.asked.name, role=call.asked.role, models=call.asked.models, actor=call.actor
+            conn, call.asked.name, role=call.asked.role, models=call.asked.models, actor=call.actor, public=bounds
         )
     loop.publish(call.platform)  # gateways know it within a poll, not after the leader's next look
     made = {"id": principal.key, "name": principal.name, "role": principal.role, "models": principal.models}
-    return {**made, "secret": secret}
+    return {**made, "secret": secret, **({"public": asdict(bounds)} if bounds else {})}
 
 
 def revoke_key(call: Call[Nothing]) -> Item:

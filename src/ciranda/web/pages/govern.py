@@ -7,10 +7,13 @@ from importlib import metadata
 from starlette.responses import Response
 
 from ciranda.errors import Invalid
+from ciranda.govern import public as publics
 from ciranda.govern.access import ROLES
 from ciranda.web.page import Entry, Form, Page
 
-ROLE_ORDER = tuple(ROLES)
+ROLE_ORDER = tuple(
+    role for role in ROLES if role != publics.ROLE
+)  # a public key has bounds that this form does not ask for
 
 
 def audit(page: Page) -> Response:

@@ -169,6 +169,7 @@ def tables() -> None:
         sa.Column("role", sa.String(length=20), nullable=False),
         sa.Column("tenant", sa.String(length=100), nullable=False),
         sa.Column("models", sa.JSON(), nullable=False),
+        sa.Column("public", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("created_at", sa.String(length=32), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
         sa.Column("revoked_at", sa.String(length=32), nullable=True),
