@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import shutil
@@ -240,7 +241,7 @@ def throughput(folder: Path, seconds: float, rounds: int, wanted: list[Peer]) ->
 def grown(ours: Door, folder: Path, rps: float) -> dict[str, float]:
     """Resident memory before and after 100,000 requests, once warm."""
     before = psutil.Process(ours.pid).memory_info().rss
-    run(ours, folder, max(1.0, 100_000 / rps))
+    run(ours, folder, math.ceil(100_000 / rps))
     return {
         "rss_mb": round(before / 1e6, 1),
         "growth_mb": round((psutil.Process(ours.pid).memory_info().rss - before) / 1e6, 2),
@@ -253,11 +254,11 @@ def against(peer: Peer, ours: Door, folder: Path, seconds: float, rounds: int) -
     if why := peer.install(PEERS):
         return {**told, "missing": why}
     try:
-        child = peer.run(PEERS, OTHER, MOCK, pinned(1))
+        child, port = peer.run(PEERS, OTHER, MOCK, pinned(1))
     except (RuntimeError, OSError) as error:
         return {**told, "missing": str(error)}
     try:
-        door = Door(peer.name, f"http://127.0.0.1:{OTHER}{peer.path}", child.pid, peer.model, peer.headers)
+        door = Door(peer.name, f"http://127.0.0.1:{port}{peer.path}", child.pid, peer.model, peer.headers)
         theirs, mine = [], []
         for _ in range(rounds):
             theirs.append(run(door, folder, seconds, 16))

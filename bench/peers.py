@@ -69,9 +69,15 @@ class Peer:
         (folder / "installed").touch()
         return ""
 
-    def run(self, root: Path, port: int, upstream: int, prefix: Sequence[str]) -> subprocess.Popen[bytes]:
-        """The running gateway, once it answers. Raises RuntimeError with what it said."""
+    def run(self, root: Path, port: int, upstream: int, prefix: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+        """The running gateway and its port (its own choice when it writes a file `port`), once it answers.
+
+        Raises:
+            RuntimeError: It does not; with what it said.
+        """
         folder = self.folder(root)
+        announced = folder / "port"
+        announced.unlink(missing_ok=True)
         log = (folder / "log.txt").open("wb")
         environment = {**os.environ, **self.environment}
         environment.pop("PYTHONPATH", None)
@@ -79,9 +85,10 @@ class Peer:
         child = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         deadline, why = time.monotonic() + START_S, ""
         while time.monotonic() < deadline and child.poll() is None:
-            why = self.asked(port)
+            chosen = int(announced.read_text()) if announced.exists() else port
+            why = self.asked(chosen)
             if not why:
-                return child
+                return child, chosen
             time.sleep(0.3)
         stop(child)
         said = (folder / "log.txt").read_text(errors="replace").strip().splitlines() or [""]
@@ -140,16 +147,15 @@ def _portkey(folder: Path, port: int, upstream: int) -> Sequence[str]:
 
 
 TENSORZERO = """\
-import sys, time
+import os, time
 from openai import OpenAI
 from tensorzero import patch_openai_client
-import socket, threading
 
 client = OpenAI(api_key="sk-up")
-patch_openai_client(client, config_file="tensorzero.toml", async_setup=False)
-inner = client.base_url
-print(inner, flush=True)
-open("inner.txt", "w").write(f"{inner.host}:{inner.port}")
+patch_openai_client(client, config_file="tensorzero.toml", async_setup=False)  # starts its gateway on a port of its own
+with open("port.new", "w") as file:
+    file.write(str(client.base_url.port))
+os.rename("port.new", "port")
 time.sleep(1e6)
 """
 
@@ -157,7 +163,6 @@ time.sleep(1e6)
 def _tensorzero(folder: Path, port: int, upstream: int) -> Sequence[str]:
     (folder / "tensorzero.toml").write_text(
         "[gateway]\nobservability.enabled = false\n"
-        f'bind_address = "127.0.0.1:{port}"\n'
         '[models.smart-home]\nrouting = ["mock"]\n[models.smart-home.providers.mock]\n'
         f'type = "openai"\nmodel_name = "smart-home@1"\napi_base = "http://127.0.0.1:{upstream}/v1/"\napi_key_location = "none"\n'
     )

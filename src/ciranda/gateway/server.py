@@ -58,7 +58,7 @@ class Request:
 
     def name(self) -> None:
         """Give it our id, and the one under which both sides find it in their logs: the client's if that is a plain short word."""
-        self.ident = str(ids.uuid7())
+        self.ident = ids.text7()
         sent = self.headers.get(b"x-request-id", b"")
         plain = sent and len(sent) <= 64 and _PLAIN.issuperset(sent)
         self.request_id = sent if plain else b"req_" + self.ident.encode()

@@ -84,7 +84,7 @@ class Copy:
         self._started = 0.0
         live = relay.record
         self.record = Record(
-            str(ids.uuid7()), clock.now_ms(), tenant=live.tenant, key=live.key, user=live.user,
+            ids.text7(), clock.now_ms(), tenant=live.tenant, key=live.key, user=live.user,
             conversation=live.conversation, model=live.model, version=arm.version, digest=arm.digest, arm="shadow",
             shadow_of=live.id, rollout=live.rollout, deployment=arm.deployment, engine=arm.engine, endpoint=live.endpoint,
             stream=1 if relay.streams else 0, request_id=live.request_id, guard=live.guard,

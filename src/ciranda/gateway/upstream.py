@@ -22,6 +22,8 @@ import msgspec
 from ciranda.errors import Invalid
 from ciranda.gateway import limits
 
+READ = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"retry-after", b"retry-after-ms"})
+READ_LENGTHS = frozenset(map(len, READ))
 POOLLESS = frozenset({"llamacpp"})
 FAILURES = 3
 EJECTED_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0)
@@ -278,9 +280,9 @@ class Upstream(asyncio.Protocol):
             self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete:
-            self._head_bytes += len(name) + len(value)
-            self._headers[name.lower()] = value
+        self._head_bytes += len(name) + len(value)
+        if len(name) in READ_LENGTHS and (name := name.lower()) in READ and not self._complete:
+            self._headers[name] = value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
