@@ -83,6 +83,7 @@ TABLES = {
     "searches": "Looks for the best recipe.",
     "segments": "Sealed segments of the spool, by digest, as they enter the audit chain.",
     "signals": "Changes that call for a turn, until the loop took them.",
+    "tenants": "Tenants that have limits, with them.",
     "trials": "One training run of a search, with its loss curve.",
     "turns": "Runs of the loop: cause, step, who acts next.",
     "verdicts": "What the gates said of a version, with their evidence.",

@@ -62,6 +62,7 @@ class Rig:
     processes: list[Process] = field(default_factory=list)
     generation: int = 0
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tenants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (self.home / "run").mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,10 @@ class Rig:
     def route(self, models: dict[str, Any]) -> None:
         """Publish routing, as control does."""
         self.generation += 1
-        snapshot = {"generation": self.generation, "written_at": clock.iso(), "keys": self.keys, "models": models}
+        snapshot = {
+            "generation": self.generation, "written_at": clock.iso(), "keys": self.keys, "models": models,
+            "tenants": self.tenants,
+        }  # fmt: skip
         files.write_atomic(self.home / "run/routing.json", json.dumps(snapshot))
 
     def frames(self) -> Iterator[Frame]:

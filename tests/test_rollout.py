@@ -30,7 +30,7 @@ from registry_world import MODEL, PASSED, World
 
 TEXTS = """id tenant key user conversation model version digest arm shadow_of rollout deployment replica engine endpoint
 error finish_reason request_id language guard request response input_text output_text"""
-NUMBERS = "stream first_byte_ms overhead_ms prompt_tokens completion_tokens cost retry_count"
+NUMBERS = "cached stream first_byte_ms overhead_ms prompt_tokens completion_tokens cost retry_count"
 
 
 def interaction(sequence: int, **values: Any) -> Interaction:
@@ -522,7 +522,7 @@ def test_the_snapshot_has_the_shape_that_gateways_read(stage: Stage) -> None:
     (arm,) = route["arms"]
     assert {*arm} == {"arm", "version", "digest", "weight", "deployment", "engine", "replicas"}
     assert arm["digest"].startswith("sha256:")
-    assert route["limits"] == {"max_in_flight": 64, "timeout_s": 120.0}
+    assert route["limits"] == {"max_in_flight": 64, "timeout_s": 120.0, "try_timeout_s": 0.0, "tries": 3}
     assert route["engine_key_file"] == "run/engine.key"
     generation = whole["generation"]
     assert routing.refresh(stage.db, stage.home) == generation

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ciranda.cli.client import part
-from ciranda.cli.screen import ago
 from ciranda.cli.verb import Desk, Noun, verb
-from ciranda.errors import NotFound, Refused, Unavailable
+from ciranda.errors import NotFound, Refused
 
 if TYPE_CHECKING:
     from ciranda.govern.audit import Verification
@@ -87,81 +85,3 @@ def _offline(desk: Desk, head: str) -> Verification:
         return chain.verify(database, head=head)
     finally:
         database.close()
-
-
-keys = Noun(
-    "keys",
-    examples=["ciranda keys", "ciranda keys create app --role client --model smart-home"],
-    help="Who may do what.",
-)
-
-
-@verb("list", of=keys, examples=["ciranda keys list"])
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 200), help="How many.")
-def issued(desk: Desk, limit: int) -> None:
-    """All keys, without their secrets."""
-    told = desk.control.get("/keys", limit=limit)
-    rows = [
-        (
-            one["id"],
-            one["name"],
-            one["role"],
-            ", ".join(one["models"]),
-            ago(one["created_at"]),
-            "revoked" if one["revoked_at"] else "open",
-        )
-        for one in told["items"]
-    ]
-    desk.show(told, lambda: desk.screen.table(("id", "name", "role", "models", "age", "state"), rows, empty="no key"))
-
-
-@verb(
-    "create",
-    of=keys,
-    examples=[
-        "ciranda keys create app --role client --model smart-home",
-        "ciranda keys create ana --role approver",
-        "ciranda keys create site --role feedback --model smart-home --origin https://app.example.com",
-    ],
-)
-@click.argument("name")
-@click.option(
-    "--role",
-    default="client",
-    show_default=True,
-    help="feedback (a public key), client, viewer, labeller, engineer, approver or admin.",
-)
-@click.option("--model", "models", multiple=True, help="A model that it reaches; may be repeated. Without it: all.")
-@click.option("--origin", "origins", multiple=True, help="A page that may use a public key: https://app.example.com.")
-@click.option("--per-minute", default=30, show_default=True, help="Requests of a public key from one address.")
-@click.option("--total-per-minute", default=600, show_default=True, help="Requests of a public key from all addresses.")
-@click.option("--corrections/--no-corrections", default=True, help="Whether a public key may correct answers.")
-def create(desk: Desk, name: str, role: str, models: tuple[str, ...], **bounds: Any) -> None:
-    """Issue a key. Its secret is printed once and stored nowhere. One of the role feedback may stand in a web page."""
-    public = (
-        {"public": {**bounds, "origins": list(bounds["origins"])}} if role == "feedback" or bounds["origins"] else {}
-    )
-    told = desk.control.post("/keys", {"name": name, "role": role, "models": list(models) or ["*"], **public})
-    desk.show(told, lambda: desk.screen.line(told["secret"]))
-    said = f"{told['id']}, role {told['role']}, models {', '.join(told['models'])}"
-    desk.tell(f"{said}. {_page(desk, told) if public else 'Keep the secret: nobody can show it again.'}")
-
-
-def _page(desk: Desk, told: dict[str, Any]) -> str:
-    """What to put into the pages that a public key is for."""
-    from ciranda.gateway import widget
-
-    try:
-        gateway = desk.gateway().url
-    except Unavailable:
-        gateway = "https://<gateway>"
-    tag = widget.tag(gateway, told["secret"])
-    return f"For pages of {', '.join(told['public']['origins'])}, with the answer's x-ciranda-interaction:\n{tag}"
-
-
-@verb("revoke", of=keys, examples=["ciranda keys revoke key_0199…"])
-@click.argument("key")
-def revoke(desk: Desk, key: str) -> None:
-    """Close a key for good; whoever uses it is turned away at once."""
-    told = desk.control.post(f"/keys/{part(key)}/revoke")
-    desk.show(told, lambda: desk.screen.line(f"{told['id']} is revoked"))

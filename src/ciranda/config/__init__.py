@@ -132,6 +132,17 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def secret(reference: str) -> str | None:
+    """The secret that `env:NAME` or `file:/path` refers to; None when it is not there (yet)."""
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        return os.environ.get(name) or None
+    try:
+        return Path(name).expanduser().read_text().strip() or None
+    except OSError:
+        return None
+
+
 def home(given: str | Path | None = None) -> Home:
     """The home: the argument, else `CIRANDA_HOME`, else `.ciranda` in the current folder."""
     path = given or os.environ.get(f"{PREFIX}HOME") or ".ciranda"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ciranda.config import lines
+from ciranda.config.bounds import Bounds
 
 FAKE = "fake"  # the engine that needs no model, and the base that has no weights: the one goes with the other
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -138,6 +139,55 @@ class Release(Part):
         return self
 
 
+class Price(Part):
+    """Money per million tokens, in the currency of your budgets."""
+
+    prompt: float = Field(0.0, ge=0, le=1_000_000, description="Per million tokens of prompts.")
+    completion: float = Field(0.0, ge=0, le=1_000_000, description="Per million tokens of answers.")
+
+
+class Cache(Part):
+    """Exact answers kept by each gateway worker: the same question to the same version, asked for a deterministic answer."""
+
+    age: Duration = Field(3600.0, gt=0, description="How long an answer is good.")
+    megabytes: int = Field(64, ge=1, le=4096, description="Bound of what one worker keeps for the model.")
+
+
+class Fallback(Part):
+    """Who answers when the model's own versions cannot: exactly one of `version`, `model`, `url`."""
+
+    version: Literal["previous"] | None = Field(None, description="`previous`: the version that was live before.")
+    model: str | None = Field(None, pattern=NAME, description="Another model of this installation.")
+    url: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="An OpenAI-compatible provider, with or without /v1."
+    )
+    name: str = Field("", max_length=200, description="The model's name there (`url`); without it, this model's.")
+    key_env: str | None = Field(
+        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Variable of the gateway that holds the provider's key."
+    )
+    key_file: str | None = Field(None, min_length=1, description="File on the gateway's machine that holds it.")
+    price: Price | None = Field(None, description="The provider's price; without it, nothing is counted.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Fallback:
+        given = [name for name in ("version", "model", "url") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a fallback has exactly one of version, model, url; this one has {given or 'none'}")
+        remote = [name for name in ("key_env", "key_file", "price") if getattr(self, name) is not None]
+        if self.url is None and (remote or self.name):
+            raise ValueError("name, key_env, key_file and price belong to a fallback with `url`")
+        if self.key_env and self.key_file:
+            raise ValueError("the key is in a variable (key_env) or in a file (key_file), not in both")
+        return self
+
+    @property
+    def key(self) -> str | None:
+        """Where the gateway finds the provider's key."""
+        if self.key_env:
+            return f"env:{self.key_env}"
+        return f"file:{self.key_file}" if self.key_file else None
+
+
 class Serve(Part):
     """What serves the model."""
 
@@ -154,7 +204,18 @@ class Serve(Part):
     max_in_flight: int = Field(
         64, ge=1, description="Requests of the model in progress; beyond it the gateway says 429."
     )
-    timeout: Duration = Field(120.0, description="Bound for one whole answer.")
+    timeout: Duration = Field(120.0, description="Bound for one whole answer, all tries together.")
+    try_timeout: Duration = Field(
+        0.0,
+        description="Bound of one try until its first byte, then the next replica or fallback; 0 is 2m and no other try.",
+    )
+    tries: int = Field(3, ge=1, le=10, description="Tries of one request, none after the first byte of an answer.")
+    fallback: tuple[Fallback, ...] = Field((), max_length=8, description="Who answers when no version can, in order.")
+    limits: Bounds = Field(Bounds(), description="Bounds of the model's use, over all keys.")
+    price: Price | None = Field(
+        None, description="What tokens cost; kept with each interaction, and counted by budgets."
+    )
+    cache: Cache | None = Field(None, description="Keep exact answers; without it, none.")
 
 
 class Guard(Part):

@@ -130,7 +130,7 @@ def settle(conn: sa.Connection, model: str, *, candidate: str | None, actor: str
 def set_desired(conn: sa.Connection, version: Version, spec: ModelSpec, want: Want, *, actor: str) -> Deployment:
     """Write the desired state of one version; nothing happens when it is so already."""
     before = find(conn, version.ref)
-    serve = spec.serve.model_dump(mode="json", exclude={"engine", "replicas", "target", "max_in_flight", "timeout"})
+    serve = spec.serve.model_dump(mode="json", include={"slots", "context", "threads"})
     gguf = str(version.gguf) if version.gguf else None
     what: dict[str, Any] = {"base": version.base, "adapter": gguf, "folder": version.folder, "serve": serve}
     if want.replicas == 0 and before is not None:

@@ -16,15 +16,17 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ciranda.config import Home
+from ciranda.config.model import Serve
 from ciranda.deploy import apply, stages
 from ciranda.deploy.apply import Deployment, Replica
 from ciranda.deploy.stages import Rollout
-from ciranda.govern import access
+from ciranda.govern import access, tenants
 from ciranda.registry import models, versions
 from ciranda.registry.models import Model
 from ciranda.store import clock, files
@@ -39,6 +41,7 @@ class Facts:
 
     Args:
         keys: Open API keys by the SHA-256 of their secret, see `govern.access.for_gateway`.
+        tenants: Bounds of tenants that have any.
         models: Every applied model.
         live: The live version of each model that has one.
         deployments: All deployments, and `replicas` all replicas.
@@ -51,6 +54,7 @@ class Facts:
     deployments: Sequence[Deployment]
     replicas: Sequence[Replica]
     rollouts: Sequence[Rollout]
+    tenants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def gather(db: Database) -> Facts:
@@ -59,13 +63,22 @@ def gather(db: Database) -> Facts:
     with db.reading() as conn:
         every = models.every(conn)
         live = {model.name: now.ref for model in every if (now := versions.live(conn, model.name))}
-        return Facts(keys, every, live, apply.deployments(conn), apply.replicas(conn), stages.with_traffic(conn))
+        return Facts(
+            keys,
+            every,
+            live,
+            apply.deployments(conn),
+            apply.replicas(conn),
+            stages.with_traffic(conn),
+            tenants.bounds(conn),
+        )
 
 
 def snapshot(facts: Facts) -> dict[str, Any]:
     """Keys and models in the shape that gateways read, without generation and time. Pure."""
     routes = {model.name: _route(model, facts) for model in facts.models}
-    return {"keys": {digest: dict(key) for digest, key in facts.keys.items()}, "models": routes}
+    keys = {digest: dict(key) for digest, key in facts.keys.items()}
+    return {"keys": keys, "models": routes, "tenants": {name: dict(bounds) for name, bounds in facts.tenants.items()}}
 
 
 def _route(model: Model, facts: Facts) -> dict[str, Any]:
@@ -81,9 +94,44 @@ def _route(model: Model, facts: Facts) -> dict[str, Any]:
         "shadow": _shadow(rollout, candidate),
         "rollout": rollout.id if rollout else None,
         "engine_key_file": ENGINE_KEY,
-        "limits": {"max_in_flight": model.spec.serve.max_in_flight, "timeout_s": model.spec.serve.timeout},
         "guard": {"input": list(model.spec.guard.input), "output": list(model.spec.guard.output)},
+        **_terms(model.spec.serve),
+        "fallbacks": list(_fallbacks(model, facts, places, answers)),
     }
+
+
+def _terms(serve: Serve) -> dict[str, Any]:
+    """What the gateway keeps to while it serves the model."""
+    return {
+        "limits": {
+            "max_in_flight": serve.max_in_flight, "timeout_s": serve.timeout, "try_timeout_s": serve.try_timeout,
+            "tries": serve.tries,
+        },
+        "bounds": serve.limits.to_dict() or None,
+        "price": serve.price.model_dump() if serve.price else None,
+        "cache": {"age_s": serve.cache.age, "bytes": serve.cache.megabytes << 20} if serve.cache else None,
+    }  # fmt: skip
+
+
+def _fallbacks(
+    model: Model, facts: Facts, places: Mapping[str, dict[str, Any]], answers: Mapping[str, Any] | None
+) -> Iterator[dict[str, Any] | str]:
+    """Who stands in, in the order of the file. Secrets stay where they are: only where to find them is said."""
+    for one in model.spec.serve.fallback:
+        if one.model is not None:
+            yield one.model
+        elif one.url is not None:
+            wire = one.name or model.name
+            replica = {"id": f"remote:{one.url}", "url": one.url, "wire_model": wire}
+            yield {
+                "arm": "fallback", "version": f"{wire} at {urlsplit(one.url).hostname}", "engine": "openai", "key": one.key or "",
+                "replicas": [replica], "price": one.price.model_dump() if one.price else None,
+            }  # fmt: skip
+        else:
+            warm = [
+                places[d.version] for d in facts.deployments if d.model == model.name and d.role in ("standby", "idle")
+            ]
+            yield from ({"arm": "fallback", **place} for place in warm if place["replicas"] and place != answers)
 
 
 def _shadow(rollout: Rollout | None, candidate: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -50,6 +50,48 @@ class UpstreamSlow(Failed):
     status = 504
 
 
+class Throttled(LimitReached):
+    """A rate, or too many at the same time.
+
+    Args:
+        unit: What there is too much of: the `type` of OpenAI's error.
+        after_s: When it may fit.
+        lines: Header lines that say how much is left.
+        hopeless: Whether waiting does not help.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str,
+        unit: str = "",
+        after_s: float = 1.0,
+        lines: bytes = b"",
+        hopeless: bool = False,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.type = unit
+        self.lines = lines + (NO_RETRY if hopeless else after(after_s))
+
+
+class QuotaExceeded(LimitReached):
+    """A budget is spent: nothing that a client's retries could help."""
+
+    retry = False
+
+    def __init__(self, message: str, *, remedy: str, after_s: float) -> None:
+        super().__init__(message, remedy=remedy)
+        self.type = "insufficient_quota"
+        self.lines = NO_RETRY + after(after_s)
+
+
+def after(seconds: float) -> bytes:
+    """When to come back: whole seconds for everybody, and milliseconds for OpenAI's clients."""
+    milliseconds = max(1, round(seconds * 1000))
+    return b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (-(-milliseconds // 1000), milliseconds)
+
+
 class TimedOut(CirandaError):
     """The client did not send its request in time."""
 
@@ -73,6 +115,8 @@ class UnknownPath(NotFound):
 
 
 _CODES[UnknownPath] = "unknown_url"
+_CODES[Throttled] = "rate_limit_exceeded"
+_CODES[QuotaExceeded] = "insufficient_quota"
 
 
 def status_line(status: int) -> bytes:
@@ -83,7 +127,8 @@ def status_line(status: int) -> bytes:
 def body_of(error: CirandaError, *, code: str | None = None, param: str | None = None) -> bytes:
     """The error as a body."""
     message = f"{error.message}. {error.remedy}" if error.remedy else error.message
-    return shape(message, kind_of(error.status), code or _CODES.get(type(error)), param or error.param)
+    kind = getattr(error, "type", "") or kind_of(error.status)
+    return shape(message, kind, code or _CODES.get(type(error)), param or error.param)
 
 
 def shape(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
@@ -100,6 +145,8 @@ def kind_of(status: int) -> str:
 
 def headers_of(error: CirandaError) -> bytes:
     """The header lines that belong to an error: when to come back, or that coming back is useless."""
+    if isinstance(error, Throttled | QuotaExceeded):
+        return JSON + error.lines
     if error.retry:
         return JSON + b"retry-after: 1\r\n"
     return JSON + NO_RETRY if error.status < 500 and error.status != 408 else JSON

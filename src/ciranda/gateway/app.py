@@ -16,7 +16,9 @@ import msgspec
 
 from ciranda.errors import CirandaError, Forbidden, StorageFull, Unauthenticated, Unavailable
 from ciranda.gateway import answers, feedback, limits, route, strangers, widget
+from ciranda.gateway.cache import Cache
 from ciranda.gateway.metrics import Metrics
+from ciranda.gateway.quotas import Quotas
 from ciranda.gateway.relay import Relay
 from ciranda.gateway.server import Connection, Request, Server
 from ciranda.gateway.shadow import Shadows
@@ -40,12 +42,17 @@ class Gateway:
     Args:
         snapshots: Where routing comes from.
         spool: Where records go.
+        quotas: Who may use how much.
         proxies: Addresses that say whom they ask for.
     """
 
-    def __init__(self, snapshots: Snapshots, spool: SpoolWriter, proxies: tuple[Network, ...] = ()) -> None:
+    def __init__(
+        self, snapshots: Snapshots, spool: SpoolWriter, quotas: Quotas, proxies: tuple[Network, ...] = ()
+    ) -> None:
         self.snapshots = snapshots
         self.spool = spool
+        self.quotas = quotas
+        self.cache = Cache()
         self.metrics = Metrics()
         self.shadows = Shadows(self)
         self.running: Counter[str] = Counter()
@@ -178,7 +185,14 @@ class Gateway:
         yield "snapshot_generation", "Generation of the routing in force.", current.generation if current else 0
         yield "snapshot_errors", "Routing files that could not be used.", self.snapshots.errors
         yield "replicas", "Replicas known.", len(replicas)
-        yield "replicas_ejected", "Replicas left out for a moment.", sum(not one.ready(now) for one in replicas)
+        circuits = Counter(one.circuit(now) for one in replicas)
+        yield "replicas_ejected", "Replicas left out for a moment: their circuit is open.", circuits["open"]
+        yield "replicas_probed", "Replicas whose circuit is half open.", circuits["half_open"]
+        yield "cache_bytes", "Bytes of answers that are kept.", self.cache.size
+        yield "cache_hits", "Requests that were answered from what is kept.", self.cache.hits
+        yield "cache_misses", "Requests whose answer might have been kept, and was not.", self.cache.misses
+        yield "limited", "Requests refused by a limit or a budget.", self.quotas.refused
+        yield "limits_waiting", "Requests that wait for a share of a limit.", len(self.quotas.waiting)
 
     # What relays share.
 
@@ -236,6 +250,7 @@ class Gateway:
     def poll(self) -> None:
         """Look for new routing, and wake who waits for it. Call every `SNAPSHOT_SECONDS`."""
         if self.snapshots.poll():
+            self.cache.retain(self.snapshot().models)
             for relay in list(self.relays):
                 relay.rerouted()
 
@@ -248,6 +263,7 @@ class Gateway:
             relay.tick(now)
         for copy in list(self.shadows.running):
             copy.tick(now)
+        self.quotas.sweep(now)
         self.spool.seal_if_idle()
 
     def drain(self) -> None:
@@ -259,6 +275,7 @@ class Gateway:
         for relay in list(self.relays):
             relay.break_off(Unavailable("this gateway worker is stopping", remedy="send the request again"))
         self.shadows.stop()
+        self.quotas.close()
         self.spool.seal()
 
 

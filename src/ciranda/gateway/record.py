@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from ciranda.gateway.server import Request
+    from ciranda.gateway.snapshot import Arm
     from ciranda.gateway.splice import Peek
     from ciranda.gateway.tap import Summary
 
@@ -48,6 +50,8 @@ class Record(msgspec.Struct):
     retry_count: int = 0
     language: str = ""
     guard: str = ""
+    cost: float | UnsetType = UNSET  # written for models with a price
+    cached: int | UnsetType = UNSET  # written for answers that were kept
 
     def describe(self, request: Request, seen: Peek) -> None:
         """Note who asked, and how."""
@@ -56,6 +60,11 @@ class Record(msgspec.Struct):
         self.endpoint = request.path.decode("latin-1")
         self.stream = 1 if seen.stream else 0
         self.request_id = request.request_id.decode("latin-1")
+
+    def name(self, arm: Arm, replica: str) -> None:
+        """Note who answers."""
+        self.version, self.digest, self.arm = arm.version, arm.digest, arm.name
+        self.deployment, self.engine, self.replica = arm.deployment, arm.engine, replica
 
     def sum_up(self, summary: Summary) -> None:
         """Note how an answer ended, and what it used."""

@@ -7,22 +7,49 @@ their health across generations, by identity. So a gateway goes on serving while
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Literal
 
 import msgspec
 
+from ciranda import config
 from ciranda.errors import CirandaError, Invalid
+from ciranda.gateway import limits
 from ciranda.gateway.upstream import Replica
 from ciranda.govern.public import Public
 
 log = logging.getLogger("ciranda.gateway")
 
 Stamp = tuple[int, int, int]
+FALLBACK: Literal["fallback"] = "fallback"  # the arm of what stands in for a model that cannot answer
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Bounds of use, field by field in `config.bounds`; an absent one does not bind."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    cost_per_day: float | None = None
+    cost_per_month: float | None = None
+
+
+class Price(msgspec.Struct, frozen=True):
+    """Money per million tokens."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def nano(self, prompt: int, completion: int) -> int:
+        """The price of so many tokens, in billionths; whole numbers, so that sums are exact."""
+        return round(self.prompt * 1000) * prompt + round(self.completion * 1000) * completion
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -34,6 +61,7 @@ class Key(msgspec.Struct, frozen=True):
     models: list[str] = msgspec.field(default_factory=list)
     role: str = "client"
     public: Public | None = None  # the bounds of a key that stands in web pages
+    bounds: Bounds | None = None
 
     def may_use(self, model: str) -> bool:
         """Whether this key may ask `model`."""
@@ -47,7 +75,7 @@ class ReplicaEntry(msgspec.Struct, frozen=True):
 
 
 class ArmEntry(msgspec.Struct, frozen=True):
-    arm: Literal["live", "canary", "shadow"]
+    arm: Literal["live", "canary", "shadow", "fallback"]
     version: str
     digest: str = ""
     weight: float = 0.0
@@ -55,11 +83,22 @@ class ArmEntry(msgspec.Struct, frozen=True):
     deployment: str = ""
     engine: str = ""
     replicas: list[ReplicaEntry] = msgspec.field(default_factory=list)
+    price: Price | None = None
+    key: str | None = None  # of a remote provider, as a reference: `env:NAME` or `file:/path`; empty: it needs none
 
 
 class Limits(msgspec.Struct, frozen=True):
     max_in_flight: int = 64
     timeout_s: float = 120.0
+    try_timeout_s: float = 0.0  # until the first byte of one try; 0 is the gateway's own bound
+    tries: int = limits.TRIES
+
+
+class CacheEntry(msgspec.Struct, frozen=True):
+    """How long exact answers are kept, and how many bytes of them."""
+
+    age_s: float
+    bytes: int
 
 
 class GuardEntry(msgspec.Struct, frozen=True):
@@ -74,6 +113,10 @@ class ModelEntry(msgspec.Struct, frozen=True):
     engine_key_file: str | None = None
     limits: Limits = Limits()
     guard: GuardEntry = GuardEntry()
+    bounds: Bounds | None = None
+    price: Price | None = None
+    cache: CacheEntry | None = None
+    fallbacks: list[ArmEntry | str] = msgspec.field(default_factory=list)  # an arm, or the name of another model
 
 
 class File(msgspec.Struct, frozen=True):
@@ -83,6 +126,7 @@ class File(msgspec.Struct, frozen=True):
     keys: dict[str, Key]
     models: dict[str, ModelEntry]
     written_at: str = ""
+    tenants: dict[str, Bounds] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +141,7 @@ class Arm:
     deployment: str
     engine: str
     replicas: tuple[Replica, ...]
+    price: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +154,23 @@ class Model:
     rollout: str
     limits: Limits
     guard: GuardEntry
+    bounds: Bounds | None = None
+    price: Price | None = None
+    cache: CacheEntry | None = None
+    fallbacks: tuple[Arm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One generation of routing."""
+    """One generation of routing. `bounded`: somebody in it has bounds of use; else no request pays for looking."""
 
     generation: int
     written_at: str
     keys: dict[str, Key]
     models: dict[str, Model]
     origins: frozenset[str] = frozenset()  # pages that some public key lets in
+    tenants: dict[str, Bounds] = field(default_factory=dict)
+    bounded: bool = False
 
 
 class Snapshots:
@@ -160,12 +211,18 @@ class Snapshots:
         """Make a file's content the current snapshot."""
         replicas: dict[tuple[str, ...], Replica] = {}
         models = {name: self._model(name, entry, replicas) for name, entry in file.models.items()}
+        for name, entry in file.models.items():
+            if entry.fallbacks:
+                chain = tuple(self._stand_ins(entry, models, replicas))
+                models[name] = dataclasses.replace(models[name], fallbacks=chain)
         for identity, replica in self.replicas.items():
             if identity not in replicas:
                 replica.close()
         self.replicas = replicas
         origins = frozenset(one for key in file.keys.values() if key.public for one in key.public.origins)
-        self.current = Snapshot(file.generation, file.written_at, file.keys, models, origins)
+        held = [key.bounds for key in file.keys.values()] + [model.bounds for model in models.values()]
+        bounded = bool(file.tenants) or any(bounds is not None for bounds in held)
+        self.current = Snapshot(file.generation, file.written_at, file.keys, models, origins, file.tenants, bounded)
         self.taken_at = monotonic()
 
     def sweep(self, now: float) -> None:
@@ -177,11 +234,33 @@ class Snapshots:
         secret = self._secret(entry.engine_key_file)
 
         def place(arm: ArmEntry) -> Arm:
-            mine = tuple(self._replica(one, arm.engine, secret, replicas) for one in arm.replicas)
-            return Arm(arm.arm, arm.version, arm.digest, arm.weight, arm.share, arm.deployment, arm.engine, mine)
+            return self._arm(arm, secret, entry.price, replicas)
 
         arms, shadow = _arms(name, entry, place), place(entry.shadow) if entry.shadow else None
-        return Model(name, arms, shadow, entry.rollout or "", entry.limits, entry.guard)
+        return Model(
+            name, arms, shadow, entry.rollout or "", entry.limits, entry.guard, entry.bounds, entry.price, entry.cache
+        )
+
+    def _arm(self, arm: ArmEntry, secret: str, price: Price | None, replicas: dict[tuple[str, ...], Replica]) -> Arm:
+        mine = tuple(self._replica(one, arm.engine, secret, replicas) for one in arm.replicas)
+        return Arm(arm.arm, arm.version, arm.digest, arm.weight, arm.share, arm.deployment, arm.engine, mine, price)
+
+    def _stand_ins(
+        self, entry: ModelEntry, models: dict[str, Model], replicas: dict[tuple[str, ...], Replica]
+    ) -> Iterator[Arm]:
+        """Who answers when the model's own versions cannot, in order. A model that is not there (yet) is passed over."""
+        for one in entry.fallbacks:
+            if isinstance(one, str):
+                others = models[one].arms if one in models else ()
+                yield from (dataclasses.replace(arm, name=FALLBACK, weight=0.0) for arm in others)
+            elif one.key is not None:
+                secret = config.secret(one.key) if one.key else ""
+                if secret is None:
+                    log.warning("the fallback %s is left out: %s holds no key", one.version, one.key)
+                else:
+                    yield self._arm(one, secret, one.price, replicas)
+            else:
+                yield self._arm(one, self._secret(entry.engine_key_file), one.price or entry.price, replicas)
 
     def _replica(
         self, entry: ReplicaEntry, engine: str, secret: str, replicas: dict[tuple[str, ...], Replica]

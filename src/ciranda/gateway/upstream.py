@@ -4,8 +4,9 @@ A request leaves on an idle connection or on a fresh one; llama.cpp's server los
 (measured), so towards it every request gets its own and says `connection: close`. A connection is used again only when its
 answer ended exactly and nothing followed it. Idle ones go after four seconds, before engines drop them.
 
-A replica remembers its failures: one that refuses connections, or fails three times running, is left out for a moment
-(passive ejection), and taken again when nothing else is there: a doubtful engine is better than none.
+Each replica has a circuit. One that refuses connections, or fails three times running, opens it and is left out for a moment;
+then the circuit is half open: one request at a time probes it, and its end closes the circuit or opens it for longer. When nothing
+else is there an open one is taken all the same: a doubtful engine is better than none.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ READ = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"re
 READ_LENGTHS = frozenset(map(len, READ))
 POOLLESS = frozenset({"llamacpp"})
 FAILURES = 3
+BROKEN = frozenset({502, 503, 504})  # answered, but not in a way that speaks for its health
 EJECTED_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -64,6 +66,8 @@ class Replica:
         self.failed_at = 0.0  # the first of the failures running
         self.ejected_until = 0.0
         self.ejections = 0
+        self._running = 0  # ejections since it last answered
+        self._probe: Upstream | None = None
         self._prefix = parts.path.rstrip("/").removesuffix("/v1")
         self._lines = _lines(parts.netloc.rpartition("@")[2], secret, pooled=self.pooled)
         self._idle: list[Upstream] = []
@@ -75,26 +79,36 @@ class Replica:
         head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (head, request_id, len(body))
         self.in_flight += 1
         call = (None if fresh else self._reuse()) or Upstream(self)
+        if self._running:
+            self._probe = call
         call.begin(sink, head, body)
         return call
 
     def ready(self, now: float) -> bool:
-        """Whether it is not left out at present."""
-        return self.ejected_until <= now
+        """Whether it is not left out at present, and not being probed."""
+        return not self._running or (self.ejected_until <= now and (self._probe is None or not self._probe.busy))
+
+    def circuit(self, now: float) -> str:
+        """`closed` (all is well), `open` (left out) or `half_open` (one request at a time probes it)."""
+        if not self._running:
+            return "closed"
+        return "open" if self.ejected_until > now else "half_open"
 
     def succeeded(self) -> None:
         """It answered."""
-        self.failures = 0
+        self.failures = self._running = 0
         self.ejected_until = 0.0
+        self._probe = None
 
     def failed(self, *, decisive: bool) -> None:
         """It did not; `decisive` when one failure proves enough, such as a refused connection."""
         self.failures += 1
         if self.failures == 1:
             self.failed_at = monotonic()
-        if decisive or self.failures >= FAILURES:
+        if decisive or self._running or self.failures >= FAILURES:
             self.ejections += 1
-            self.ejected_until = monotonic() + EJECTED_SECONDS[min(self.failures, len(EJECTED_SECONDS)) - 1]
+            self._running += 1
+            self.ejected_until = monotonic() + EJECTED_SECONDS[min(self._running, len(EJECTED_SECONDS)) - 1]
 
     def keep(self, call: Upstream) -> None:
         """Take a connection back for the next request."""
@@ -178,6 +192,11 @@ class Upstream(asyncio.Protocol):
     def stale(self) -> bool:
         """Whether a reused connection died without a byte: the pool lost the idle race, the engine did nothing wrong."""
         return self.connected and not self.fresh and not self.begun
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for its answer."""
+        return self._sink is not None
 
     def begin(self, sink: Sink, head: bytes, body: bytes) -> None:
         """Put a request on this connection, connecting first if need be."""
@@ -318,7 +337,10 @@ class Upstream(asyncio.Protocol):
     def _finish(self) -> None:
         reusable = self.replica.pooled and self.alive and self._complete and not self._surplus
         sink = self._leave()
-        self.replica.succeeded()
+        if self._status in BROKEN:
+            self.replica.failed(decisive=False)
+        else:
+            self.replica.succeeded()
         if reusable and self._keep_alive:
             self.idle_since = monotonic()
             self.replica.keep(self)

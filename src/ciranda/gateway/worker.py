@@ -25,6 +25,7 @@ from ciranda.config import Home
 from ciranda.errors import Conflict
 from ciranda.gateway import limits
 from ciranda.gateway.app import Gateway
+from ciranda.gateway.quotas import Quotas
 from ciranda.gateway.snapshot import Snapshots
 from ciranda.gateway.strangers import networks
 from ciranda.interactions.spool import SpoolWriter
@@ -88,7 +89,7 @@ async def serve(options: Options, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     spool = SpoolWriter(home.spool / f"gateway-{options.number}")
-    gateway = Gateway(Snapshots(home.routing, home.path), spool, networks(options.proxies))
+    gateway = Gateway(Snapshots(home.routing, home.path), spool, Quotas(home.run / "limits"), networks(options.proxies))
     gateway.poll()
     timers: list[asyncio.Future[Any]] = [
         every(limits.SNAPSHOT_SECONDS, gateway.poll),

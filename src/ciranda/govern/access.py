@@ -8,12 +8,14 @@ secret is shown once, when it is made.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
+from ciranda.config.bounds import Bounds
 from ciranda.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from ciranda.govern import audit
 from ciranda.govern import public as publics
@@ -34,8 +36,10 @@ keys = sa.Table(
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("created_by", sa.String(200), nullable=False),
     sa.Column("revoked_at", sa.String(32)),
+    sa.Column("limits", sa.JSON, nullable=False),
 )
 
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 VIEW = frozenset({"view"})
 CHAT = frozenset({"chat", "feedback"})
 LABEL = VIEW | CHAT | {"label"}
@@ -82,6 +86,7 @@ def create(
     models: Sequence[str] = ("*",),
     tenant: str = "default",
     public: Public | None = None,
+    limits: Bounds | None = None,
 ) -> tuple[Principal, str]:
     """Issue a key; the second value is the secret, which is nowhere else.
 
@@ -96,18 +101,24 @@ def create(
     if not name.strip():
         raise Invalid("a key needs a name", where="name", remedy="name the app or person that will use it")
     _check_public(role, models, public)
+    if not TENANT.fullmatch(tenant):
+        raise Invalid(f"no name for a tenant: {tenant[:100]!r}", where="tenant", remedy="letters, digits, . _ - only")
+    bounds = limits.to_dict() if limits else {}
     secret = f"{publics.PREFIX if public else 'cir_'}{secrets.token_urlsafe(32)}"
     principal = Principal(ids.new("key"), name.strip(), role, tenant, tuple(models))
     conn.execute(
         keys.insert().values(
             id=principal.key, name=principal.name, digest=digest_of(secret), role=role, tenant=tenant,
             models=list(models), public=asdict(public) if public else None, created_at=clock.iso(), created_by=actor,
-            revoked_at=None,
+            revoked_at=None, limits=bounds,
         )
     )  # fmt: skip
     audit.record(
         conn, actor=actor, action="key.created", subject=principal.key,
-        detail={"name": principal.name, "role": role, "models": list(models), **({"public": asdict(public)} if public else {})},
+        detail={
+            "name": principal.name, "role": role, "models": list(models), "tenant": tenant, "limits": bounds,
+            **({"public": asdict(public)} if public else {}),
+        },
     )  # fmt: skip
     return principal, secret
 
@@ -122,6 +133,17 @@ def _check_public(role: str, models: Sequence[str], public: Public | None) -> No
         raise Invalid(
             "a public key is for named models", where="models", remedy="name each model whose answers the page shows"
         )
+
+
+def limit(conn: sa.Connection, key: str, limits: Bounds, *, actor: str) -> None:
+    """Put other bounds in place of a key's. Raises NotFound when there is none of that id that is still open."""
+    row = conn.execute(sa.select(keys.c.limits).where(keys.c.id == key, keys.c.revoked_at.is_(None))).first()
+    if row is None:
+        raise NotFound(f"no open key {key!r}", where="keys", remedy="`ciranda keys` lists them")
+    conn.execute(keys.update().where(keys.c.id == key).values(limits=limits.to_dict()))
+    audit.record(
+        conn, actor=actor, action="key.limited", subject=key, detail={"before": row.limits, "limits": limits.to_dict()}
+    )
 
 
 def revoke(conn: sa.Connection, key: str, *, actor: str) -> None:
@@ -179,5 +201,6 @@ def for_gateway(database: Database) -> dict[str, dict[str, object]]:
     return {
         row.digest: {"id": row.id, "name": row.name, "tenant": row.tenant, "models": row.models, "role": row.role}
         | ({"public": row.public} if row.public else {})
+        | ({"bounds": row.limits} if row.limits else {})
         for row in rows
     }

@@ -57,6 +57,7 @@ class InteractionMeta(msgspec.Struct, frozen=True):
     retry_count: Small = 0
     language: str = ""
     guard: str = ""
+    cached: Small = 0
 
 
 class FeedbackMeta(msgspec.Struct, frozen=True):

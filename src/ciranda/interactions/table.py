@@ -110,6 +110,7 @@ class Interaction:
     retry_count: int
     language: str
     guard: str
+    cached: int
     request: str
     response: str
     input_text: str

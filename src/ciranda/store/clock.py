@@ -16,6 +16,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def of_ms(milliseconds: int) -> datetime:
+    """The moment of a count of milliseconds since the Unix epoch."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
 def iso(moment: datetime | None = None) -> str:
     """`2026-11-23T14:03:22.123Z`: sortable as text, milliseconds, always UTC."""
     moment = (moment or now()).astimezone(UTC)

@@ -5,6 +5,7 @@
     rows      rows of the control database, page by page
     fleet     models, versions, releases, drift, datasets, turns
     traffic   interactions            runs    searches and trials
+    limits    what keys, tenants and models may use
     trust     alerts, audit, keys     verbs   what is done
 
 Deny by default: a route names the right it needs, and a test walks every route with every role. Lists answer with `items` and
@@ -16,7 +17,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
-from ciranda.web.api import asked, fleet, runs, traffic, trust, verbs
+from ciranda.web.api import asked, fleet, limits, runs, traffic, trust, verbs
 from ciranda.web.api.door import PREFIX, Rest, alive, mounted
 
 ROUTES: tuple[Rest, ...] = (
@@ -41,7 +42,15 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/alerts", "view", trust.fired, asked.Alerts, "Alerts, newest first."),
     Rest("GET", "/audit", "audit", trust.log, asked.Audit, "The audit log, newest first."),
     Rest("GET", "/audit/verify", "audit", trust.verify, asked.Verify, "Whether the audit chain holds."),
-    Rest("GET", "/keys", "keys", trust.keys, asked.Page, "Keys, without their secrets."),
+    Rest(
+        "GET", "/keys", "keys", trust.keys, asked.Page, "Keys without their secrets, with what is used of their limits."
+    ),
+    Rest(
+        "GET", "/tenants", "keys", limits.tenants_, asked.Page, "Tenants, with their limits and what is used of them."
+    ),
+    Rest(
+        "GET", "/models/{model}/limits", "view", limits.of_model, asked.Nothing, "Its limits, and what is used of them."
+    ),
     Rest("POST", "/plan", "plan", verbs.plan, asked.Files, "What applying these model files would do."),
     Rest("POST", "/apply", "apply", verbs.apply, asked.Files, "Apply these model files: all steps, or none."),
     Rest("POST", "/models/{model}/ingest", "data", verbs.ingest, asked.Nothing, "Bring in what its sources have."),
@@ -52,6 +61,8 @@ ROUTES: tuple[Rest, ...] = (
     Rest("POST", "/models/{model}/approve", "approve", verbs.approve, asked.Note, "Say yes to what waits for it."),
     Rest("POST", "/alerts/{alert}/acknowledge", "alert", trust.acknowledge, asked.Nothing, "Say that you saw it."),
     Rest("POST", "/keys", "keys", trust.create_key, asked.Key, "Issue a key; its secret is shown once.", 201),
+    Rest("POST", "/keys/{key}/limits", "keys", limits.of_key, asked.Limits, "What a key may use, whole."),
+    Rest("POST", "/tenants/{tenant}/limits", "keys", limits.of_tenant, asked.Limits, "What a tenant may use, whole."),
     Rest("POST", "/keys/{key}/revoke", "keys", trust.revoke_key, asked.Nothing, "Close a key for good."),
 )
 

@@ -60,7 +60,7 @@ class Interactions(OfModel):
     """Which interactions, newest first."""
 
     version: str = Field("", max_length=80, description="Only answers of this version, such as smart-home@2.")
-    arm: Literal["", "live", "canary", "shadow"] = Field("", description="Only this arm of a rollout.")
+    arm: Literal["", "live", "canary", "shadow", "fallback"] = Field("", description="Only this arm of a rollout.")
     status: str = Field(
         "", pattern=r"^(|[245]|\d{3}|ok|error)$", description="`ok`, `error`, a class (4) or a status (429)."
     )
@@ -144,3 +144,11 @@ class Key(Asked):
         None,
         description="For the role feedback, a public key: `origins`, `per_minute`, `total_per_minute`, `corrections`.",
     )
+    tenant: str = Field("default", max_length=100, description="Who pays: all keys of a tenant share its limits.")
+    limits: dict[str, int | float] = Field(default={}, description="Bounds of its use, such as requests_per_minute.")
+
+
+class Limits(Asked):
+    """Bounds in place of those that are."""
+
+    limits: dict[str, int | float] = Field(description="Such as requests_per_minute; what is left out does not bind.")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ciranda import loop
+from ciranda.config import bounds
 from ciranda.errors import Forbidden
+from ciranda.gateway import usage
 from ciranda.govern import access, audit
 from ciranda.govern import public as publics
 from ciranda.monitor import alerts
@@ -68,7 +70,9 @@ def verify(call: Call[Verify]) -> Item:
 def keys(call: Call[Page]) -> Item:
     """Keys without their secrets, newest first."""
     found = rows.page(call.platform.db, "keys", call.asked, order="created_at")
-    return {**found, "items": [{name: row[name] for name in row if name != "digest"} for row in found["items"]]}
+    used = usage.of(call.platform.home, {f"key:{row['id']}": row["limits"] for row in found["items"]})
+    items = [{name: row[name] for name in row if name != "digest"} for row in found["items"]]
+    return {**found, "items": [{**item, "use": used[f"key:{item['id']}"]} for item in items]}
 
 
 def create_key(call: Call[Key]) -> Item:
@@ -80,14 +84,17 @@ def create_key(call: Call[Key]) -> Item:
             where=f"models of this key: {', '.join(call.principal.models)}",
             remedy="name only models that your own key reaches",
         )
-    bounds = publics.public(**dict(call.asked.public)) if call.asked.public else None
+    wanted = bounds.read(call.asked.limits, where="limits")
+    public = publics.public(**dict(call.asked.public)) if call.asked.public else None
     with call.platform.db.writing() as conn:
         principal, secret = access.create(
-            conn, call.asked.name, role=call.asked.role, models=call.asked.models, actor=call.actor, public=bounds
-        )
+            conn, call.asked.name, role=call.asked.role, models=call.asked.models, actor=call.actor,
+            tenant=call.asked.tenant, limits=wanted, public=public,
+        )  # fmt: skip
     loop.publish(call.platform)  # gateways know it within a poll, not after the leader's next look
     made = {"id": principal.key, "name": principal.name, "role": principal.role, "models": principal.models}
-    return {**made, "secret": secret, **({"public": asdict(bounds)} if bounds else {})}
+    told = {**made, "tenant": principal.tenant, "limits": wanted.to_dict(), "secret": secret}
+    return {**told, **({"public": asdict(public)} if public else {})}
 
 
 def revoke_key(call: Call[Nothing]) -> Item:

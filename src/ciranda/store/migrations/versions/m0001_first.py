@@ -173,6 +173,7 @@ def tables() -> None:
         sa.Column("created_at", sa.String(length=32), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
         sa.Column("revoked_at", sa.String(length=32), nullable=True),
+        sa.Column("limits", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
         sa.UniqueConstraint("digest", name=op.f("uq_keys_digest")),
     )
@@ -259,6 +260,14 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_signals_model"), "signals", ["model"], unique=False)
     op.create_index(op.f("ix_signals_taken_at"), "signals", ["taken_at"], unique=False)
+    op.create_table(
+        "tenants",
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("limits", sa.JSON(), nullable=False),
+        sa.Column("changed_at", sa.String(length=32), nullable=False),
+        sa.Column("changed_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
+    )
     op.create_table(
         "turns",
         sa.Column("id", sa.String(length=200), nullable=False),
