@@ -20,6 +20,7 @@ import ciranda
 from ciranda import cli
 from ciranda.cli import manual
 from ciranda.interactions import schema, upgrade
+from ciranda.interactions.otlp import conventions as otlp
 from ciranda.store.database import metadata
 from ciranda.web import api
 
@@ -55,6 +56,11 @@ FIELDS = """# The fields of the record
 
 What the tables of interactions hold, from `interactions/schema.py` and `interactions/rollups.py`, which the tables are made from.
 What holds for them, and how to keep them on a server: [the record of interactions](record.md).
+"""
+CONVENTIONS = f"""# Which attribute is which field
+
+Version {otlp.VERSION} of the table by which [reported spans](opentelemetry.md) become interactions. For each field the first attribute
+in this order that a span has counts. `.*` ends a prefix, `event:` is an event of the span, `resource:` an attribute of its resource.
 """
 COMMANDS = """# The command line
 
@@ -176,6 +182,11 @@ def modules() -> Iterator[str]:
             yield found.name
 
 
+def conventions() -> str:
+    """docs/conventions.md"""
+    return _page(CONVENTIONS, _table(("field", "attribute", "convention", "its versions"), otlp.documented(), code=2))
+
+
 def commands() -> str:
     """docs/cli.md"""
     return _page(COMMANDS, "\n".join(_command(path, command) for path, command in leaves(cli.cli)))
@@ -216,6 +227,7 @@ def _page(head: str, body: str) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands,
+    "conventions.md": conventions,
     "errors.md": errors,
     "interactions.md": interactions,
     "model-file.md": model_file,

@@ -24,6 +24,7 @@ from ciranda.gateway.server import Connection, Request, Server
 from ciranda.gateway.shadow import Shadows
 from ciranda.gateway.snapshot import Key, Snapshot, Snapshots
 from ciranda.gateway.strangers import Network, Turnstile
+from ciranda.gateway.traces import Traces
 from ciranda.govern import public as publics
 from ciranda.interactions.spool import FEEDBACK, SpoolWriter
 from ciranda.store import clock
@@ -55,6 +56,7 @@ class Gateway:
         self.cache = Cache()
         self.metrics = Metrics()
         self.shadows = Shadows(self)
+        self.traces = Traces(self)
         self.running: Counter[str] = Counter()
         self.relays: set[Relay] = set()
         self.server = Server(self)
@@ -69,6 +71,7 @@ class Gateway:
         self._paths: dict[bytes, tuple[bytes, Answer]] = {
             b"/v1/models": (b"GET", self._models),
             b"/v1/feedback": (b"POST", self._feedback),
+            b"/v1/traces": (b"POST", self.traces.receive),
             b"/healthz": (b"GET", self._alive),
             b"/readyz": (b"GET", self._ready),
             b"/metrics": (b"GET", self._metrics),

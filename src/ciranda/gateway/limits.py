@@ -28,6 +28,13 @@ ANSWER_BYTES = 64 << 20
 EVENT_BYTES = 1 << 20
 PING_SECONDS = 15.0
 
+# Traces that applications report (OTLP)
+TRACES_BYTES = 4 << 20  # as sent
+TRACES_INFLATED_BYTES = 16 << 20
+TRACES_SPANS = 10_000
+TRACES_RUNNING = 2  # requests that are read at the same time; they share the worker with everybody's answers
+TRACES_AT_ONCE = 64  # records written before others get a turn
+
 # Retries: a tenth of the traffic, with a stock for the moment a replica dies
 TRIES = 3
 RETRY_STOCK = 100.0

@@ -48,9 +48,7 @@ class Metrics:
         self.requests: dict[tuple[str, str, str, int], int] = {}
         self.times: dict[tuple[str, str, str], tuple[Histogram, Histogram]] = {}  # latency, first byte
         self.overhead = Histogram(OWN_SECONDS)
-        self.counters = dict.fromkeys(
-            ("retries", "shadow_sent", "shadow_dropped", "storage_full", "feedback", "records"), 0
-        )
+        self.counters = dict.fromkeys(_TOLD, 0)
 
     def refused(self, status: int) -> None:
         """Count an answer that reached no model."""
@@ -110,6 +108,10 @@ _TOLD = {
     "storage_full": "Answers withheld because they could not be recorded.",
     "feedback": "Feedback taken.",
     "records": "Records written to the spool.",
+    "spans_recorded": "Reported spans that became interactions.",
+    "spans_ignored": "Reported spans that are no call of a model.",
+    "spans_echoed": "Reported spans of calls that went through this gateway, which has recorded them already.",
+    "spans_rejected": "Reported spans that were refused.",
 }
 
 

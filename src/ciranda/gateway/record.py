@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ciranda.gateway import trace
+
 if TYPE_CHECKING:
     from ciranda.gateway.server import Request
     from ciranda.gateway.snapshot import Arm
@@ -52,6 +54,9 @@ class Record(msgspec.Struct):
     guard: str = ""
     cost: float | UnsetType = UNSET  # written for models with a price
     cached: int | UnsetType = UNSET  # written for answers that were kept
+    trace_id: str | UnsetType = UNSET  # these three when the client sent a traceparent
+    span_id: str | UnsetType = UNSET
+    parent_span_id: str | UnsetType = UNSET
 
     def describe(self, request: Request, seen: Peek) -> None:
         """Note who asked, and how."""
@@ -60,6 +65,13 @@ class Record(msgspec.Struct):
         self.endpoint = request.path.decode("latin-1")
         self.stream = 1 if seen.stream else 0
         self.request_id = request.request_id.decode("latin-1")
+        if b"traceparent" in request.headers:
+            self.follow(*trace.read(request.headers[b"traceparent"]))
+
+    def follow(self, trace_id: str, parent: str) -> None:
+        """Note the trace that it belongs to, and the span that asked."""
+        if trace_id:
+            self.trace_id, self.parent_span_id, self.span_id = trace_id, parent, trace.span_of(self.id)
 
     def name(self, arm: Arm, replica: str) -> None:
         """Note who answers."""

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ciranda.errors import CirandaError, LimitReached, StorageFull, Unavailable
-from ciranda.gateway import answers, limits, route, splice, tap, tries
+from ciranda.gateway import answers, limits, route, splice, tap, trace, tries
 from ciranda.gateway.answers import UpstreamFailed, UpstreamSlow
 from ciranda.gateway.guarded import Guarded
 from ciranda.gateway.record import Record, encode
@@ -132,7 +132,8 @@ class Relay:
         self._status, self._pieces, self._size = 0, [], 0
         self._events = tap.Events(hides_usage=usage)
         self.sent_at = self.heard_at = now
-        self._call = replica.send(self, record.endpoint, body, self.request.request_id, fresh=fresh)
+        lines = trace.lines(self.request.headers, record) if record.trace_id else b""
+        self._call = replica.send(self, record.endpoint, body, self.request.request_id, lines=lines, fresh=fresh)
         if record.stream and not self._told:
             self._told = True
             self.gateway.write(STARTED, encode(record))

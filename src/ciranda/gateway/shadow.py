@@ -89,6 +89,8 @@ class Copy:
             shadow_of=live.id, rollout=live.rollout, deployment=arm.deployment, engine=arm.engine, endpoint=live.endpoint,
             stream=1 if relay.streams else 0, request_id=live.request_id, guard=live.guard,
         )  # fmt: skip
+        if live.trace_id and live.span_id:
+            self.record.follow(live.trace_id, live.span_id)
 
     def start(self) -> None:
         """Send it."""

@@ -73,10 +73,15 @@ class Replica:
         self._idle: list[Upstream] = []
         self._heads: dict[str, bytes] = {}  # by path; there are three
 
-    def send(self, sink: Sink, path: str, body: bytes, request_id: bytes, *, fresh: bool = False) -> Upstream:
-        """Send a POST, on a new connection when `fresh`; the answer comes to `sink`. The returned call can be cancelled."""
+    def send(
+        self, sink: Sink, path: str, body: bytes, request_id: bytes, *, lines: bytes = b"", fresh: bool = False
+    ) -> Upstream:
+        """Send a POST, with more header `lines`, on a new connection when `fresh`; the answer comes to `sink`.
+
+        The returned call can be cancelled.
+        """
         head = self._heads.get(path) or self._heads.setdefault(path, self._head(path))
-        head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (head, request_id, len(body))
+        head = b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (head, request_id, lines, len(body))
         self.in_flight += 1
         call = (None if fresh else self._reuse()) or Upstream(self)
         if self._running:

@@ -58,6 +58,10 @@ class InteractionMeta(msgspec.Struct, frozen=True):
     language: str = ""
     guard: str = ""
     cached: Small = 0
+    source: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
 
 
 class FeedbackMeta(msgspec.Struct, frozen=True):

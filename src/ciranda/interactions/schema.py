@@ -103,7 +103,7 @@ INTERACTIONS = Table(
         Column("model", NAME, "the name the client asked for"),
         Column("version", NAME, "the version that answered, such as smart-home@2"),
         Column("digest", NAME, "digest of that version"),
-        Column("arm", NAME, "live, canary, shadow, or fallback when something stood in"),
+        Column("arm", NAME, "live, canary, shadow, fallback when something stood in, external for a reported span"),
         Column("shadow_of", "String", "for a shadow: id of the interaction it copies"),
         Column("rollout", NAME, "the rollout under way, or empty"),
         Column("deployment", NAME, "desired state that the replica belongs to"),
@@ -129,6 +129,10 @@ INTERACTIONS = Table(
         Column("response", "String", "body as sent; for a stream all of its events", codec=TEXT),
         Column("input_text", "String", "text of the last user message", codec=TEXT),
         Column("output_text", "String", "text of the answer, deltas joined", codec=TEXT),
+        Column("source", NAME, "empty when it went through the gateway; otlp:<convention> for a span that an application reported"),
+        Column("trace_id", "String", "W3C trace that it belongs to, or empty"),
+        Column("span_id", "String", "its own span in that trace, or empty"),
+        Column("parent_span_id", "String", "the span that asked, or empty"),
     ),
     partition="toYYYYMMDD(ts)",
     order="(model, ts, id)",
@@ -138,6 +142,7 @@ INTERACTIONS = Table(
         _bloom("by_shadow", "shadow_of"),
         _bloom("by_user", "user", 0.01),
         _bloom("by_conversation", "conversation", 0.01),
+        _bloom("by_trace", "trace_id", 0.01),
     ),
 )
 

@@ -115,6 +115,10 @@ class Interaction:
     response: str
     input_text: str
     output_text: str
+    source: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
     feedback: tuple[Feedback, ...] = field(default=())
     scores: tuple[Score, ...] = field(default=())
 
