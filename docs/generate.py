@@ -59,8 +59,9 @@ What holds for them, and how to keep them on a server: [the record of interactio
 """
 CONVENTIONS = f"""# Which attribute is which field
 
-Version {otlp.VERSION} of the table by which [reported spans](opentelemetry.md) become interactions. For each field the first attribute
-in this order that a span has counts. `.*` ends a prefix, `event:` is an event of the span, `resource:` an attribute of its resource.
+Version {otlp.VERSION} of the table by which [reported spans](opentelemetry.md) become interactions. For each field the first
+attribute in this order that a span has counts. `.*` ends a prefix, `event:` is an event of the span, `resource:` an attribute of
+its resource.
 """
 COMMANDS = """# The command line
 

@@ -129,7 +129,11 @@ INTERACTIONS = Table(
         Column("response", "String", "body as sent; for a stream all of its events", codec=TEXT),
         Column("input_text", "String", "text of the last user message", codec=TEXT),
         Column("output_text", "String", "text of the answer, deltas joined", codec=TEXT),
-        Column("source", NAME, "empty when it went through the gateway; otlp:<convention> for a span that an application reported"),
+        Column(
+            "source",
+            NAME,
+            "empty when it went through the gateway; otlp:<convention> for a span that an application reported",
+        ),
         Column("trace_id", "String", "W3C trace that it belongs to, or empty"),
         Column("span_id", "String", "its own span in that trace, or empty"),
         Column("parent_span_id", "String", "the span that asked, or empty"),
