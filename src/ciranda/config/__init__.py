@@ -133,14 +133,14 @@ def environment() -> dict[str, str]:
 
 
 def secret(reference: str) -> str | None:
-    """The secret that `env:NAME` or `file:/path` refers to; None when it is not there (yet)."""
+    """The secret that `env:NAME` or `file:/path` refers to; None when it is not there (yet), or is no one word."""
     kind, _, name = reference.partition(":")
-    if kind == "env":
-        return os.environ.get(name) or None
     try:
-        return Path(name).expanduser().read_text().strip() or None
-    except OSError:
+        found = os.environ.get(name, "") if kind == "env" else Path(name).expanduser().read_text()
+    except (OSError, UnicodeDecodeError):
         return None
+    found = found.strip()
+    return found if found.isascii() and found.isprintable() and " " not in found and found else None
 
 
 def home(given: str | Path | None = None) -> Home:

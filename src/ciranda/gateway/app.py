@@ -17,7 +17,7 @@ import msgspec
 from ciranda.errors import CirandaError, Forbidden, StorageFull, Unauthenticated, Unavailable
 from ciranda.gateway import answers, feedback, limits, route, strangers, widget
 from ciranda.gateway.cache import Cache
-from ciranda.gateway.metrics import Metrics
+from ciranda.gateway.metrics import Metrics, circuits
 from ciranda.gateway.quotas import Quotas
 from ciranda.gateway.relay import Relay
 from ciranda.gateway.server import Connection, Request, Server
@@ -175,7 +175,8 @@ class Gateway:
         forwarded = b"x-forwarded-for" in request.headers or b"forwarded" in request.headers
         if forwarded or connection.peer not in ("127.0.0.1", "::1"):
             self.key(request)
-        connection.answer(200, METRICS, self.metrics.text(self._gauges()).encode())
+        text = self.metrics.text(self._gauges()) + circuits(self.snapshots.replicas.values(), monotonic())
+        connection.answer(200, METRICS, text.encode())
 
     def _gauges(self) -> Iterator[tuple[str, str, float]]:
         current = self.snapshots.current

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ciranda.gateway.upstream import Replica
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OWN_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
@@ -99,6 +103,22 @@ class Metrics:
         for name, value in self.counters.items():
             full = f"ciranda_gateway_{name}_total"
             yield from (*_head(full, "counter", _TOLD[name]), f"{full} {value}")
+
+
+CIRCUITS = ("closed", "half_open", "open")
+
+
+def circuits(replicas: Iterable[Replica], now: float) -> str:
+    """The state of each replica's circuit, and how often it opened."""
+    state, opened = "ciranda_gateway_circuit", "ciranda_gateway_circuit_opened_total"
+    states = _head(state, "gauge", "Circuit of a replica: 0 closed, 1 half open, 2 open.")
+    counts = _head(opened, "counter", "How often a replica's circuit opened.")
+    lines, more = list(states), list(counts)
+    for one in replicas:
+        labels = _braces((("replica", one.id),))
+        lines.append(f"{state}{labels} {CIRCUITS.index(one.circuit(now))}")
+        more.append(f"{opened}{labels} {one.ejections}")
+    return "\n".join((*lines, *more)) + "\n"
 
 
 _TOLD = {
