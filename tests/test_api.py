@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -462,6 +464,59 @@ def test_interactions_page_and_stay_within_the_reach_of_a_key(talking: Any) -> N
     only = door.key("viewer", models=("other",), name="only")
     assert [one["id"] for one in door.get("/interactions", key=only).json()["items"]] == [spoken[3]]
     assert door.get(f"/interactions/{spoken[0]}", key=only).status_code == 403
+
+
+def test_interactions_come_in_the_order_of_arrival_and_none_is_missed(talking: Any) -> None:
+    door, spoken = talking
+    assert door.get("/interactions/arrivals").json()["items"] == []
+    cursor, seen = "0", []
+    while found := (page := door.get("/interactions/arrivals", params={"cursor": cursor, "limit": 2}).json())["items"]:
+        seen += [one["sequence"] for one in found]
+        cursor = page["next"]
+    assert seen == sorted(seen)
+    assert len(set(seen)) == 6
+    assert page["next"] == cursor
+    only = door.key("viewer", models=("other",), name="arrivals")
+    (one,) = door.get("/interactions/arrivals", key=only, params={"cursor": "0"}).json()["items"]
+    assert one["id"] == spoken[3]
+    assert door.get("/interactions/arrivals", params={"cursor": "then"}).status_code == 400
+
+
+def test_interactions_leave_as_a_file_and_the_audit_log_says_who_took_them(talking: Any) -> None:
+    door, spoken = talking
+    answer = door.get("/interactions/export", params={"search": "light", "status": "ok"})
+    found = [json.loads(line) for line in answer.text.splitlines()]
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    assert [one["id"] for one in found if one["arm"] == "live"] == spoken
+    assert json.loads(found[0]["request"])["messages"][0]["content"] == "turn on light 0"
+    table = pyarrow.parquet.read_table(
+        io.BytesIO(door.get("/interactions/export", params={"model": MODEL, "format": "parquet"}).content)
+    )
+    assert set(table["id"].to_pylist()) == {one["id"] for one in found if one["model"] == MODEL}
+    assert [row["thumb"] for row in table.to_pylist() if row["id"] == spoken[2]] == [-1]
+    events = door.get("/audit", params={"action": "interactions.exported"}).json()["items"]
+    assert [event["subject"] for event in events] == [MODEL, "*"]
+    other = door.key("engineer", models=("other",), name="taker")
+    lines = door.get("/interactions/export", key=other).text.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [spoken[3]]
+    assert door.get("/interactions/export", role="viewer").status_code == 403
+
+
+def test_interactions_become_a_dataset_version_with_their_lineage(talking: Any) -> None:
+    door, spoken = talking
+    asked = {"dataset": "asked", "model": MODEL, "arm": "live", "search": "turn on"}
+    made = door.post("/interactions/gather", asked)
+    assert made.status_code == 201, made.text
+    assert made.json()["interactions"] == 4
+    assert datasets.get(door.world.db, "asked@1").transformation["filters"]["model"] == MODEL
+    origins = {row.origin for row in datasets.read(door.world.home, "asked@1")}
+    assert origins == {spoken[number] for number in (0, 1, 2, 4)}
+    assert door.post("/interactions/gather", asked).json()["dataset"] == "asked@1"
+    assert door.post("/interactions/gather", {"dataset": "asked"}).status_code == 400
+    assert door.post("/interactions/gather", {"dataset": "../x", "model": MODEL}).status_code == 400
+    assert door.post("/interactions/gather", {**asked, "search": "nobody said this"}).status_code == 422
+    other = door.key("engineer", models=("other",), name="gatherer")
+    assert door.post("/interactions/gather", asked, key=other).status_code == 403
 
 
 def test_status_counts_the_last_hour_without_shadows(talking: Any) -> None:

@@ -74,6 +74,20 @@ def test_filters_can_be_put_together(recorded: Recorded, lamp: list[str]) -> Non
     assert [one.id for one in ask.page(model="lamp", search="done 3", until=middle)] == [lamp[3]]
 
 
+def test_words_are_found_in_any_order_and_phrases_as_they_stand(recorded: Recorded) -> None:
+    writer = recorded.writer("words")
+    record(writer, "Liga a luz da cozinha, já!", "Küche: Licht AN", model="w", id="w-1")
+    record(writer, "台所の電気をつけて", "はい", model="w", id="w-2")
+    record(writer, "lighting 100% of it", "snake_case", model="w", id="w-3")
+    until(lambda: recorded.interactions.count(model="w") == 3)
+    for search, expected in {
+        "luz LIGA": {"w-1"}, "JÁ an": {"w-1"}, "küche": {"w-1"}, "lu": set(), '"lu"': {"w-1"}, "liga lighting": set(),
+        "電気": {"w-2"}, "%": {"w-3"}, "case snake": {"w-3"}, "light": set(), '"LIGHT"': {"w-3"}, 'of "100%"': {"w-3"},
+        'luz "da coz" "AN"': {"w-1"}, 'luz "an zz"': set(), '"luz': {"w-1"}, '""': set(),
+    }.items():  # fmt: skip
+        assert {one.id for one in recorded.interactions.page(model="w", search=search)} == expected, search
+
+
 def test_the_newest_vote_decides(recorded: Recorded) -> None:
     writer = recorded.writer("fickle")
     identifier = record(writer, model="fickle")
@@ -93,7 +107,7 @@ def test_what_a_user_types_is_only_ever_a_value(recorded: Recorded, lamp: list[s
     assert recorded.interactions.count(model=text) == 0
     identifier = record(recorded.writer("odd"), f"before {text} after", model="odd", user=text)
     until(lambda: recorded.interactions.get(identifier))
-    assert identifier in [one.id for one in recorded.interactions.page(model="odd", search=f"re {text} AF")]
+    assert identifier in [one.id for one in recorded.interactions.page(model="odd", search=f'"re {text} AF"')]
     assert [one.id for one in recorded.interactions.page(model="odd", user=text)] == [identifier]
 
 

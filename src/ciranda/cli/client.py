@@ -22,6 +22,7 @@ from ciranda.errors import CirandaError, Failed, Invalid, Unavailable
 PREFIX = "/api/v1"
 SECONDS = 600.0  # an ingestion answers when it is done
 LONGEST = 64 << 20
+PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,15 @@ class Client:
         """Ask control."""
         chosen = {name: value for name, value in query.items() if value not in (None, "")}
         return self._json("GET", PREFIX + path + (f"?{urlencode(chosen)}" if chosen else ""), None, {})
+
+    def download(self, path: str, **query: Any) -> Iterator[bytes]:
+        """Ask control for a file, and read it while it comes; one that was cut raises Unavailable."""
+        chosen = {name: value for name, value in query.items() if value not in (None, "")}
+        with self._open("GET", f"{PREFIX}{path}?{urlencode(chosen)}", None, {}) as answer:
+            if answer.status >= 300:
+                raise _error(answer, self._read(answer))
+            while piece := answer.response.read(PIECE):
+                yield piece
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str = "") -> Any:
         """Ask control to do something; `key` makes doing it twice the same as once."""

@@ -48,6 +48,10 @@ class Settings(BaseModel):
             description="Cluster whose replicas keep the interactions; empty for one server.",
         ),
     ] = ""
+    retention_days: Annotated[
+        int,
+        Field(ge=0, le=36500, description="Days that interactions are kept, unless a model says otherwise; 0: always."),
+    ] = 0
     cache: Annotated[str, Field(description="Folder for prepared base models, shared by all homes.")] = (
         "~/.cache/ciranda"
     )

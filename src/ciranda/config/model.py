@@ -248,6 +248,15 @@ class Watch(Part):
     alpha: float = Field(0.01, gt=0, lt=1, description="Bound on a false alarm in one epoch of messages.")
 
 
+class Retention(Part):
+    """How long what was recorded is kept."""
+
+    interactions: Duration | None = Field(
+        None,
+        description="Requests, answers, feedback and scores; 0 for ever; without it, the setting `retention_days`.",
+    )
+
+
 def _sendable(value: str) -> str:
     if not re.match(r"^(webhook:https?://|email:[^@\s]+@)\S+$", value) and value != "log":
         raise ValueError("an alert goes to log, webhook:https://… or email:name@host")
@@ -268,6 +277,7 @@ class ModelSpec(Part):
     serve: Serve = Serve()
     guard: Guard = Guard()
     watch: Watch = Watch()
+    retention: Retention = Retention()
     alerts: tuple[Annotated[str, AfterValidator(_sendable)], ...] = Field(("log",), description="Where alerts go.")
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ import sqlalchemy as sa
 
 from ciranda import config
 from ciranda.errors import CirandaError, Conflict, StorageFull, Unavailable
+from ciranda.interactions import retention
 from ciranda.interactions.embedded import Engine
 from ciranda.interactions.ingestion import Done, Ingestion
 from ciranda.interactions.seals import segments
@@ -43,6 +44,8 @@ POLL_SECONDS = 0.05
 BREATH_SECONDS = 0.1  # between inserts when little comes, so that parts do not get too many
 ADOPT_SECONDS = 1.0
 LONGEST_PAUSE = 10.0
+EXPIRE_SECONDS = 3600.0
+JOIN_SECONDS = 10.0
 
 
 class Collector:
@@ -50,10 +53,14 @@ class Collector:
 
     Args:
         ingestion: What to do at each step.
+
+    `repeated` is set when what an earlier process may have begun is stored: who removes rows waits for it, since a batch that is
+    repeated would bring removed ones back.
     """
 
     def __init__(self, ingestion: Ingestion) -> None:
         self._ingestion = ingestion
+        self.repeated = threading.Event()
         self._stop = threading.Event()
         self._adopted_at = 0.0
         self._pause = 0.0
@@ -79,6 +86,7 @@ class Collector:
                 self._ingestion.adopt()
                 self._adopted_at = time.monotonic()
             done = self._ingestion.step()
+            self.repeated.set()
         except (CirandaError, OSError) as error:
             return self._blocked(error)
         return self._went_on(done)
@@ -147,14 +155,13 @@ def _serve(home: config.Home, ready_file: Path | None, port: int) -> None:
     database = Database(config.database_url(home, settings))
     _check(database)
     folder = home.interactions / "chdb"
-    server, layout = settings.clickhouse_url, Layout(settings.clickhouse_cluster)
-    sink = Sink.server(server, layout) if server else Sink.embedded(folder)
+    sink = _sink(folder, settings)
     try:
         collector = Collector(Ingestion(home.spool, home.interactions, store=sink, database=database))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: collector.stop())
         engine = None if settings.clickhouse_url else Engine(connection(folder))
-        with _door(collector, engine, port) as (url, token):
+        with _door(collector, engine, port) as (url, token), _keeper(folder, settings, database, collector):
             _announce(home, ready_file, url, token)
             log.info("ready at %s, tailing %s", url, home.spool)
             collector.run()
@@ -162,6 +169,47 @@ def _serve(home: config.Home, ready_file: Path | None, port: int) -> None:
         (home.run / "collector.json").unlink(missing_ok=True)
         sink.close()
         database.close()
+
+
+def _sink(folder: Path, settings: config.Settings) -> Sink:
+    if settings.clickhouse_url:
+        return Sink.server(settings.clickhouse_url, Layout(settings.clickhouse_cluster))
+    return Sink.embedded(folder)
+
+
+@contextmanager
+def _keeper(folder: Path, settings: config.Settings, database: Database, collector: Collector) -> Iterator[None]:
+    """Removes what the retention says, now and every hour, beside the tailing and with a handle of its own."""
+    done = threading.Event()
+
+    def keep() -> None:
+        collector.repeated.wait()
+        if done.is_set():
+            return
+        sink = _sink(folder, settings)
+        try:
+            while not done.is_set():
+                _expire(sink, database, settings.retention_days)
+                done.wait(EXPIRE_SECONDS)
+        finally:
+            sink.close()
+
+    thread = threading.Thread(target=keep, name="keeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        collector.repeated.set()
+        thread.join(JOIN_SECONDS)
+
+
+def _expire(sink: Sink, database: Database, days: int) -> None:
+    try:
+        for one in retention.expire(sink, database, retention.policy(database, days)):
+            log.info("retention: %d rows of %s, model %s, removed", one.rows, one.table, one.model)
+    except (CirandaError, sa.exc.SQLAlchemyError) as error:
+        log.error("ALERT retention could not be applied; next try within the hour: %s", error)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class Desk:
 
     def doubles(self, interactions: Sequence[Row]) -> list[int]:
         """Which of these, by their places in the list, are there already or twice among them."""
-        foreign = [row for row in interactions if windows(row["id"])[0] == EVER]
+        foreign = [row for row in interactions if row["id"][14:15] != "7" or len(row["id"]) != 36]
         stored = self._stored(foreign) if foreign else set()
         seen: set[str] = set()
         found = []

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from ciranda import config
-from ciranda.errors import NotFound
+from ciranda.errors import Failed, NotFound
 from ciranda.interactions import sql
 from ciranda.interactions.answers import Correction, Pair, Point, Total
 from ciranda.interactions.client import Address, Line, address_of
+from ciranda.interactions.filters import Filters, filters, milliseconds, place, where
 from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of
 from ciranda.store import clock
 
 DAY_MS = 86_400_000
+PAGE = 500
 MINUTES_KEEP_UP_MS = 2 * DAY_MS  # beyond, hours answer the same question at a cost that does not grow
 
 __all__ = ["Correction", "Feedback", "Interaction", "Interactions", "Pair", "Point", "Score", "Total"]
@@ -60,66 +62,59 @@ class Interactions:
         found = self._whole(self._key(identifier), opinions=True)
         return found[0] if found else None
 
-    def page(
-        self,
-        *,
-        model: str | None = None,
-        version: str | None = None,
-        arm: str | None = None,
-        status: int | None = None,
-        thumb: int | None = None,
-        user: str | None = None,
-        conversation: str | None = None,
-        search: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        before: str | None = None,
-        limit: int = 50,
-    ) -> list[Interaction]:
+    def page(self, *, before: str | None = None, limit: int = 50, **chosen: Unpack[Filters]) -> list[Interaction]:
         """Interactions, newest first, with feedback and scores.
 
         Args:
-            status: An exact status such as 429, or a class of them: 2, 4, 5.
-            thumb: 1 or -1: those whose newest vote is this.
-            search: Text that question or answer contain, without regard to case.
-            before: The id of the last one seen: the page goes on after it.
+            before: The `place` (or the id) of the last one seen: the page goes on after it. A place holds for ever, also when
+                that interaction is gone.
             limit: At most 10,000.
 
         Raises:
-            NotFound: `before` names no interaction.
+            NotFound: `before` is an id and names no interaction.
         """
-        conditions, values = sql.filters(
-            {"model": model, "version": version, "arm": arm, "status": status, "thumb": thumb, "user": user,
-             "conversation": conversation, "search": search, "since": since, "until": until}
-        )  # fmt: skip
-        end_ms = sql.milliseconds(until) if until else clock.now_ms()
+        conditions, values = filters(chosen)
+        until = chosen.get("until")
+        end_ms = milliseconds(until) if until else clock.now_ms()
         if before is not None:
             conditions.append("(ts, id) < (fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC'), {before:String})")
             values |= self._place(before)
             end_ms = values["before_ms"]
         return self._whole(self._newest(conditions, values, end_ms, sql.bounded(limit)), opinions=True)
 
-    def count(
-        self,
-        *,
-        model: str | None = None,
-        version: str | None = None,
-        arm: str | None = None,
-        status: int | None = None,
-        thumb: int | None = None,
-        user: str | None = None,
-        conversation: str | None = None,
-        search: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> int:
-        """How many interactions the filters of `page` leave."""
-        conditions, values = sql.filters(
-            {"model": model, "version": version, "arm": arm, "status": status, "thumb": thumb, "user": user,
-             "conversation": conversation, "search": search, "since": since, "until": until}
-        )  # fmt: skip
-        rows = self._line.rows(sql.COUNT + sql.where(conditions), values)
+    def count(self, **chosen: Unpack[Filters]) -> int:
+        """How many interactions the filters leave."""
+        conditions, values = filters(chosen)
+        rows = self._line.rows(sql.COUNT + where(conditions), values)
         return int(rows[0]["n"])
+
+    def everything(self, **chosen: Unpack[Filters]) -> Iterator[Interaction]:
+        """All that the filters leave and that had arrived when it began, oldest first, with feedback and scores.
+
+        It holds no more than a few hundred in memory, day by day, so that it may run over all of the store.
+        """
+        conditions, values = filters(chosen)
+        conditions.append("sequence <= {arrived:UInt64}")
+        values["arrived"] = int(self.cursor())
+        for row in self._line.rows(sql.DAYS.format(where(conditions)), values):
+            yield from self._day([*conditions, sql.WITHIN], values | {"first": row["first"], "last": row["last"]})
+
+    def _day(self, conditions: list[str], values: dict[str, Any]) -> Iterator[Interaction]:
+        """One day of `everything`; a page that is too large for one answer is asked for in halves."""
+        limit, last = PAGE, (values["first"] - 1, "")
+        behind = "(ts, id) > (fromUnixTimestamp64Milli({behind_ms:Int64}, 'UTC'), {behind:String})"
+        question = sql.KEYS + where([*conditions, behind]) + " ORDER BY ts, id LIMIT {limit:UInt32}"
+        while keys := self._line.rows(question, values | {"behind_ms": last[0], "behind": last[1], "limit": PAGE}):
+            while keys:
+                try:
+                    found = self._whole(keys[:limit], opinions=True)
+                except Failed:
+                    if limit == 1:
+                        raise
+                    limit = max(1, limit // 4)
+                    continue
+                yield from found
+                last, keys = (keys[:limit][-1]["ts_ms"], keys[:limit][-1]["id"]), keys[limit:]
 
     # In the order of arrival, for those who must see everything once
 
@@ -127,9 +122,11 @@ class Interactions:
         """The cursor of now: `since` and its siblings then give what comes from here on."""
         return str(self._line.rows(sql.LATEST)[0]["n"])
 
-    def since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Interaction]:
+    def since(self, cursor: str | None, *, limit: int = 500, **chosen: Unpack[Filters]) -> list[Interaction]:
         """The next interactions in the order of arrival, without feedback and scores; `None` begins at the first."""
-        return self._whole(self._line.rows(*_following(sql.KEYS, cursor, model, limit)))
+        conditions, values = filters(chosen)
+        question = sql.KEYS + where(["sequence > {after:UInt64}", *conditions]) + sql.ARRIVING
+        return self._whole(self._line.rows(question, values | sql.after(cursor, limit)))
 
     def feedback_since(self, cursor: str | None, *, model: str | None = None, limit: int = 500) -> list[Feedback]:
         """The next feedback in the order of arrival; `None` begins at the first."""
@@ -154,7 +151,7 @@ class Interactions:
         """What users put right, in the order of arrival, with the messages that were sent."""
         extra = " AND correction != '' AND feedback.ts >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')"
         question, values = _following(sql.FEEDBACK_SINCE, cursor, model, limit, extra=extra)
-        values["since"] = sql.milliseconds(since) if since else 0
+        values["since"] = milliseconds(since) if since else 0
         given = [feedback_of(row) for row in self._line.rows(question, values)]
         asked = {
             one.id: one for one in self._whole([{"id": f.interaction, "ts_ms": f.interaction_ts_ms} for f in given])
@@ -165,16 +162,17 @@ class Interactions:
 
     def series(
         self,
-        model: str,
+        model: str = "",
         *,
         version: str | None = None,
         arm: str | None = None,
         since: datetime | None = None,
         step_s: int = 60,
     ) -> list[Point]:
-        """Figures by version over time, oldest first; steps without traffic are absent.
+        """Figures by model and version over time, oldest first; steps without traffic are absent.
 
         Args:
+            model: One model; without it all of them.
             arm: One arm; without it all but the shadow, which no user sees.
             since: The last hour without it.
             step_s: From 60 on it reads the roll-ups, in whole minutes or hours; below it reads the rows themselves.
@@ -182,7 +180,7 @@ class Interactions:
         span = _span(step_s)
         values = {
             "model": model, "version": version or "", "arm": arm or "", "step": max(1, step_s // span * span),
-            "since": sql.milliseconds(since or clock.now() - timedelta(hours=1)),
+            "since": milliseconds(since or clock.now() - timedelta(hours=1)),
         }  # fmt: skip
         question = {3600: sql.series("hours"), 60: sql.series("minutes"), 1: sql.SERIES_OF_ROWS}[span]
         return [Point.of(row) for row in self._line.rows(question, values)]
@@ -194,7 +192,7 @@ class Interactions:
 
         They begin with the minute that `since` falls in; with its hour when it lies more than two days back.
         """
-        since_ms = sql.milliseconds(since) if since else 0
+        since_ms = milliseconds(since) if since else 0
         values = {"model": model or "", "rollout": rollout or "", "since": since_ms}
         means: dict[tuple[str, str, str], dict[str, float]] = {}
         for row in self._line.rows(sql.SCORE_MEANS, values):
@@ -207,7 +205,7 @@ class Interactions:
 
     def interrupted(self, since: datetime, *, older_than_s: int = 600) -> list[Mapping[str, Any]]:
         """Streams that began and whose end was never recorded: what was in flight when a gateway died."""
-        values = {"since": sql.milliseconds(since), "until": clock.now_ms() - older_than_s * 1000}
+        values = {"since": milliseconds(since), "until": clock.now_ms() - older_than_s * 1000}
         return [json.loads(row["meta"]) for row in self._line.rows(sql.INTERRUPTED, values)]
 
     # The one thing that is written from here
@@ -244,10 +242,12 @@ class Interactions:
         recent = "ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')"
         order = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
         bound = {**values, "limit": limit, "recent": end_ms - DAY_MS}
-        found = self._line.rows(sql.KEYS + sql.where([*conditions, recent]) + order, bound)
-        return found if len(found) == limit else self._line.rows(sql.KEYS + sql.where(conditions) + order, bound)
+        found = self._line.rows(sql.KEYS + where([*conditions, recent]) + order, bound)
+        return found if len(found) == limit else self._line.rows(sql.KEYS + where(conditions) + order, bound)
 
     def _place(self, identifier: str) -> dict[str, Any]:
+        if known := place(identifier):
+            return {"before": known[1], "before_ms": known[0]}
         found = self._key(identifier)
         if not found:
             raise NotFound(f"no interaction {identifier!r} to page on from", where="before",
@@ -291,7 +291,7 @@ def _following(
 ) -> tuple[str, dict[str, Any]]:
     """The question for the next rows in the order of arrival, and its values."""
     chosen = " AND model = {model:String}" if model else ""
-    question = f"{table} WHERE sequence > {{after:UInt64}}{chosen}{extra} ORDER BY sequence LIMIT {{limit:UInt32}}"
+    question = f"{table} WHERE sequence > {{after:UInt64}}{chosen}{extra}{sql.ARRIVING}"
     return question, {**sql.after(cursor, limit), **({"model": model} if model else {})}
 
 

@@ -81,6 +81,9 @@ class Table:
         return tuple(column.key for column in self.columns)
 
 
+SAID = "concat(input_text, ' ', output_text)"  # the expression of the index: questions must write it just so
+
+
 def _bloom(name: str, column: str, false: float = 0.001) -> Index:
     return Index(name, column, f"bloom_filter({false})")
 
@@ -147,6 +150,11 @@ INTERACTIONS = Table(
         _bloom("by_user", "user", 0.01),
         _bloom("by_conversation", "conversation", 0.01),
         _bloom("by_trace", "trace_id", 0.01),
+        Index(
+            "by_words",
+            SAID,
+            f"text(tokenizer = 'splitByNonAlpha', preprocessor = lowerUTF8({SAID}), posting_list_codec = 'bitpacking')",
+        ),
     ),
 )
 

@@ -85,8 +85,8 @@ class Sink:
         except Error as error:
             raise _refusal("read", error) from error
 
-    def run(self, sql: str) -> None:
-        """Run one statement that changes something.
+    def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run one statement that changes something, with bound values.
 
         Raises:
             StorageFull: the disk is full.
@@ -95,7 +95,7 @@ class Sink:
         from clickhouse_connect.driver.exceptions import Error
 
         try:
-            self._client.command(sql)
+            self._client.command(sql, parameters=dict(parameters or {}))
         except Error as error:
             raise _refusal("change the tables", error) from error
 
@@ -133,7 +133,8 @@ def _block(table: Table, rows: Sequence[Row]) -> bytes:
     """The rows as one Arrow file. Texts go as bytes: bodies are whatever came, and need not be UTF-8."""
     import pyarrow as pa
 
-    arrays = [pa.array([row[column.key] for row in rows], type=_type(column)) for column in table.columns]
+    keyed = [(column.key, _type(column)) for column in table.columns]
+    arrays = [pa.array([row[key] for row in rows], type=type_) for key, type_ in keyed]
     block = pa.table(arrays, names=list(table.names))
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_file(buffer, block.schema) as file:

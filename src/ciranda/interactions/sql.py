@@ -1,15 +1,11 @@
 # ruff: noqa: S608 - the text is put together from constants of this project; values are bound, never formatted in
-"""The SQL that `query` asks with: constants, and filters as conditions with bound values. Nothing here touches a connection.
+"""The SQL that `query` asks with, as constants. Nothing here touches a connection.
 
 Lists are read in two steps: first the keys (narrow columns, sorted and cut), then the whole rows of those keys, so that
 request and response bodies are read for the rows that are shown and for no other.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
 
 from ciranda.errors import Invalid
 from ciranda.interactions.rollups import FAILED
@@ -30,6 +26,9 @@ WITHIN = (
     """ts >= fromUnixTimestamp64Milli({first:Int64}, 'UTC') AND ts <= fromUnixTimestamp64Milli({last:Int64}, 'UTC')"""
 )
 KEYS = "SELECT id, toUnixTimestamp64Milli(ts) AS ts_ms FROM interactions"
+ARRIVING = " ORDER BY sequence LIMIT {limit:UInt32}"
+DAYS = """SELECT toUnixTimestamp64Milli(min(ts)) AS first, toUnixTimestamp64Milli(max(ts)) AS last FROM interactions{}
+GROUP BY toYYYYMMDD(ts) ORDER BY first"""
 WHOLE = f"""SELECT {expressions(INTERACTION_COLUMNS)} FROM interactions
 WHERE id IN {{ids:Array(String)}} AND interactions.ts >= fromUnixTimestamp64Milli({{first:Int64}}, 'UTC')
 AND interactions.ts <= fromUnixTimestamp64Milli({{last:Int64}}, 'UTC')"""
@@ -118,42 +117,6 @@ WHERE ts >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND ts < fromUnixTime
 AND id NOT IN (SELECT id FROM interactions
                WHERE ts >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') - INTERVAL 1 DAY) ORDER BY ts, id"""
 
-_THUMB = """id IN (SELECT interaction FROM feedback WHERE thumb != 0
-    GROUP BY interaction HAVING argMax(thumb, (feedback.ts, feedback.id)) = {thumb:Int8})"""
-_SEARCH = """(positionCaseInsensitiveUTF8(input_text, {search:String}) > 0
-    OR positionCaseInsensitiveUTF8(output_text, {search:String}) > 0)"""
-_EQUAL = ("model", "version", "arm", "user", "conversation")
-
-
-def filters(given: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Conditions and their bound values for the filters of `page` and `count`; None means not asked for.
-
-    Raises:
-        Invalid: a status, thumb or time that cannot be.
-    """
-    chosen = {name: value for name, value in given.items() if value is not None and value != ""}
-    where = [f"{name} = {{{name}:String}}" for name in _EQUAL if name in chosen]
-    values = {name: chosen[name] for name in (*_EQUAL, "search") if name in chosen}
-    if "search" in chosen:
-        where.append(_SEARCH)
-    if "thumb" in chosen:
-        where.append(_THUMB)
-        values["thumb"] = _one_of("thumb", chosen["thumb"], (-1, 1))
-    if "status" in chosen:
-        first, last = _statuses(chosen["status"])
-        where.append("status BETWEEN {status_first:UInt16} AND {status_last:UInt16}")
-        values |= {"status_first": first, "status_last": last}
-    for name, sign in (("since", ">="), ("until", "<")):
-        if name in chosen:
-            where.append(f"ts {sign} fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')")
-            values[name] = milliseconds(chosen[name])
-    return where, values
-
-
-def where(conditions: list[str]) -> str:
-    """A WHERE clause, or nothing."""
-    return " WHERE " + " AND ".join(conditions) if conditions else ""
-
 
 def after(cursor: str | None, limit: int) -> dict[str, int]:
     """The bound values of a reader that goes on after a cursor.
@@ -178,22 +141,3 @@ def windows(identifier: str) -> list[tuple[int, int]]:
 def bounded(limit: int) -> int:
     """A number of rows between 1 and what one answer may hold."""
     return max(1, min(limit, MOST_ROWS))
-
-
-def milliseconds(moment: datetime) -> int:
-    """Milliseconds since the epoch; a time without zone would be read as local time, so it is refused."""
-    if moment.tzinfo is None:
-        raise Invalid(f"{moment.isoformat()} has no time zone", where="since, until", remedy="pass times in UTC")
-    return round(moment.timestamp() * 1000)
-
-
-def _statuses(status: int) -> tuple[int, int]:
-    if 1 <= status <= 5:
-        return status * 100, status * 100 + 99
-    return (_one_of("status", status, range(100, 600)),) * 2
-
-
-def _one_of(name: str, value: int, allowed: range | tuple[int, ...]) -> int:
-    if value not in allowed:
-        raise Invalid(f"{name} {value!r} cannot be", where=name, remedy=f"use one of {list(allowed)[:6]}")
-    return value

@@ -132,6 +132,11 @@ class Interaction:
         return str(self.sequence)
 
     @property
+    def place(self) -> str:
+        """Pass it to `page` to go on after this one, newest first."""
+        return f"{self.ts_ms}.{self.id}"
+
+    @property
     def thumb(self) -> int:
         """The newest vote: 1, -1, or 0 for none."""
         votes = [one for one in self.feedback if one.thumb]

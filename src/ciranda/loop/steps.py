@@ -108,7 +108,7 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
         platform.db, platform.home, dataset=spec.dataset, model=spec.model, sources=spec.data.sources, inputs=inputs
     ) as batch:
         policy = {str(name): str(action) for name, action in spec.data.checks.items()}
-        report = checks.run(batch.rows, policy, max_characters=spec.data.max_characters, suites=_prompts(spec))
+        report = checks.run(batch.rows, policy, max_characters=spec.data.max_characters, suites=prompts(spec))
         version = datasets.commit(
             platform.db, platform.home, spec.dataset, report.kept, transformation=batch.transformation, actor=actor,
             report=report.to_dict(), within=batch.finish,
@@ -135,7 +135,7 @@ def _traffic(platform: Platform, spec: ModelSpec) -> Any:
     return platform.interactions if any(source.interactions for source in spec.data.sources) else None
 
 
-def _prompts(spec: ModelSpec) -> Mapping[str, list[str]]:
+def prompts(spec: ModelSpec) -> Mapping[str, list[str]]:
     """The questions of the model's own suites, which training must not see."""
     return {gate.suite: suites.from_yaml(Path(gate.suite)).prompts for gate in spec.gates if gate.suite != "test"}
 

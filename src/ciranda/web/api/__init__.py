@@ -38,6 +38,10 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/turns", "view", fleet.turns, asked.OfModel, "Turns of the loop, newest first."),
     Rest("GET", "/turns/{turn:path}", "view", fleet.turn, asked.Nothing, "One turn with its steps."),
     Rest("GET", "/interactions", "view", traffic.listing, asked.Interactions, "What was asked and answered."),
+    Rest(
+        "GET", "/interactions/arrivals", "view", traffic.arrivals, asked.Arrivals, "What came since a cursor, in order."
+    ),
+    Rest("GET", "/interactions/export", "data", traffic.exported, asked.Export, "All that fit, as a file."),
     Rest("GET", "/interactions/{interaction}", "view", traffic.one, asked.Nothing, "One, with feedback and scores."),
     Rest("GET", "/alerts", "view", trust.fired, asked.Alerts, "Alerts, newest first."),
     Rest("GET", "/audit", "audit", trust.log, asked.Audit, "The audit log, newest first."),
@@ -54,6 +58,7 @@ ROUTES: tuple[Rest, ...] = (
     Rest("POST", "/plan", "plan", verbs.plan, asked.Files, "What applying these model files would do."),
     Rest("POST", "/apply", "apply", verbs.apply, asked.Files, "Apply these model files: all steps, or none."),
     Rest("POST", "/models/{model}/ingest", "data", verbs.ingest, asked.Nothing, "Bring in what its sources have."),
+    Rest("POST", "/interactions/gather", "data", traffic.gathered, asked.Gather, "Make them a dataset version.", 201),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
     Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Version, "Evaluate a version.", 202),
     Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ciranda.config.model import seconds
+from ciranda.config.model import NAME, seconds
 from ciranda.store import clock
 
 MAX_FILES = 200
@@ -56,20 +56,46 @@ class Alerts(OfModel):
     state: Literal["", "open", "acknowledged", "closed"] = Field("", description="Only alerts in this state.")
 
 
-class Interactions(OfModel):
-    """Which interactions, newest first."""
+class Chosen(Asked):
+    """Which interactions."""
 
+    model: str = Field("", max_length=63, description="Only this model.")
     version: str = Field("", max_length=80, description="Only answers of this version, such as smart-home@2.")
     arm: Literal["", "live", "canary", "shadow", "fallback"] = Field("", description="Only this arm of a rollout.")
     status: str = Field(
         "", pattern=r"^(|[245]|\d{3}|ok|error)$", description="`ok`, `error`, a class (4) or a status (429)."
     )
+    rollout: str = Field("", max_length=120, description="Only this rollout.")
+    user: str = Field("", max_length=256, description="Only this end user.")
+    conversation: str = Field("", max_length=256, description="Only this conversation.")
     thumb: Annotated[Literal[1, -1] | None, BeforeValidator(_thumb)] = Field(
         None, description="`up` or `down`: the newest vote."
     )
-    search: str = Field("", max_length=500, description="Text in the question or the answer.")
+    search: str = Field(
+        "", max_length=500, description='All of these words in question or answer; "in quotes" as written.'
+    )
     since: Moment | None = Field(None, description="From this time, or this long ago (`15m`, `24h`, `7d`).")
     until: Moment | None = Field(None, description="Until this time, or this long ago.")
+
+
+class Interactions(Chosen, Page):
+    """Which interactions, newest first."""
+
+
+class Arrivals(Chosen, Page):
+    """Which interactions, in the order in which they arrived; without a cursor, those that arrive from now on."""
+
+
+class Export(Chosen):
+    """Which interactions, as a file."""
+
+    format: Literal["jsonl", "parquet"] = Field("jsonl", description="JSON lines, or Parquet.")
+
+
+class Gather(Chosen):
+    """Which interactions become the next version of a dataset."""
+
+    dataset: str = Field(pattern=NAME, description="The dataset that gets the version.")
 
 
 class Audit(Page):

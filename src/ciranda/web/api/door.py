@@ -102,7 +102,8 @@ async def _answer(platform: Platform, rest: Rest, request: Request) -> Response:
         asked = rest.asks.model_validate(await _asked(rest, request))
         key = request.headers.get("idempotency-key", "")[:200]
         call = Call(platform, principal, dict(request.path_params), asked, key)
-        return _json(await run_in_threadpool(rest.loader, call), rest.status, number)
+        found = await run_in_threadpool(rest.loader, call)
+        return found if isinstance(found, Response) else _json(found, rest.status, number)
     except CirandaError as error:
         return problem(error, number)
     except ValidationError as error:

@@ -1,15 +1,22 @@
-"""Interactions: what was asked and answered, newest first, and one with everything that is known of it."""
+"""Interactions: what was asked and answered, newest first, as it comes, as a file or a dataset; and one, whole."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
+from starlette.responses import Response, StreamingResponse
+
 from ciranda.errors import NotFound
+from ciranda.govern import audit
+from ciranda.interactions import export
+from ciranda.interactions.filters import Filters
 from ciranda.interactions.table import Interaction
+from ciranda.loop.gather import gather
 from ciranda.store import clock
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Interactions, Nothing
+from ciranda.web.api.asked import Arrivals, Export, Gather, Interactions, Nothing
 from ciranda.web.api.door import Call
 from ciranda.web.api.fleet import within
 from ciranda.web.api.rows import Item
@@ -21,31 +28,61 @@ CLASSES = {"ok": 2, "error": 5}
 def listing(call: Call[Interactions]) -> Item:
     """One page; for a key that is limited to several models, the pages of each, merged."""
     asked = call.asked
-    reach = within(call, asked.model)
-    found = [one for model in _models(reach) for one in _page(call, model)]
+    ask = call.platform.interactions
+    found = [
+        one for chosen in _chosen(call) for one in ask.page(before=asked.cursor or None, limit=asked.limit, **chosen)
+    ]
     found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
     shown = found[: asked.limit]
-    return rows.listed([line(one) for one in shown], shown[-1].id if len(shown) == asked.limit else None)
+    return rows.listed([line(one) for one in shown], shown[-1].place if len(shown) == asked.limit else None)
 
 
-def _models(reach: str | tuple[str, ...] | None) -> tuple[str | None, ...]:
-    return reach if isinstance(reach, tuple) else (reach,)
+def arrivals(call: Call[Arrivals]) -> Item:
+    """The next ones in the order of arrival. `next` is always there: ask again with it for what came since."""
+    asked, ask = call.asked, call.platform.interactions
+    if not asked.cursor:
+        return rows.listed([], ask.cursor())
+    found = [one for chosen in _chosen(call) for one in ask.since(asked.cursor, limit=asked.limit, **chosen)]
+    found.sort(key=lambda one: one.sequence)
+    shown = found[: asked.limit]
+    return rows.listed([line(one) for one in shown], shown[-1].cursor if shown else asked.cursor)
 
 
-def _page(call: Call[Interactions], model: str | None) -> list[Interaction]:
+def exported(call: Call[Export]) -> Response:
+    """All that the filters leave, as a file, while it is read. Who took it is in the audit log."""
+    asked, ask = call.asked, call.platform.interactions
+    found = (one for chosen in _chosen(call) for one in ask.everything(**chosen))
+    pieces = export.written(found, asked.format)
+    first = next(pieces, b"")  # what goes wrong at the start is an error, not a file that ends early
+    told = {name: value for name, value in asked.model_dump(mode="json").items() if value not in ("", None)}
+    with call.platform.db.writing() as conn:
+        audit.record(conn, actor=call.actor, action="interactions.exported", subject=asked.model or "*", detail=told)
+    headers = {
+        "content-disposition": f'attachment; filename="interactions.{asked.format}"',
+        "cache-control": "no-store",
+    }
+    return StreamingResponse(chain([first], pieces), media_type=export.FORMATS[asked.format], headers=headers)
+
+
+def gathered(call: Call[Gather]) -> Item:
+    """The next version of a dataset, out of what the filters leave."""
+    call.require(call.asked.model, right="data")
+    (chosen,) = _chosen(call)
+    return gather(call.platform, call.asked.dataset, chosen, call.actor)
+
+
+def _chosen(call: Call[Any]) -> list[Filters]:
+    """The filters asked for, once for each model that they are narrowed to."""
     asked = call.asked
-    return call.platform.interactions.page(
-        model=model,
-        version=asked.version or None,
-        arm=asked.arm or None,
-        status=CLASSES.get(asked.status) or (int(asked.status) if asked.status else None),
-        thumb=asked.thumb,
-        search=asked.search or None,
-        since=clock.parse(asked.since) if asked.since else None,
-        until=clock.parse(asked.until) if asked.until else None,
-        before=asked.cursor or None,
-        limit=asked.limit,
-    )
+    reach = within(call, asked.model)
+    chosen: Filters = {
+        "version": asked.version, "arm": asked.arm, "rollout": asked.rollout, "user": asked.user,
+        "conversation": asked.conversation, "thumb": asked.thumb, "search": asked.search,
+        "status": CLASSES.get(asked.status) or (int(asked.status) if asked.status else None),
+        "since": clock.parse(asked.since) if asked.since else None,
+        "until": clock.parse(asked.until) if asked.until else None,
+    }  # fmt: skip
+    return [{**chosen, "model": model} for model in (reach if isinstance(reach, tuple) else (reach,))]
 
 
 def one(call: Call[Nothing]) -> Item:
