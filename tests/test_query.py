@@ -153,6 +153,29 @@ def test_a_question_about_thousands_of_ids_is_answered_too(recorded: Recorded) -
     assert recorded.interactions.insert_scores([*made_up, Score("nobody", "bulk", 1.0)]) == 1
 
 
+def test_means_of_scores_by_version_and_scorer_over_time(recorded: Recorded) -> None:
+    start = START // 3_600_000 * 3_600_000
+    given = [
+        Score(f"toned-{value}", "tone", value, "toned", version, arm, ts_ms=start)
+        for value, version, arm in (
+            (0.5, "t@1", "live"),
+            (1.0, "t@1", "live"),
+            (0.25, "t@2", "live"),
+            (0.0, "t@1", "shadow"),
+        )
+    ]
+    recorded.interactions.insert_scores(given)
+    found = recorded.interactions.means("toned", since=datetime.fromtimestamp(start / 1000, UTC), step_s=3600)
+    assert [(one.version, one.mean, one.n) for one in found] == [("t@1", 0.75, 2), ("t@2", 0.25, 1)]
+
+
+def test_three_quantiles_of_latency(recorded: Recorded, lamp: list[str]) -> None:
+    (total, *_) = recorded.interactions.totals(model="lamp")
+    points = recorded.interactions.series("lamp", since=datetime.fromtimestamp(START / 1000 - 60, UTC), step_s=5)
+    assert 0 < total.latency_p50 < total.latency_p95 <= total.latency_p99
+    assert all(0 < one.latency_p50 <= one.latency_p99 for one in points if one.requests > one.errors)
+
+
 def test_feedback_is_read_by_arrival_too(recorded: Recorded) -> None:
     writer = recorded.writer("votes")
     identifier = record(writer, model="votes")

@@ -19,7 +19,7 @@ from ciranda.web.views.drift import DriftPage, Stream
 from ciranda.web.views.fleet import STAGES, Chip, Column, Decision, Done, ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, AuditRow, Chain, KeyRow
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage, InteractionRow, Voice
-from ciranda.web.views.live import STEP_S, WINDOW_S, Bucket, Track, Window, colour_of
+from ciranda.web.views.live import SPANS, STEP_S, WINDOW_S, Bucket, Figures, LivePage, Quality, Track, Window, colour_of
 from ciranda.web.views.models import ModelPage, Next, Slice, Stop, VersionPage, VersionRow
 from ciranda.web.views.release import Arm, Estimate, GateRow, Judged, ReleasePage, Rollout, Step
 from ciranda.web.views.runs import SearchRow, TrialPage, TrialRow
@@ -129,16 +129,18 @@ FLEET = (
 )  # fmt: skip
 
 
-def track(label: str, colour: int, share: float, until: int, seconds: int) -> Track:
+def track(label: str, colour: int, share: float, until: int, seconds: int, step: int = STEP_S) -> Track:
     """Traffic of one version: a daily wave with deterministic noise."""
     buckets = []
-    for at in range(until - seconds, until, STEP_S):
+    for at in range(until - seconds, until, step):
         noise = math.sin(at * 0.73) + math.sin(at * 0.191) * 0.7
         requests = max(0, round((26 + 6 * math.sin(at / 190) + 4 * noise) * share))
         errors = 1 if requests > 4 and at % 85 == 0 else 0
         p95 = 380 + 60 * math.sin(at / 120) + 40 * noise + 30 * colour if requests else None
         up = round(requests * 0.3 * (0.7 + 0.08 * noise))
-        buckets.append(Bucket(at, requests, errors, p95, up, max(0, round(requests * 0.3) - up)))
+        down = max(0, round(requests * 0.3) - up)
+        p50, p99 = (p95 * 0.6, p95 * 1.4) if p95 else (None, None)
+        buckets.append(Bucket(at, requests, errors, p95, up, down, p50, p99, requests * 61))
     return Track(label, colour, tuple(buckets))
 
 
@@ -570,26 +572,40 @@ class Showcase:
         return (KeyRow("key_1", "first admin", "admin", ("*",), ago(days=3), "up"), KeyRow("key_2", "ana", "approver", ("*",), ago(days=2), "first admin"),
                 KeyRow("key_3", "home app", "client", (HOME,), ago(days=2), "first admin"), KeyRow("key_4", "old app", "client", (HOME,), ago(days=2), "ana", ago(days=1)))  # fmt: skip
 
-    def window(self, reach: Sequence[str], model: str, *, seconds: int) -> Window:
-        until = clock.now_ms() // 1000 // STEP_S * STEP_S
+    def figures(self, name: str, span: str) -> LivePage:
+        self._row(name)
+        seconds, step = SPANS[span]
+        window = self.window(("*",), name, seconds=seconds, step=step)
+        if not window.tracks:
+            return LivePage(name, span, window)
+        rows = tuple(
+            Figures(one.label, "canary" if one.label == "smart-home@2" else "live", 4122 // one.colour, 9 * one.colour, 212.4, 412.0,
+                    1240.0, 61_204, 20_110, 811, 402, {"valid_json": 0.98, "intent_accuracy": 0.91 - 0.02 * one.colour})
+            for one in window.tracks
+        )  # fmt: skip
+        quality = tuple(
+            Quality(scorer, tuple((one.label, one.colour, tuple((float(at), high - 0.02 * one.colour + 0.02 * math.sin(at / 200))
+                                                                for at in range(window.until - seconds, window.until, max(60, step))))
+                                  for one in window.tracks))
+            for scorer, high in (("valid_json", 0.97), ("intent_accuracy", 0.91))
+        )  # fmt: skip
+        return LivePage(name, span, window, rows, quality)
+
+    def window(self, reach: Sequence[str], model: str, *, seconds: int, step: int = STEP_S) -> Window:
+        until = clock.now_ms() // 1000 // step * step
         if self.empty:
-            return Window(model, STEP_S, until, ())
+            return Window(model, step, until, (), "", seconds)
         if not model:
-            return Window("", STEP_S, until, (track("", 1, 1.0, until, seconds),))
+            return Window("", step, until, (track("", 1, 1.0, until, seconds, step),), "", seconds)
         if model == HOME:
-            return Window(
-                model,
-                STEP_S,
-                until,
-                tuple(
-                    track(f"{model}@{n}", colour_of(f"@{n}"), share, until, seconds)
-                    for n, share in ((1, 0.75), (2, 0.25))
-                ),
+            shares = ((1, 0.75), (2, 0.25))
+            tracks = tuple(
+                track(f"{model}@{n}", colour_of(f"@{n}"), share, until, seconds, step) for n, share in shares
             )
+            return Window(model, step, until, tracks, "", seconds)
         row = self._row(model)
-        return Window(
-            model, STEP_S, until, (track(row.live, colour_of(row.live), 0.2, until, seconds),) if row.live else ()
-        )
+        alone = (track(row.live, colour_of(row.live), 0.2, until, seconds, step),) if row.live else ()
+        return Window(model, step, until, alone, "", seconds)
 
     def state(self) -> dict[str, str]:
         return dict(self.marks)

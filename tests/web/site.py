@@ -21,6 +21,7 @@ from ciranda.config import Home, Settings
 from ciranda.govern import access
 from ciranda.govern import public as publics
 from ciranda.store.database import Database, metadata
+from ciranda.web import __main__ as control
 from ciranda.web.app import create
 from web.showcase import HOME, Showcase
 
@@ -94,8 +95,8 @@ def make(folder: Path, *, empty: bool = False) -> Site:
     return Site(app, reader, verbs, database, keys)
 
 
-class Server(uvicorn.Server):
-    """uvicorn on a thread of the test."""
+class Server(control.Server):
+    """Control's server on a thread of the test."""
 
     def install_signal_handlers(self) -> None:
         pass
@@ -105,7 +106,7 @@ def serve(site: Site, port: int = 0) -> tuple[Server, threading.Thread]:
     """Serve on loopback; `site.url` says where."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", port))
-    server = Server(uvicorn.Config(site.app, log_level="warning", timeout_graceful_shutdown=2))
+    server = Server(uvicorn.Config(site.app, log_level="warning", timeout_graceful_shutdown=2), site.app.state.site.hub)
     site.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

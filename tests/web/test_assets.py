@@ -195,7 +195,7 @@ def test_ticks_are_round_and_cover():
 
 
 def test_metrics_mean_the_same_for_a_bucket_a_minute_and_all_versions():
-    one = Track("m@1", 1, tuple(Bucket(5 * n, 10, 1, 100.0, 3, 1) for n in range(24)))
+    one = Track("m@1", 1, tuple(Bucket(5 * n, 10, 1, 100.0, 3, 1, 50.0, 150.0, 600) for n in range(24)))
     two = Track("m@2", 2, tuple(Bucket(5 * n, 30, 0, 200.0, 0, 0) for n in range(24)))
     assert live.metric("requests", one.buckets[0], 5) == 2
     assert live.recent("requests", one, 5) == 2
@@ -206,6 +206,9 @@ def test_metrics_mean_the_same_for_a_bucket_a_minute_and_all_versions():
     assert live.recent("errors", both, 5) == pytest.approx(0.025)
     assert live.recent("latency", both, 5) == pytest.approx(175)
     assert live.metric("latency", Bucket(0), 5) is None
+    assert (live.recent("p50", both, 5), live.recent("p99", both, 5)) == (50.0, 150.0)
+    assert live.recent("tokens", both, 5) == 120
+    assert live.recent("thumbs", both, 5) == pytest.approx(0.75)
     assert live.points("requests", one, 5)[0] == (0.0, 2.0)
 
 

@@ -289,6 +289,31 @@ def test_live_numbers_move_and_a_change_reaches_the_page(browser, fresh):
     page.context.close()
 
 
+def test_a_list_that_is_followed_and_a_table_of_figures_are_asked_for_anew(browser, fresh):
+    page, errors = opened(browser, fresh)
+
+    def part(name):
+        return lambda one: one.headers.get("hx-target") == f"div#{name}"
+
+    page.goto(fresh.url + "/interactions")
+    with page.expect_request(part("results"), timeout=30_000):
+        page.get_by_role("link", name="Follow live").click()
+    page.get_by_role("link", name="Following").wait_for()
+    assert "tail=1" in page.url
+    first = page.locator("#results tbody tr a").first
+    first.focus()
+    with page.expect_request_finished(part("results"), timeout=30_000):
+        pass
+    assert first.evaluate("link => link === document.activeElement"), "a new row takes nobody's focus away"
+    page.goto(fresh.url + "/models/smart-home/live?span=1h")
+    page.evaluate("document.getElementById('figures').dataset.fresh = 1")
+    with page.expect_request_finished(part("figures"), timeout=30_000):
+        pass
+    assert page.locator("#figures table").count() == 1
+    assert not errors
+    page.context.close()
+
+
 def test_ten_tabs_share_one_stream(browser, shared):
     page, _ = opened(browser, shared)
     page.goto(shared.url + "/")

@@ -9,9 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from ciranda.deploy import stages
+from ciranda.errors import NotFound
 from ciranda.monitor import alerts
 from ciranda.train.trials import trials
 from ciranda.web.views.interactions import Filters
+from ciranda.web.views.live import SPANS
 from ciranda.web.views.stored import Stored
 from registry_world import MODEL
 from web.home import CURVE, SEARCH, TURN, Home
@@ -153,6 +155,16 @@ def test_the_window_of_live_numbers_has_every_step(home):
     fleet = Stored(home.platform).window(("*",), "", seconds=900)
     assert sum(bucket.requests for bucket in fleet.tracks[0].buckets) == 61
     assert not Stored(home.platform).window(("other",), "", seconds=900).tracks[0].buckets[0].requests
+
+
+def test_figures_of_a_version_over_every_stretch_of_time(home):
+    for span, (seconds, step) in SPANS.items():
+        found = Stored(home.platform).figures(MODEL, span)
+        assert len(found.window.tracks[0].buckets) == seconds // step
+        assert sum(row.requests for row in found.rows) == 61, span
+        assert all(row.p50 <= row.p95 <= row.p99 for row in found.rows if row.p50)
+    with pytest.raises(NotFound):
+        Stored(home.platform).figures("nobody", "1h")
 
 
 def test_marks_change_with_what_they_stand_for(home):

@@ -27,6 +27,7 @@ class Point:
     thumbs_up: int
     thumbs_down: int
     model: str = ""
+    latency_p99: float = 0.0
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Point:
@@ -54,11 +55,23 @@ class Total:
     thumbs_up: int
     thumbs_down: int
     scores: Mapping[str, float]
+    latency_p99: float = 0.0
 
     @classmethod
     def of(cls, row: Mapping[str, Any], scores: Mapping[str, float]) -> Total:
         """From a row of totals and the means of its scores."""
         return cls(**{one.name: row[one.name] for one in fields(cls) if one.name != "scores"}, scores=scores)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """What one scorer thought of one version in one step of time."""
+
+    t: datetime
+    version: str
+    scorer: str
+    mean: float
+    n: int
 
 
 @dataclass(frozen=True)

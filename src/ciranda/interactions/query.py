@@ -18,17 +18,17 @@ from typing import Any, Unpack
 from ciranda import config
 from ciranda.errors import Failed, NotFound
 from ciranda.interactions import sql
-from ciranda.interactions.answers import Correction, Pair, Point, Total
+from ciranda.interactions.answers import Correction, Mean, Pair, Point, Total
 from ciranda.interactions.client import Address, Line, address_of
 from ciranda.interactions.filters import Filters, filters, milliseconds, place, where
-from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of
+from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of, moment
 from ciranda.store import clock
 
 DAY_MS = 86_400_000
 PAGE = 500
 MINUTES_KEEP_UP_MS = 2 * DAY_MS  # beyond, hours answer the same question at a cost that does not grow
 
-__all__ = ["Correction", "Feedback", "Interaction", "Interactions", "Pair", "Point", "Score", "Total"]
+__all__ = ["Correction", "Feedback", "Interaction", "Interactions", "Mean", "Pair", "Point", "Score", "Total"]
 
 
 class Interactions:
@@ -184,6 +184,14 @@ class Interactions:
         }  # fmt: skip
         question = {3600: sql.series("hours"), 60: sql.series("minutes"), 1: sql.SERIES_OF_ROWS}[span]
         return [Point.of(row) for row in self._line.rows(question, values)]
+
+    def means(self, model: str, *, since: datetime, step_s: int = 60) -> list[Mean]:
+        """What scorers thought of a model's answers over time, by version, in whole minutes of when they were scored."""
+        values = {"model": model, "step": max(60, step_s // 60 * 60), "since": milliseconds(since)}
+        return [
+            Mean(moment(row["t"] * 1000), row["version"], row["scorer"], row["mean"], int(row["count"]))
+            for row in self._line.rows(sql.SCORE_SERIES, values)
+        ]
 
     def totals(
         self, since: datetime | None = None, *, model: str | None = None, rollout: str | None = None

@@ -62,6 +62,7 @@ SELECT intDiv(toUnixTimestamp(start), {{step:UInt32}}) * {{step:UInt32}} AS t, m
     sum(m.requests) AS requests, sum(m.errors) AS errors,
     quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.latency) AS latencies,
     ifNotFinite(latencies[1], 0) AS latency_p50, ifNotFinite(latencies[2], 0) AS latency_p95,
+    ifNotFinite(latencies[3], 0) AS latency_p99,
     ifNotFinite(quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.first_byte)[1], 0) AS first_byte_p50,
     sum(m.prompt_tokens) AS prompt_tokens, sum(m.completion_tokens) AS completion_tokens,
     sum(m.thumbs_up) AS thumbs_up, sum(m.thumbs_down) AS thumbs_down
@@ -73,8 +74,9 @@ GROUP BY t, model, version ORDER BY t, model, version"""
 SERIES_OF_ROWS = f"""
 SELECT intDiv(ms, 1000 * {{step:UInt32}}) * {{step:UInt32}} AS t, model, version,
     countIf(asked) AS requests, countIf(failed) AS errors,
-    quantilesIf(0.5, 0.95)(latency, good) AS latencies,
+    quantilesIf(0.5, 0.95, 0.99)(latency, good) AS latencies,
     ifNotFinite(latencies[1], 0) AS latency_p50, ifNotFinite(latencies[2], 0) AS latency_p95,
+    ifNotFinite(latencies[3], 0) AS latency_p99,
     ifNotFinite(quantileIf(0.5)(first_byte, good), 0) AS first_byte_p50,
     sum(prompt) AS prompt_tokens, sum(completion) AS completion_tokens,
     sum(up) AS thumbs_up, sum(down) AS thumbs_down
@@ -99,6 +101,7 @@ def totals(rollup: str) -> str:
 SELECT model, version, arm, sum(m.requests) AS requests, sum(m.errors) AS errors, sum(m.cancelled) AS cancelled,
     quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.latency) AS latencies,
     ifNotFinite(latencies[1], 0) AS latency_p50, ifNotFinite(latencies[2], 0) AS latency_p95,
+    ifNotFinite(latencies[3], 0) AS latency_p99,
     ifNotFinite(quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.first_byte)[1], 0) AS first_byte_p50,
     ifNotFinite(quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.overhead)[1], 0) AS overhead_p50,
     sum(m.prompt_tokens) AS prompt_tokens, sum(m.completion_tokens) AS completion_tokens, sum(m.cost) AS cost,
@@ -110,6 +113,13 @@ GROUP BY model, version, arm ORDER BY model, version, arm"""
 SCORE_MEANS = f"""
 SELECT model, version, arm, scorer, sum(m.total) / sum(m.n) AS mean
 FROM score_minutes AS m WHERE {_COUNTED.format("toStartOfMinute")} GROUP BY model, version, arm, scorer"""
+
+SCORE_SERIES = """
+SELECT intDiv(toUnixTimestamp(start), {step:UInt32}) * {step:UInt32} AS t, version, scorer,
+    sum(m.total) / sum(m.n) AS mean, sum(m.n) AS count
+FROM score_minutes AS m
+WHERE model = {model:String} AND arm != 'shadow' AND start >= toStartOfMinute(toDateTime(intDiv({since:Int64}, 1000), 'UTC'))
+GROUP BY t, version, scorer ORDER BY scorer, version, t"""
 
 INTERRUPTED = """
 SELECT meta FROM started

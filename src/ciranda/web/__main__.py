@@ -1,7 +1,7 @@
 """The control process: pages, REST API, and, when it leads, the loop. `ciranda up` starts it; so may a unit of your own.
 
-It leads or it does not start: on one machine there is one control process. It ends within seconds of SIGTERM, since live streams
-are closed by the app's shutdown and running workflows resume at the next start.
+It leads or it does not start: on one machine there is one control process. It ends at once on SIGTERM: live streams are closed
+first, since a server waits for its connections, and running workflows resume at the next start.
 """
 
 from __future__ import annotations
@@ -20,8 +20,26 @@ from ciranda.errors import CirandaError, Conflict
 from ciranda.jobs.durable import Leader
 from ciranda.store import clock, files
 from ciranda.web.app import create
+from ciranda.web.stream import Hub
 
 GRACE_S = 2
+
+
+class Server(uvicorn.Server):
+    """uvicorn that ends the live streams before it waits for its connections.
+
+    Args:
+        config: uvicorn's own.
+        hub: The streams.
+    """
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self.hub = hub
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.hub.close()
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -67,9 +85,10 @@ def serve(home: config.Home, ready: Path) -> None:
     try:
         host, port = listener.getsockname()[:2]
         app = create(platform)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="on")
+        chosen = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="on"
         )
+        server = Server(chosen, app.state.site.hub)
         files.write_atomic(
             ready,
             json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid(), "started_at": clock.iso()}),

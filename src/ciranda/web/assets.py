@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).parent
 OWN, VENDOR = HERE / "static", HERE / "vendor"
 STYLES = ("tokens", "frame", "parts", "loop", "tables", "charts", "print")
-SCRIPTS = ("trust", "formats", "prefs", "stream", "charts", "dialogs", "lists", "palette", "keys")
+SCRIPTS = ("trust", "formats", "prefs", "stream", "charts", "fresh", "dialogs", "lists", "palette", "keys")
 TEXT = frozenset({".js", ".css", ".svg"})
 
 

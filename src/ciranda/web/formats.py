@@ -56,6 +56,10 @@ class Formats:
             size, unit = size / 1000, unit_next
         return self.number(size, 0 if not unit or abs(size) >= 100 else 1) + unit
 
+    def rate(self, value: float | None) -> str:
+        """Something per second: `0.25`, `4.1`, `1,204`."""
+        return self.number(value, 0 if value is None or value >= 1000 else 2 if 0 < value < 1 else 1)
+
     def percent(self, share: float | None, digits: int = 1) -> str:
         """A share in [0, 1] as `12.3%`; a whole number of percent drops its zero, below one percent there is a digit more."""
         if share is None:
@@ -150,6 +154,11 @@ class Formats:
     def stamp(self, seconds: float) -> str:
         """The time of day of a Unix time, for an axis."""
         return datetime.fromtimestamp(seconds, zone(self.zone_name)).strftime("%H:%M")
+
+    def day(self, seconds: float) -> str:
+        """The day of a Unix time, for an axis: `23 Nov`."""
+        at = datetime.fromtimestamp(seconds, zone(self.zone_name))
+        return f"{at.day} {MONTHS[self.tag][at.month - 1]}"
 
     def between(self, first: str, last: str) -> str:
         """The time from one moment to another."""

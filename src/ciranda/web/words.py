@@ -91,7 +91,8 @@ class Words:
         """A metric, a stream or a scorer."""
         _ = self.messages.gettext
         return {
-            "requests": _("Requests"), "errors": _("Errors"), "latency": _("Latency, p95"), "quality": _("Quality"),
+            "requests": _("Requests"), "errors": _("Errors"), "latency": _("Latency, p95"), "p50": _("Latency, p50"),
+            "p99": _("Latency, p99"), "tokens": _("Tokens"), "thumbs": _("Thumbs up"), "quality": _("Quality"),
             "error_rate": _("Error rate"), "latency_p95_ms": _("Latency, p95"), "thumbs_up": _("Thumbs up"),
             "exact_match": _("Exact match"), "intent_accuracy": _("Right intent"), "valid_json": _("Valid JSON"),
             "toxicity": _("Toxicity"), "pii_leak": _("Leaked personal data"), "refusal": _("Refusals"),

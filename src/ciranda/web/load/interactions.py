@@ -32,7 +32,7 @@ def listing(
     found = [one for model in models for one in _page(platform, model, filters, before)]
     found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
     shown = found[:PAGE]
-    older = shown[-1].id if len(found) > PAGE else ""
+    older = shown[-1].place if len(found) > PAGE else ""
     return InteractionList(
         tuple(row_of(one) for one in shown),
         filters,
@@ -50,6 +50,8 @@ def _page(platform: Platform, model: str | None, filters: Filters, before: str) 
         arm=filters.arm or None,
         status=STATUS.get(filters.status),
         thumb=THUMB.get(filters.thumb),
+        user=filters.user or None,
+        conversation=filters.conversation or None,
         search=filters.q or None,
         since=_since(filters.since),
         before=before or None,

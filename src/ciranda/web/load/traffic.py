@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ciranda.errors import Unavailable
-from ciranda.interactions.answers import Point, Total
+from ciranda.interactions.answers import Mean, Point, Total
 from ciranda.interactions.query import Interactions
 from ciranda.store import clock
-from ciranda.web.views.live import STEP_S, Bucket, Track, Window, colour_of, total
+from ciranda.web.views.live import SPANS, STEP_S, Bucket, Figures, LivePage, Quality, Track, Window, colour_of, total
 
 HOUR = timedelta(hours=1)
 SPARK = timedelta(hours=2)
@@ -44,41 +44,57 @@ class Traffic:
     def __init__(self, interactions: Interactions) -> None:
         self.interactions = interactions
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, int, int], tuple[Track, ...]] = {}
+        self._known: dict[tuple[str, int, int, int], tuple[Track, ...]] = {}
         self._second = 0
 
-    def window(self, models: Sequence[str], *, seconds: int, split: bool) -> Window:
+    def window(self, models: Sequence[str], *, seconds: int, split: bool, step: int = STEP_S) -> Window:
         """The last whole steps of these models: by version for one (`split`), summed up for the fleet."""
-        until = clock.now_ms() // 1000 // STEP_S * STEP_S
+        until = clock.now_ms() // 1000 // step * step
         name = models[0] if split else ""
         try:
             asked = models if split else self._busy(models)
-            tracks = tuple(track for model in asked for track in self._tracks(model, until, seconds))
+            tracks = tuple(track for model in asked for track in self._tracks(model, until, seconds, step))
         except Unavailable as error:
-            return Window(name, STEP_S, until, (), error.message)
+            return Window(name, step, until, (), error.message, seconds)
         if not split:
-            tracks = (total(tracks),) if tracks else (Track("", 1, _filled((), until, seconds)),)
+            tracks = (total(tracks),) if tracks else (Track("", 1, _filled((), until, seconds, step)),)
             tracks = (Track("", 1, tracks[0].buckets),)
-        return Window(name, STEP_S, until, tracks)
+        return Window(name, step, until, tracks, "", seconds)
+
+    def live(self, model: str, span: str) -> LivePage:
+        """One model in one stretch of time: its window, exact figures of the whole of it by version, and quality over time."""
+        seconds, step = SPANS[span]
+        window = self.window((model,), seconds=seconds, split=True, step=step)
+        if window.down:
+            return LivePage(model, span, window)
+        since = datetime.fromtimestamp(window.until - seconds, UTC)
+        try:
+            rows = tuple(_figures(one) for one in self.interactions.totals(since, model=model))
+            quality = _quality(self.interactions.means(model, since=since, step_s=max(60, step)))
+        except Unavailable as error:
+            return LivePage(model, span, replace(window, down=error.message))
+        return LivePage(model, span, window, rows, quality)
 
     def _busy(self, models: Sequence[str]) -> list[str]:
         """Those that were asked anything lately, so that a large fleet at rest costs one question."""
         seen = {one.model for one in self.interactions.totals(clock.now() - BUSY)}
         return [model for model in models if model in seen]
 
-    def _tracks(self, model: str, until: int, seconds: int) -> tuple[Track, ...]:
+    def _tracks(self, model: str, until: int, seconds: int, step: int) -> tuple[Track, ...]:
         now = clock.now_ms() // 1000
-        key = (model, until, seconds)
+        key = (model, until, seconds, step)
         with self._lock:
             if now != self._second:
                 self._known, self._second = {}, now
             if key in self._known:
                 return self._known[key]
         since = datetime.fromtimestamp(until - seconds, UTC)
-        points = self.interactions.series(model, since=since, step_s=STEP_S)
+        points = self.interactions.series(model, since=since, step_s=step)
         versions = sorted({point.version for point in points if point.version})
         tracks = tuple(
-            Track(version, colour_of(version), _filled((p for p in points if p.version == version), until, seconds))
+            Track(
+                version, colour_of(version), _filled((p for p in points if p.version == version), until, seconds, step)
+            )
             for version in versions
         )
         with self._lock:
@@ -139,14 +155,40 @@ def _rates(totals: Sequence[Total]) -> Rates:
     )
 
 
-def _filled(points: Iterable[Point], until: int, seconds: int) -> tuple[Bucket, ...]:
+def _figures(one: Total) -> Figures:
+    p50, p95, p99 = (value or None for value in (one.latency_p50, one.latency_p95, one.latency_p99))
+    return Figures(
+        one.version, one.arm, one.requests, one.errors, p50, p95, p99, one.prompt_tokens, one.completion_tokens,
+        one.thumbs_up, one.thumbs_down, one.scores,
+    )  # fmt: skip
+
+
+def _quality(means: Iterable[Mean]) -> tuple[Quality, ...]:
+    """The lines of each scorer, those with the most scores first."""
+    by: dict[str, dict[str, list[tuple[float, float | None]]]] = {}
+    weight: dict[str, int] = {}
+    for one in means:
+        by.setdefault(one.scorer, {}).setdefault(one.version, []).append((one.t.timestamp(), one.mean))
+        weight[one.scorer] = weight.get(one.scorer, 0) + one.n
+    order = sorted(by, key=lambda scorer: (-weight[scorer], scorer))
+    return tuple(
+        Quality(scorer, tuple((version, colour_of(version), tuple(points)) for version, points in by[scorer].items()))
+        for scorer in order
+    )
+
+
+def _filled(points: Iterable[Point], until: int, seconds: int, step: int) -> tuple[Bucket, ...]:
     """Every step of the window; steps without traffic are empty."""
     by = {int(point.t.timestamp()): point for point in points}
-    return tuple(_bucket(at, by.get(at)) for at in range(until - seconds, until, STEP_S))
+    return tuple(_bucket(at, by.get(at)) for at in range(until - seconds, until, step))
 
 
 def _bucket(at: int, point: Point | None) -> Bucket:
     if point is None:
         return Bucket(at)
-    p95 = point.latency_p95 if point.requests and point.latency_p95 else None
-    return Bucket(at, point.requests, point.errors, p95, point.thumbs_up, point.thumbs_down)
+    p50, p95, p99 = (
+        value if point.requests and value else None
+        for value in (point.latency_p50, point.latency_p95, point.latency_p99)
+    )
+    tokens = point.prompt_tokens + point.completion_tokens
+    return Bucket(at, point.requests, point.errors, p95, point.thumbs_up, point.thumbs_down, p50, p99, tokens)

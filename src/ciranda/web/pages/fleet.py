@@ -7,7 +7,7 @@ import json
 from starlette.responses import Response
 
 from ciranda.web.page import Entry, Page
-from ciranda.web.views.live import WINDOW_S, wire
+from ciranda.web.views.live import SPANS, wire
 
 
 def overview(page: Page) -> Response:
@@ -44,12 +44,26 @@ def drift(page: Page) -> Response:
     return page.render("pages/drift.html", view=page.reader.drift(page.request.path_params["model"]))
 
 
+def live(page: Page) -> Response:
+    """How a model does, version by version, now and over a while."""
+    view = page.reader.figures(page.request.path_params["model"], span_of(page))
+    template = "parts/figures.html" if page.target == "figures" else "pages/live.html"
+    return page.render(template, view=view, live=json.dumps(wire(view.window)))
+
+
+def span_of(page: Page) -> str:
+    """The stretch of time in the address."""
+    return page.text("span") if page.text("span") in SPANS else "15m"
+
+
 def window(page: Page) -> Response:
-    """The last quarter of an hour as numbers: what a chart asks for after its stream was cut."""
+    """A stretch of time as numbers: what a chart asks for after its stream was cut, or when its steps are long."""
     name = page.text("model")
     if name:
         page.require("view", name)
-    text = json.dumps(wire(page.reader.window(page.reach, name, seconds=WINDOW_S)))
+    span = span_of(page)
+    seconds, step = SPANS[span]
+    text = json.dumps(wire(page.reader.window(page.reach, name, seconds=seconds, step=step)))
     return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
 
@@ -57,6 +71,7 @@ ENTRIES = (
     Entry("/", "overview", "view", overview, section="overview"),
     Entry("/models", "models", "view", models, section="models"),
     Entry("/models/{model}", "model", "view", model, section="models"),
+    Entry("/models/{model}/live", "live", "view", live, section="models"),
     Entry("/models/{model}/versions", "versions", "view", versions, section="models"),
     Entry("/models/{model}/drift", "drift", "view", drift, section="models"),
     Entry("/versions/{version}", "version", "view", version, section="models"),

@@ -9,10 +9,12 @@ from starlette.responses import Response
 from ciranda.web.page import Entry, Page
 from ciranda.web.views.interactions import Filters
 
+MOST = {"user": 256, "conversation": 256, "tail": 1}
+
 
 def filters(page: Page) -> Filters:
     """The filters in the address."""
-    return Filters(**{field.name: page.text(field.name) for field in fields(Filters)})
+    return Filters(**{field.name: page.text(field.name, most=MOST.get(field.name, 200)) for field in fields(Filters)})
 
 
 def interactions(page: Page) -> Response:

@@ -20,11 +20,18 @@ class Filters:
     thumb: str = ""  # up | down | none
     q: str = ""
     since: str = ""  # 15m | 1h | 24h | 7d
+    user: str = ""
+    conversation: str = ""
+    tail: str = ""  # 1: keep up with what comes in
 
     @property
     def query(self) -> dict[str, str]:
         """Those that are set, for an address."""
         return {name: value for name, value in asdict(self).items() if value}
+
+    def without(self, *names: str) -> dict[str, str]:
+        """The same less some of them."""
+        return {name: value for name, value in self.query.items() if name not in names}
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,17 @@ Raw counts travel, not rates: page, stream and chart derive each metric by the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 STEP_S = 5
 WINDOW_S = 900
 METRICS = ("requests", "errors", "latency", "quality")
+DETAILS = (("requests", "errors", "tokens", "thumbs"), ("p50", "latency", "p99"))
+SPANS = {"15m": (WINDOW_S, STEP_S), "1h": (3600, 60), "6h": (21600, 120), "24h": (86400, 600), "7d": (604800, 3600)}
+"""What may be looked at, each with the step that makes it some 60 to 180 points."""
+TIMES = {"p50": "p50", "latency": "p95", "p99": "p99"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,9 @@ class Bucket:
     p95: float | None = None
     up: int = 0
     down: int = 0
+    p50: float | None = None
+    p99: float | None = None
+    tokens: int = 0  # of prompts and answers
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Window:
     until: int
     tracks: tuple[Track, ...] = ()
     down: str = ""  # why there are no figures, when the store of interactions is away
+    span: int = WINDOW_S
 
     @property
     def empty(self) -> bool:
@@ -67,10 +75,18 @@ def metric(name: str, bucket: Bucket, step: int) -> float | None:
         return bucket.requests / step
     if name == "errors":
         return bucket.errors / bucket.requests if bucket.requests else None
-    if name == "latency":
-        return bucket.p95
+    if name in TIMES:
+        return quantile(bucket, name)
+    if name == "tokens":
+        return bucket.tokens / step
     votes = bucket.up + bucket.down
     return bucket.up / votes if votes else None
+
+
+def quantile(bucket: Bucket, name: str) -> float | None:
+    """A latency of a bucket by the metric's name."""
+    value: float | None = getattr(bucket, TIMES[name])
+    return value
 
 
 def recent(name: str, track: Track, step: int, seconds: int = 60) -> float | None:
@@ -78,19 +94,7 @@ def recent(name: str, track: Track, step: int, seconds: int = 60) -> float | Non
     last = track.buckets[-max(1, seconds // step) :]
     if not last:
         return None
-    asked = sum(bucket.requests for bucket in last)
-    if name == "latency":
-        weights = [(bucket.p95, bucket.requests) for bucket in last if bucket.p95 is not None]
-        total = sum(weight for _, weight in weights)
-        return sum(value * weight for value, weight in weights) / total if total else None
-    whole = Bucket(
-        at=last[0].at,
-        requests=asked,
-        errors=sum(bucket.errors for bucket in last),
-        up=sum(bucket.up for bucket in last),
-        down=sum(bucket.down for bucket in last),
-    )
-    return metric(name, whole, step * len(last))
+    return metric(name, _sum(last), step * len(last))
 
 
 def total(tracks: Sequence[Track]) -> Track:
@@ -102,16 +106,24 @@ def total(tracks: Sequence[Track]) -> Track:
 
 
 def _sum(buckets: Sequence[Bucket]) -> Bucket:
-    timed = [(bucket.p95, bucket.requests) for bucket in buckets if bucket.p95 is not None and bucket.requests]
-    weight = sum(count for _, count in timed)
     return Bucket(
         at=buckets[0].at,
         requests=sum(bucket.requests for bucket in buckets),
         errors=sum(bucket.errors for bucket in buckets),
-        p95=sum(value * count for value, count in timed) / weight if weight else None,
+        p95=_weighted("latency", buckets),
         up=sum(bucket.up for bucket in buckets),
         down=sum(bucket.down for bucket in buckets),
+        p50=_weighted("p50", buckets),
+        p99=_weighted("p99", buckets),
+        tokens=sum(bucket.tokens for bucket in buckets),
     )
+
+
+def _weighted(name: str, buckets: Sequence[Bucket]) -> float | None:
+    """A latency of several buckets: the mean of theirs, weighted by requests; exact it is in the table beside."""
+    timed = [(value, one.requests) for one in buckets if (value := quantile(one, name)) is not None and one.requests]
+    weight = sum(count for _, count in timed)
+    return sum(value * count for value, count in timed) / weight if weight else None
 
 
 def points(name: str, track: Track, step: int, *, group: int = 3) -> list[tuple[float, float | None]]:
@@ -128,6 +140,7 @@ def wire(window: Window) -> dict[str, Any]:
     return {
         "model": window.model,
         "step": window.step,
+        "span": window.span,
         "until": window.until,
         "tracks": [
             {"label": track.label, "colour": track.colour, "rows": [row(bucket) for bucket in track.buckets]}
@@ -137,6 +150,43 @@ def wire(window: Window) -> dict[str, Any]:
 
 
 def row(bucket: Bucket) -> list[float | int | None]:
-    """A bucket as a short list: at, requests, errors, p95, up, down."""
-    p95 = None if bucket.p95 is None else round(bucket.p95, 1)
-    return [bucket.at, bucket.requests, bucket.errors, p95, bucket.up, bucket.down]
+    """A bucket as a short list: at, requests, errors, p95, up, down, p50, p99, tokens."""
+    p50, p95, p99 = (None if one is None else round(one, 1) for one in (bucket.p50, bucket.p95, bucket.p99))
+    return [bucket.at, bucket.requests, bucket.errors, p95, bucket.up, bucket.down, p50, p99, bucket.tokens]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One version in one arm over a whole window; latencies in ms, exact to one percent."""
+
+    version: str
+    arm: str
+    requests: int
+    errors: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    up: int
+    down: int
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What one scorer thought over time, by version: (label, colour, points)."""
+
+    scorer: str
+    lines: tuple[tuple[str, int, tuple[tuple[float, float | None], ...]], ...]
+
+
+@dataclass(frozen=True)
+class LivePage:
+    """How a model does, version by version, in one stretch of time."""
+
+    model: str
+    span: str
+    window: Window
+    rows: tuple[Figures, ...] = ()
+    quality: tuple[Quality, ...] = ()

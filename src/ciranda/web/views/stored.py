@@ -25,7 +25,7 @@ from ciranda.web.views.drift import DriftPage
 from ciranda.web.views.fleet import Decision, ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, Chain, KeyRow
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage
-from ciranda.web.views.live import WINDOW_S, Window
+from ciranda.web.views.live import STEP_S, WINDOW_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
 from ciranda.web.views.release import ReleasePage
 from ciranda.web.views.runs import SearchRow, TrialPage
@@ -150,9 +150,14 @@ class Stored:
     def people(self) -> tuple[KeyRow, ...]:
         return trust.keys(self.platform)
 
-    def window(self, reach: Sequence[str], model: str, *, seconds: int) -> Window:
+    def window(self, reach: Sequence[str], model: str, *, seconds: int, step: int = STEP_S) -> Window:
         names = (model,) if model else self.names(reach)
-        return self.traffic.window(names, seconds=seconds, split=bool(model))
+        return self.traffic.window(names, seconds=seconds, split=bool(model), step=step)
+
+    def figures(self, name: str, span: str) -> LivePage:
+        with self.platform.db.reading() as conn:
+            registry.get(conn, name)
+        return self.traffic.live(name, span)
 
     def state(self) -> dict[str, str]:
         """Marks from a few narrow questions: the end of the audit log, the steps of open turns, how far rollouts, streams and

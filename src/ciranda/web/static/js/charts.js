@@ -1,12 +1,18 @@
 // <live-chart metric model>: one metric of one window, drawn by uPlot, kept up by the stream. The metric rules are those of views/live.py.
-const { number, compact, percent, ms, clock } = ciranda.formats;
-const SHOWN_S = 900;
+const { number, compact, percent, ms, clock, day } = ciranda.formats;
+const SHOWN_S = 900, AGAIN_MS = 15000;
+const rate = (value) => number(value, value == null || value >= 1000 ? 0 : value && value < 1 ? 2 : 1);
 const rules = {
-  requests: { of: (row, step) => row[1] / step, say: (value) => number(value, 1), axis: (value) => (Number.isInteger(value) ? compact(value) : number(value, 1)), floor: 1 },
+  requests: { of: (row, step) => row[1] / step, say: rate, axis: (value) => (Number.isInteger(value) ? compact(value) : rate(value)), floor: 0.1 },
   errors: { of: (row) => (row[1] ? row[2] / row[1] : null), say: (value) => percent(value), axis: (v) => percent(v), floor: 0.05, top: 1 },
+  tokens: { of: (row, step) => row[8] / step, say: rate, axis: (value) => (Number.isInteger(value) ? compact(value) : rate(value)), floor: 1 },
   latency: { of: (row) => row[3], say: ms, axis: (value) => (value < 1000 ? ms(value) : `${number(value / 1000, value % 1000 ? 1 : 0)} s`), floor: 100 },
   quality: { of: (row) => (row[4] + row[5] ? row[4] / (row[4] + row[5]) : null), say: (value) => percent(value), axis: (v) => percent(v), floor: 1, top: 1 },
 };
+
+rules.p50 = { ...rules.latency, of: (row) => row[6] };
+rules.p99 = { ...rules.latency, of: (row) => row[7] };
+rules.thumbs = rules.quality;
 
 // The data that all charts of a page share, by model.
 const store = new Map();
@@ -18,13 +24,13 @@ const read = () => {
   return store.get(given.model);
 };
 const sum = (rows) => {
-  let weight = 0, p95 = 0;
-  const all = [rows[0]?.[0] ?? 0, 0, 0, null, 0, 0];
-  for (const row of rows) {
-    for (const index of [1, 2, 4, 5]) all[index] += row[index];
-    if (row[3] != null && row[1]) { weight += row[1]; p95 += row[3] * row[1]; }
+  const all = [rows[0]?.[0] ?? 0, 0, 0, null, 0, 0, null, null, 0];
+  for (const row of rows) for (const index of [1, 2, 4, 5, 8]) all[index] += row[index];
+  for (const index of [3, 6, 7]) {
+    const timed = rows.filter((row) => row[index] != null && row[1]);
+    const weight = timed.reduce((sum, row) => sum + row[1], 0);
+    all[index] = weight ? timed.reduce((sum, row) => sum + row[index] * row[1], 0) / weight : null;
   }
-  all[3] = weight ? p95 / weight : null;
   return all;
 };
 const recent = (data, metric, tracks) => {
@@ -44,7 +50,7 @@ const merge = (data, news) => {
       if (at >= 0) mine.rows[at] = row;
       else mine.rows.push(row);
     }
-    mine.rows = mine.rows.filter((row) => row[0] > news.until - SHOWN_S);
+    mine.rows = mine.rows.filter((row) => row[0] >= news.until - data.span);
   }
   data.until = news.until;
 };
@@ -110,11 +116,11 @@ class LiveChart extends HTMLElement {
       legend: { show: false },
       cursor: { y: false, points: { size: 5 }, drag: { x: false, y: false }, sync: { key: "live", setSeries: false } },
       scales: {
-        x: { time: false, range: () => [this.data.until - SHOWN_S, this.data.until] },
+        x: { time: false, range: () => [this.data.until - this.data.span, this.data.until] },
         y: { range: (_, low, high) => [0, rule.top ? Math.min(rule.top, Math.max(rule.floor, (high || 0) * 1.15)) : Math.max(rule.floor, (high || 0) * 1.15)] },
       },
       axes: [
-        { stroke: ink, font, grid: { show: false }, ticks: { show: false }, gap: 6, size: 22, space: 72, incrs: [60, 120, 300, 600], values: (_, marks) => marks.map((mark) => clock(mark)) },
+        { stroke: ink, font, grid: { show: false }, ticks: { show: false }, gap: 6, size: 22, space: 72, incrs: [60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 345600], values: (_, marks) => marks.map((mark) => (this.data.span > 86400 ? day(mark) : clock(mark))) },
         { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, gap: 6, size: 44, space: 36, values: (_, marks) => marks.map((mark) => rule.axis(mark)) },
       ],
       series: [
@@ -134,7 +140,8 @@ class LiveChart extends HTMLElement {
     if (idx == null || left < 0 || !this.matches(":hover")) return;
     const tip = document.createElement("div");
     tip.className = "tip";
-    tip.append(clock(plot.data[0][idx], true));
+    const at = plot.data[0][idx];
+    tip.append(this.data.span > SHOWN_S ? `${day(at)} ${clock(at)}` : clock(at, true));
     this.data.tracks.forEach((track, index) => {
       const line = document.createElement("div");
       line.className = `c${track.colour}`;
@@ -178,20 +185,26 @@ class LiveChart extends HTMLElement {
   }
 }
 
+const drawn = () => document.dispatchEvent(new CustomEvent("ciranda:drawn"));
+const again = async (model, data) => {
+  data.asked = Date.now();
+  const address = new URL("window", new URL(document.body.dataset.home, location.href));
+  if (model) address.searchParams.set("model", model);
+  const span = new URLSearchParams(location.search).get("span");
+  if (span) address.searchParams.set("span", span);
+  const answer = await fetch(address);
+  if (answer.ok) { merge(data, await answer.json()); drawn(); }
+};
 document.addEventListener("ciranda:tick", (event) => {
   let hit = false;
   for (const news of event.detail.windows) {
     const data = store.get(news.model);
-    if (data) { merge(data, news); hit = true; }
+    if (data && data.step === news.step) { merge(data, news); hit = true; }
   }
-  if (hit) document.dispatchEvent(new CustomEvent("ciranda:drawn"));
-});
-document.addEventListener("ciranda:gap", async () => {
-  for (const [model, data] of store) {
-    const address = new URL("window", new URL(document.body.dataset.home, location.href));
-    if (model) address.searchParams.set("model", model);
-    const answer = await fetch(address);
-    if (answer.ok) merge(data, await answer.json());
+  if (hit) drawn();
+  for (const [model, data] of store) { // steps longer than the stream's are asked for now and then, while it lives
+    if (data.span > SHOWN_S && Date.now() - (data.asked ?? (data.asked = Date.now())) > AGAIN_MS) again(model, data);
   }
 });
+document.addEventListener("ciranda:gap", () => store.forEach((data, model) => again(model, data)));
 customElements.define("live-chart", LiveChart);

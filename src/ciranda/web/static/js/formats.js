@@ -32,4 +32,5 @@ const clock = (seconds, withSeconds = false) =>
   new Intl.DateTimeFormat("en-GB", {
     timeZone: zone, hour: "2-digit", minute: "2-digit", second: withSeconds ? "2-digit" : undefined, hourCycle: "h23",
   }).format(new Date(seconds * 1000));
-ciranda.formats = { number, compact, percent, ms, clock };
+const day = (seconds) => new Intl.DateTimeFormat(tag === "en" ? "en-GB" : tag, { timeZone: zone, day: "numeric", month: "short" }).format(new Date(seconds * 1000)).replace(" de ", " ").replace(".", "");
+ciranda.formats = { number, compact, percent, ms, clock, day };
