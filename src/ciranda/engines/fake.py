@@ -11,6 +11,14 @@ fake trainer made, else with one line of JSON that repeats the text. Words in th
     fake:hang                      no answer until the client leaves
     fake:long                      two hundred tokens, ten milliseconds apart when streamed
     fake:exit                      the process dies as by kill -9
+    fake:error                     an error event in the middle of the stream
+    fake:silent                    no usage, whoever asks for it
+    fake:whole                     a whole answer, also where a stream was asked for
+    fake:echo                      the request itself, as JSON
+    fake:tools  fake:tools2        one or two calls of the first tools of the request, its arguments in pieces when streamed
+    fake:think                     a thought before the answer
+
+The answer to a tool's result repeats it.
 
 It counts at `/metrics` what it was asked and what was taken back, which tests read. It refuses to be mistaken for quality:
 nothing here generates.
@@ -93,6 +101,12 @@ class Fake:
             self._complete(connection, request, chat="chat" in path)
         elif path == "/v1/embeddings":
             self._embed(connection, request)
+        elif path == "/apply-template":
+            prompt = str(_fields(request.body).get("messages"))
+            connection.answer(200, answers.JSON, msgspec.json.encode({"prompt": prompt}))
+        elif path == "/tokenize":
+            words = str(_fields(request.body).get("content", "")).split()
+            connection.answer(200, answers.JSON, msgspec.json.encode({"tokens": list(range(len(words)))}))
         else:
             raise NotFound(f"no such path: {path}", remedy="see the docstring of ciranda.engines.fake")
 
@@ -144,8 +158,8 @@ class Speech:
         self._sent = sent
         self._text = text
         self._chat = chat
-        self._tokens = _tokens(fake.say(text))
-        self._usage = {"prompt_tokens": _prompt_tokens(sent), "completion_tokens": len(self._tokens)}
+        self._deltas = _deltas(sent, text, fake)
+        self._usage = {"prompt_tokens": _prompt_tokens(sent), "completion_tokens": len(self._deltas)}
         self._usage["total_tokens"] = sum(self._usage.values())
         self._timer: asyncio.TimerHandle | None = None
         self._at = 0
@@ -182,7 +196,7 @@ class Speech:
             if "fake:garbage" in self._text:
                 self._connection.transport.write(b"\x00\x01 this is no HTTP\r\n\r\n")
             self._break()
-        elif self._sent.get("stream"):
+        elif self._sent.get("stream") and "fake:whole" not in self._text:
             self._connection.begin(200, answers.EVENTS)
             self._connection.piece(self._chunk({"role": "assistant", "content": ""}, None))
             self._next()
@@ -195,10 +209,11 @@ class Speech:
         self._connection.transport.close()
 
     def _whole(self) -> None:
-        said: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
-        text = "".join(self._tokens)
-        said |= {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        body = msgspec.json.encode({**self._shared(stream=False), "choices": [said], "usage": self._usage})
+        said: dict[str, Any] = {"index": 0, "finish_reason": self._reason(), "logprobs": None}
+        message = _message(self._deltas)
+        said |= {"message": message} if self._chat else {"text": message["content"]}
+        usage = {} if "fake:silent" in self._text else {"usage": self._usage}
+        body = msgspec.json.encode({**self._shared(stream=False), "choices": [said], **usage})
         if "fake:cut" in self._text:
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
             self._connection.transport.write(head + body[: len(body) // 2])
@@ -209,10 +224,14 @@ class Speech:
 
     def _next(self) -> None:
         """The next token of a stream; all at once unless the answer is a long one."""
-        while self._at < len(self._tokens):
-            self._connection.piece(self._chunk({"content": self._tokens[self._at]}, None))
+        while self._at < len(self._deltas):
+            self._connection.piece(self._chunk(self._deltas[self._at], None))
             self._at += 1
-            if "fake:cut" in self._text and self._at >= len(self._tokens) // 2:
+            if "fake:error" in self._text:
+                self._connection.piece(
+                    _event({"error": {"message": "out of slots", "type": "server_error", "code": 500}})
+                )
+            if ("fake:cut" in self._text or "fake:error" in self._text) and self._at >= len(self._deltas) // 2:
                 self._break()
                 return
             if "fake:long" in self._text:
@@ -221,12 +240,15 @@ class Speech:
         self._last()
 
     def _last(self) -> None:
-        last = self._chunk({}, "stop")
+        last = self._chunk({}, self._reason())
         options = self._sent.get("stream_options") or {}
-        if options.get("include_usage"):
+        if "fake:silent" not in self._text and options.get("include_usage"):
             last += _event({**self._shared(stream=True), "choices": [], "usage": self._usage})
         self._over()
         self._connection.finish(last + b"data: [DONE]\n\n")
+
+    def _reason(self) -> str:
+        return "tool_calls" if any("tool_calls" in one for one in self._deltas) else "stop"
 
     def _chunk(self, delta: dict[str, Any], reason: str | None) -> bytes:
         said = {"delta": delta} if self._chat else {"text": delta.get("content", "")}
@@ -268,6 +290,45 @@ def _last_text(sent: dict[str, Any], *, chat: bool) -> str:
     if isinstance(content, list):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return str(content)
+
+
+def _deltas(sent: dict[str, Any], text: str, fake: Fake) -> list[dict[str, Any]]:
+    """The answer in the pieces that a stream has."""
+    messages = sent.get("messages") or [{}]
+    tools = [tool["function"] for tool in sent.get("tools") or ()]
+    if messages[-1].get("role") == "tool":
+        text = f"it said {messages[-1].get('content')}"
+    elif "fake:tools" in text and tools:
+        return [piece for place in range(2 if "fake:tools2" in text else 1) for piece in _call(place, tools, text)]
+    elif "fake:echo" in text:
+        text = msgspec.json.encode(sent).decode()
+    else:
+        text = fake.say(text)
+    thought = [{"reasoning_content": "let me see"}] if "fake:think" in text else []
+    return thought + [{"content": token} for token in _tokens(text)]
+
+
+def _call(place: int, tools: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    name, arguments = tools[place % len(tools)]["name"], msgspec.json.encode({"text": text}).decode()
+    first = {"index": place, "id": f"call_{place}", "type": "function", "function": {"name": name, "arguments": ""}}
+    pieces = (arguments[:3], arguments[3:])
+    more = [{"index": place, "function": {"arguments": piece}} for piece in pieces]
+    return [{"tool_calls": [one]} for one in (first, *more)]
+
+
+def _message(deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pieces put together, as a whole answer has them."""
+    calls: list[dict[str, Any]] = []
+    for piece in (one for delta in deltas for one in delta.get("tool_calls", ())):
+        if "id" in piece:
+            calls.append({name: piece[name] for name in ("id", "type")} | {"function": dict(piece["function"])})
+        else:
+            calls[-1]["function"]["arguments"] += piece["function"]["arguments"]
+    texts = {name: "".join(one.get(name, "") for one in deltas) for name in ("content", "reasoning_content")}
+    message: dict[str, Any] = {"role": "assistant", "content": None if calls else texts["content"]}
+    if texts["reasoning_content"]:
+        message["reasoning_content"] = texts["reasoning_content"]
+    return message | ({"tool_calls": calls} if calls else {})
 
 
 def _tokens(text: str) -> list[str]:

@@ -1,12 +1,15 @@
-"""Answers that the gateway gives itself: errors in OpenAI's shape, so that its official clients raise their own types.
+"""Answers that the gateway gives itself: errors in the shape of the API that was asked, so that its official clients raise
+their own types.
 
 `{"error": {"message", "type", "param", "code"}}` with the right status, `x-request-id` on every one and `retry-after` where
-waiting helps. Messages say what to do; `where` stays inside, since it may name paths of this machine.
+waiting helps. Messages say what to do; `where` stays inside, since it may name paths of this machine. Every error is made in
+OpenAI's shape first, which is what records hold; `spoken` turns it into Anthropic's for those who speak that.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +17,7 @@ from ciranda.errors import (
     CirandaError,
     Failed,
     Forbidden,
+    Invalid,
     LimitReached,
     NotFound,
     StorageFull,
@@ -22,10 +26,14 @@ from ciranda.errors import (
     Unavailable,
 )
 
+if TYPE_CHECKING:
+    from ciranda.gateway.server import Request
+
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 JSON = b"content-type: application/json\r\n"
 EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 NO_RETRY = b"x-should-retry: false\r\n"
+PING = b": ping\n\n"  # a comment, which every reader of events passes over
 
 _CODES: dict[type[CirandaError], str] = {
     Unauthenticated: "invalid_api_key",
@@ -114,9 +122,22 @@ class UnknownPath(NotFound):
     """No endpoint has this path."""
 
 
+class BadField(Invalid):
+    """One field of the request is wrong; `param` names it."""
+
+    def __init__(self, message: str, *, param: str, remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.param = param
+
+
+class Unsupported(BadField):
+    """A field asks for what this gateway does not do; `param` names it."""
+
+
 _CODES[UnknownPath] = "unknown_url"
 _CODES[Throttled] = "rate_limit_exceeded"
 _CODES[QuotaExceeded] = "insufficient_quota"
+_CODES[Unsupported] = "unsupported_value"
 
 
 def status_line(status: int) -> bytes:
@@ -152,9 +173,10 @@ def headers_of(error: CirandaError) -> bytes:
     return JSON + NO_RETRY if error.status < 500 and error.status != 408 else JSON
 
 
-def event_of(error: CirandaError) -> bytes:
-    """The error inside a stream that has begun: what a client raises as `APIError`."""
-    return b"data: " + body_of(error) + b"\n\n"
+def passed_on(headers: dict[bytes, bytes]) -> bytes:
+    """What an engine said of when to come back, as header lines."""
+    names = (b"retry-after", b"retry-after-ms")
+    return b"".join(b"%b: %b\r\n" % (name, headers[name]) for name in names if name in headers)
 
 
 def normal(body: bytes, status: int) -> bytes:
@@ -175,3 +197,32 @@ def normal(body: bytes, status: int) -> bytes:
         code if isinstance(code, str) else None,
         param if isinstance(param, str) else None,
     )
+
+
+# Anthropic's names of a status; what is not here is `api_error` from 500 on, else `invalid_request_error`.
+_ANTHROPIC = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def anthropic(request: Request) -> bool:
+    """Whether this client speaks Anthropic's dialect: by its endpoint, or by the header that its client always sends."""
+    return request.path.startswith(b"/v1/messages") or b"anthropic-version" in request.headers
+
+
+def spoken(request: Request, shown: bytes, status: int) -> bytes:
+    """An error body, in OpenAI's shape as `shape` made it, in the dialect of who asked."""
+    return anthropic_error(shown, status, request.request_id) if anthropic(request) else shown
+
+
+def anthropic_error(shown: bytes, status: int, request_id: bytes) -> bytes:
+    """The same error in Anthropic's shape."""
+    kind = _ANTHROPIC.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
+    error = {"type": kind, "message": msgspec.json.decode(shown)["error"]["message"]}
+    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id.decode("latin-1")})

@@ -14,22 +14,23 @@ from time import monotonic
 
 import msgspec
 
-from ciranda.errors import CirandaError, Forbidden, StorageFull, Unauthenticated, Unavailable
-from ciranda.gateway import answers, feedback, limits, route, strangers, widget
+from ciranda.errors import CirandaError, Forbidden, LimitReached, StorageFull, Unauthenticated, Unavailable
+from ciranda.gateway import answers, feedback, limits, listing, route, strangers, widget
 from ciranda.gateway.cache import Cache
+from ciranda.gateway.doors import DOORS
 from ciranda.gateway.metrics import Metrics, circuits
+from ciranda.gateway.moderation import Moderation
 from ciranda.gateway.quotas import Quotas
 from ciranda.gateway.relay import Relay
 from ciranda.gateway.server import Connection, Request, Server
 from ciranda.gateway.shadow import Shadows
-from ciranda.gateway.snapshot import Key, Snapshot, Snapshots
+from ciranda.gateway.snapshot import Key, Model, Snapshot, Snapshots
 from ciranda.gateway.strangers import Network, Turnstile
+from ciranda.gateway.tokens import Count
 from ciranda.gateway.traces import Traces
 from ciranda.govern import public as publics
 from ciranda.interactions.spool import FEEDBACK, SpoolWriter
-from ciranda.store import clock
 
-RELAYED = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
 METRICS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 KEYS_SEEN = 1000
@@ -59,6 +60,7 @@ class Gateway:
         self.traces = Traces(self)
         self.running: Counter[str] = Counter()
         self.relays: set[Relay] = set()
+        self.counts: set[Count] = set()
         self.server = Server(self)
         self.turnstile = Turnstile()
         self._proxies = proxies
@@ -72,11 +74,13 @@ class Gateway:
             b"/v1/models": (b"GET", self._models),
             b"/v1/feedback": (b"POST", self._feedback),
             b"/v1/traces": (b"POST", self.traces.receive),
+            b"/v1/messages/count_tokens": (b"POST", self._count),
+            b"/v1/moderations": (b"POST", self._moderate),
             b"/healthz": (b"GET", self._alive),
             b"/readyz": (b"GET", self._ready),
             b"/metrics": (b"GET", self._metrics),
             **{b"/widget/" + name.encode(): (b"GET", self._widget) for name in widget.scripts()},
-            **dict.fromkeys(RELAYED, (b"POST", self._relay)),
+            **dict.fromkeys(DOORS, (b"POST", self._relay)),
         }
 
     # Requests.
@@ -107,7 +111,7 @@ class Gateway:
 
     def key(self, request: Request) -> Key:
         """Who asks. Raises Unauthenticated, and Forbidden for a public key, which opens nothing but feedback."""
-        snapshot, sent = self.snapshot(), request.headers.get(b"authorization", b"")
+        snapshot, sent = self.snapshot(), request.headers.get(b"authorization") or _by_name(request)
         if snapshot is not self._keys_of:
             self._keys_of, self._seen = snapshot, {}
         return self._seen.get(sent) or self._check(snapshot, sent)
@@ -123,16 +127,24 @@ class Gateway:
     def _relay(self, connection: Connection, request: Request) -> None:
         Relay(self, connection, request, self.key(request)).start()
 
+    def _count(self, connection: Connection, request: Request) -> None:
+        Count(self, connection, request, self.key(request)).start()
+
+    def _moderate(self, connection: Connection, request: Request) -> None:
+        key = self.key(request)
+        if key.role not in route.ASKING:
+            raise Forbidden(f"a key of the role {key.role} may not ask", remedy="use a key of the role client")
+        Moderation(connection, request).start()
+
     def _models(self, connection: Connection, request: Request) -> None:
         snapshot, key = self.snapshot(), self.key(request)
         name = request.path.removeprefix(b"/v1/models").strip(b"/").decode("utf-8", "replace")
-        created = int(clock.parse(snapshot.written_at).timestamp()) if snapshot.written_at else 0
+        names = route.usable(snapshot, key)
         if name:
             model, arm = route.find(snapshot, key, name)
-            body = _model(arm.version if arm else model.name, created)
-        else:
-            body = {"object": "list", "data": [_model(one, created) for one in route.usable(snapshot, key)]}
-        connection.answer(200, answers.JSON, msgspec.json.encode(body))
+            names = [arm.version if arm else model.name]
+        shown = listing.models(names, snapshot.written_at, answers.anthropic(request), one=bool(name))
+        connection.answer(200, answers.JSON, msgspec.json.encode(shown))
 
     def _feedback(self, connection: Connection, request: Request) -> None:
         snapshot = self.snapshot()
@@ -207,6 +219,16 @@ class Gateway:
             raise Unavailable("this gateway has no routing yet", remedy="try again in a moment; control writes it")
         return current
 
+    def admit(self, model: Model) -> None:
+        """Whether one more request can be taken. Raises StorageFull, LimitReached."""
+        if self.storage_full():
+            raise StorageFull("interactions cannot be recorded at present", remedy="free space on the gateway's disk")
+        if self.running[model.name] > model.limits.max_in_flight:
+            raise LimitReached(
+                f"{model.name} has {model.limits.max_in_flight} requests in flight, its limit",
+                remedy="send fewer at once, or raise serve.max_in_flight in the model's file",
+            )
+
     def enter(self, relay: Relay) -> None:
         """A request begins to count."""
         self.relays.add(relay)
@@ -268,6 +290,8 @@ class Gateway:
         for copy in list(self.shadows.running):
             copy.tick(now)
         self.quotas.sweep(now)
+        for count in list(self.counts):
+            count.tick(now)
         self.spool.seal_if_idle()
 
     def drain(self) -> None:
@@ -286,6 +310,12 @@ class Gateway:
 FEEDBACK_ROLES = frozenset({*route.ASKING, "viewer", publics.ROLE})
 
 
+def _by_name(request: Request) -> bytes:
+    """The key as Anthropic's clients send it."""
+    sent = request.headers.get(b"x-api-key", b"")
+    return b"Bearer " + sent if sent else b""
+
+
 def _named(snapshot: Snapshot, sent: bytes) -> Key:
     """The key that an Authorization header carries. Raises Unauthenticated."""
     scheme, _, secret = sent.partition(b" ")
@@ -295,10 +325,6 @@ def _named(snapshot: Snapshot, sent: bytes) -> Key:
     if key is None:
         raise Unauthenticated("incorrect API key provided", remedy="`ciranda keys` lists the keys that are open")
     return key
-
-
-def _model(name: str, created: int) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": created, "owned_by": "ciranda"}
 
 
 def spooled(folder: Path) -> int:

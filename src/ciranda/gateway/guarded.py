@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ciranda.errors import CirandaError, Unavailable
-from ciranda.gateway import answers
 from ciranda.govern import guard
 
 if TYPE_CHECKING:
@@ -70,15 +69,7 @@ class Guarded:
         if self._rules.output:
             body, found = await asyncio.to_thread(mask_answer, body)
             self._note("output", found)
-        try:
-            if self.whole and relay.record.stream:
-                relay.answer(body, shown=as_events(body, usage=relay.seen.wants_usage), kind=answers.EVENTS)
-            else:
-                relay.answer(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            relay.refuse(
-                answers.UpstreamFailed("the engine's answer is no JSON object", remedy="send the request again")
-            )
+        relay.answer(body)
 
     def _note(self, side: str, found: Found) -> None:
         if found:
@@ -136,32 +127,3 @@ def _unstreamed(body: bytes) -> bytes:
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     fields.pop("stream_options", None)
     return msgspec.json.encode({**fields, "stream": msgspec.Raw(b"false")})
-
-
-def as_events(body: bytes, *, usage: bool) -> bytes:
-    """A whole chat or text answer as the events of a stream: one with the text, one with the end, usage if it was asked for."""
-    whole = msgspec.json.decode(body, type=dict[str, Any])
-    shared: dict[str, Any] = {
-        name: whole[name] for name in ("id", "created", "model", "system_fingerprint") if name in whole
-    }
-    shared["object"] = str(whole.get("object", "chat.completion")).removesuffix(".chunk")
-    if shared["object"] == "chat.completion":
-        shared["object"] = "chat.completion.chunk"
-    choices = _objects(whole.get("choices"))
-    chunks = [
-        {**shared, "choices": [_first(one) for one in choices]},
-        {**shared, "choices": [_last(one) for one in choices]},
-    ]
-    if usage:
-        chunks.append({**shared, "choices": [], "usage": whole.get("usage")})
-    return b"".join(b"data: " + msgspec.json.encode(chunk) + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
-
-
-def _first(choice: dict[str, Any]) -> dict[str, Any]:
-    said = {"text": choice["text"]} if "text" in choice else {"delta": choice.get("message", {})}
-    return {"index": choice.get("index", 0), **said, "finish_reason": None}
-
-
-def _last(choice: dict[str, Any]) -> dict[str, Any]:
-    said: dict[str, Any] = {"text": ""} if "text" in choice else {"delta": {}}
-    return {"index": choice.get("index", 0), **said, "finish_reason": choice.get("finish_reason")}

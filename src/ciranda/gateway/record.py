@@ -12,12 +12,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ciranda.gateway import trace
+from ciranda.gateway.counting import estimate
 
 if TYPE_CHECKING:
+    from ciranda.gateway.doors.chunks import Used
     from ciranda.gateway.server import Request
     from ciranda.gateway.snapshot import Arm
     from ciranda.gateway.splice import Peek
-    from ciranda.gateway.tap import Summary
+    from ciranda.gateway.tap import Summary, Usage
 
 
 class Record(msgspec.Struct):
@@ -57,6 +59,7 @@ class Record(msgspec.Struct):
     trace_id: str | UnsetType = UNSET  # these three when the client sent a traceparent
     span_id: str | UnsetType = UNSET
     parent_span_id: str | UnsetType = UNSET
+    counted: str | UnsetType = UNSET  # written where the engine did not
 
     def describe(self, request: Request, seen: Peek) -> None:
         """Note who asked, and how."""
@@ -78,12 +81,17 @@ class Record(msgspec.Struct):
         self.version, self.digest, self.arm = arm.version, arm.digest, arm.name
         self.deployment, self.engine, self.replica = arm.deployment, arm.engine, replica
 
-    def sum_up(self, summary: Summary) -> None:
-        """Note how an answer ended, and what it used."""
+    def sum_up(self, summary: Summary, request: bytes, answer: bytes) -> Used | None:
+        """Note how an answer ended, and what it used. Where the engine did not say, an estimate is noted as one, and returned."""
         self.finish_reason = summary.finish_reason[:64]
-        if summary.usage is not None:
-            self.prompt_tokens = summary.usage.prompt_tokens or 0
-            self.completion_tokens = summary.usage.completion_tokens or 0
+        used: Usage | None = summary.usage
+        counted = None
+        if used is None:
+            used = counted = estimate(request, answer)
+            self.counted = "estimated"
+        self.prompt_tokens = used.prompt_tokens or 0
+        self.completion_tokens = used.completion_tokens or 0
+        return counted
 
 
 class Event(msgspec.Struct):

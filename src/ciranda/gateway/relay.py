@@ -15,11 +15,13 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ciranda.errors import CirandaError, LimitReached, StorageFull, Unavailable
+from ciranda.errors import CirandaError, StorageFull, Unavailable
 from ciranda.gateway import answers, limits, route, splice, tap, trace, tries
 from ciranda.gateway.answers import UpstreamFailed, UpstreamSlow
+from ciranda.gateway.doors import DOORS, Door
 from ciranda.gateway.guarded import Guarded
 from ciranda.gateway.record import Record, encode
+from ciranda.gateway.reply import Reply
 from ciranda.gateway.server import Connection, Request
 from ciranda.gateway.snapshot import FALLBACK, Arm, Key
 from ciranda.gateway.upstream import Replica, Upstream
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from ciranda.gateway.quotas import Promise
 
 LEFT = 499
-PING = b": ping\n\n"
+CHAT = DOORS[b"/v1/chat/completions"]
 
 
 class Relay:
@@ -41,14 +43,15 @@ class Relay:
     # Defaults live on the class: most requests never change them, and making a request is on the hot path.
     arm: Arm | None = None
     replica: Replica | None = None
+    door: Door = CHAT
     streams = over = False
-    _begun = _paused = pinned = _told = False
+    _paused = pinned = _told = False
     _call: Upstream | None = None
     _guard: Guarded | None = None
     cache_key = b""  # under which its answer will be kept
     promise: Promise | None = None  # what it holds of its bounds of use
     held: CirandaError | None = None  # what to say when the wait for new routing was in vain
-    held_at = sent_at = heard_at = _pinged_at = waited = 0.0
+    held_at = sent_at = heard_at = waited = 0.0
     _status = _size = 0
 
     def __init__(self, gateway: Gateway, connection: Connection, request: Request, key: Key) -> None:
@@ -56,17 +59,23 @@ class Relay:
         self.connection = connection
         self.request = request
         self.key = key
-        self.body = request.body  # what is recorded: as the client sent it, but for what the guard masked
+        self.body = (
+            request.body
+        )  # what is recorded: the chat form, as the client sent it, but for what the guard masked
         self.outgoing = request.body  # what an engine gets, but for the model's name
         self.record = Record(request.ident, clock.now_ms(), tenant=key.tenant, key=key.id)
         self.tried: list[Replica] = []
         self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._events: tap.Events
+        self._reply = Reply(self)
 
     def start(self) -> None:
         """Read, check, route and send. Raises a CirandaError for what is refused before it counts as an interaction."""
         snapshot = self.gateway.snapshot()
+        self.door = DOORS[self.request.path]
+        if self.door.chat is not None:
+            self.body = self.outgoing = self.door.chat(self.request.body)
         self.seen = splice.peek(self.body)
         self.model, pinned = route.find(snapshot, self.key, self.seen.model)
         self.arm, self.pinned = pinned, pinned is not None
@@ -75,10 +84,12 @@ class Relay:
             "" if self.pinned else self.model.rollout
         )  # who chose the version is no evidence in its trial
         self.record.describe(self.request, self.seen)
+        if self.door.opened is not None:
+            self._reply.translation = self.door.opened(self.request.body, self.record.id)
         self.gateway.enter(self)
         self.connection.exchange = self
         try:
-            self._admit()
+            self.gateway.admit(self.model)
             if not snapshot.bounded or self.gateway.quotas.admit(self, snapshot):
                 self._proceed()
         except CirandaError as error:
@@ -94,15 +105,6 @@ class Relay:
             self._guard.start()
         else:
             self.send()
-
-    def _admit(self) -> None:
-        if self.gateway.storage_full():
-            raise StorageFull("interactions cannot be recorded at present", remedy="free space on the gateway's disk")
-        if self.gateway.running[self.model.name] > self.model.limits.max_in_flight:
-            raise LimitReached(
-                f"{self.model.name} has {self.model.limits.max_in_flight} requests in flight, its limit",
-                remedy="send fewer at once, or raise serve.max_in_flight in the model's file",
-            )
 
     def send(self) -> None:
         """Choose a version and send the request to one of its replicas, or wait for one. Raises StorageFull."""
@@ -133,7 +135,7 @@ class Relay:
         self._events = tap.Events(hides_usage=usage)
         self.sent_at = self.heard_at = now
         lines = trace.lines(self.request.headers, record) if record.trace_id else b""
-        self._call = replica.send(self, record.endpoint, body, self.request.request_id, lines=lines, fresh=fresh)
+        self._call = replica.send(self, self.door.wire, body, self.request.request_id, lines=lines, fresh=fresh)
         if record.stream and not self._told:
             self._told = True
             self.gateway.write(STARTED, encode(record))
@@ -155,7 +157,9 @@ class Relay:
         self._size += len(payload)
         self._pieces.append(payload)
         if self.streams:
-            self._show(self._events.push(payload))
+            self._reply.show(self._events.push(payload))
+        if self.over:
+            return
         if self._size > limits.ANSWER_BYTES or len(self._events.held) > limits.EVENT_BYTES:
             self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
 
@@ -172,7 +176,7 @@ class Relay:
 
     def upstream_failed(self, call: Upstream, reason: str) -> None:
         self._wait_over()
-        if self._begun:
+        if self._reply.begun:
             if self._events.done:
                 self._end_stream()  # all of the answer was there, only the last chunk's mark was not
             else:
@@ -187,29 +191,23 @@ class Relay:
 
     # A stream.
 
-    def _show(self, events: bytes) -> None:
-        if events:
-            self._begin()
-            self.connection.piece(events)
-
-    def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self.connection.begin(200, answers.EVENTS + self.headers())
-
     def _end_stream(self) -> None:
         text = b"".join(self._pieces)
         summary = tap.of_stream(text)
-        self.record.sum_up(summary)
+        counted = self.record.sum_up(summary, self.body, text)
         if not (self._events.complete() or summary.finish_reason):
             self.break_off(UpstreamFailed("the engine's stream ended early", remedy="send the request again"))
             return
-        full = self._close(200, text)
-        self._begin()
-        if full is not None:
-            self.connection.cut(answers.event_of(full))
+        try:
+            last = self._reply.ending(self._events.last(), counted, wanted=self.seen.wants_usage)
+        except UpstreamFailed as error:
+            self.break_off(error)
             return
-        self.connection.finish(self._events.last())
+        full = self._close(200, text)
+        if full is not None:
+            self._reply.cut(full)
+            return
+        self._reply.finish(last)
         self._copy()
         if self.cache_key:
             shown = tap.without_usage(text) if self._events.hides_usage else text
@@ -217,13 +215,21 @@ class Relay:
 
     # A whole answer.
 
-    def answer(self, body: bytes, *, shown: bytes = b"", kind: bytes = b"") -> None:
-        """Record and send a whole answer; `shown` is what the client gets where that differs (an answer as events)."""
+    def answer(self, body: bytes) -> None:
+        """Record and send a whole answer; who asked for a stream gets it as events."""
         if self.over:
             return
-        self.record.sum_up(tap.of_answer(body))
-        kind = kind or b"content-type: %b\r\n" % self._headers.get(b"content-type", b"application/json")
-        self._send_recorded(body, shown or body, kind)
+        counted = self.record.sum_up(tap.of_answer(body), self.body, body)
+        kind = b"content-type: %b\r\n" % self._headers.get(b"content-type", b"application/json")
+        try:
+            if self.record.stream:
+                shown, kind = self._reply.streamed(body, counted, wanted=self.seen.wants_usage), answers.EVENTS
+            else:
+                shown = self._reply.told(body, counted)
+        except UpstreamFailed as error:
+            self.refuse(error)
+            return
+        self._send_recorded(body, shown, kind)
         self._copy()
         if self.cache_key:
             self.gateway.cache.keep(self, body, shown or body, kind, streamed=False)
@@ -257,17 +263,13 @@ class Relay:
             self.refuse(UpstreamFailed(reason, remedy="an operator must check the engine and its key"))
             return
         self.record.error = answers.kind_of(self._status)
-        after = [
-            b"%b: %b\r\n" % (name, self._headers[name])
-            for name in (b"retry-after", b"retry-after-ms")
-            if name in self._headers
-        ]
-        self._send_recorded(body, answers.normal(body, self._status), answers.JSON + b"".join(after))
+        shown = answers.spoken(self.request, answers.normal(body, self._status), self._status)
+        self._send_recorded(body, shown, answers.JSON + answers.passed_on(self._headers))
 
     def _send_recorded(self, body: bytes, shown: bytes, lines: bytes) -> None:
         full = self._close(self._status, body)
         if full is None:
-            self.connection.answer(self._status, lines + self.headers(), shown)
+            self._reply.whole(self._status, lines, shown)
         else:
             self.connection.fail(full, self.headers())
 
@@ -282,17 +284,17 @@ class Relay:
         self.record.error = type(error).__name__
         shown = answers.body_of(error)
         self._close(error.status, shown)
-        self.connection.answer(error.status, answers.headers_of(error) + self.headers(), shown)
+        self._reply.fail(error.status, answers.headers_of(error), shown)
 
     def break_off(self, error: CirandaError) -> None:
         """End an answer that has begun: an error event, then an unclean end."""
-        if not self._begun:
+        if not self._reply.begun:
             self.refuse(error)
         elif not self.over:
             self.drop_call()
             self.record.error = type(error).__name__
-            self._close(error.status, b"".join(self._pieces))
-            self.connection.cut(answers.event_of(error))
+            self._close(error.status, self._partly())
+            self._reply.cut(error)
 
     # What the client does.
 
@@ -301,7 +303,14 @@ class Relay:
             return
         self.drop_call()
         self.record.error = "client_left"
-        self._close(LEFT, b"".join(self._pieces))
+        self._close(LEFT, self._partly())
+
+    def _partly(self) -> bytes:
+        """What there is of an answer; its tokens were made, so they count."""
+        text = b"".join(self._pieces)
+        if self._status == 200 and text:
+            self.record.sum_up(tap.of_stream(text), self.body, text)
+        return text
 
     def client_slow(self) -> None:
         self._paused = True
@@ -326,18 +335,12 @@ class Relay:
             self.refuse(self.held)
         elif now - started > min(bound, limits.TOTAL_SECONDS):
             self.break_off(UpstreamSlow(f"no whole answer within {bound:g} s", remedy="ask for less, or stream"))
-        elif self.model.limits.try_timeout_s and not (self._begun or self._size) and tries.slow(self, silent):
+        elif self.model.limits.try_timeout_s and not (self._reply.begun or self._size) and tries.slow(self, silent):
             return
         elif silent > (limits.BETWEEN_SECONDS if self._size else limits.FIRST_BYTE_SECONDS):
             self.break_off(UpstreamSlow(f"the engine was silent for {silent:.0f} s", remedy="send the request again"))
         elif self.streams and self._status == 200 and silent > limits.PING_SECONDS and not self._events.done:
-            self._ping(now)
-
-    def _ping(self, now: float) -> None:
-        if now - self._pinged_at > limits.PING_SECONDS:
-            self._pinged_at = now
-            self._begin()
-            self.connection.piece(PING)
+            self._reply.ping(now)
 
     def _since_start(self) -> float:
         return round((monotonic() - self.request.received_at) * 1000, 3)

@@ -19,7 +19,7 @@ import httptools
 
 from ciranda.errors import CirandaError, Invalid, TooLarge, Unavailable
 from ciranda.gateway import limits
-from ciranda.gateway.answers import HeadersTooLarge, TimedOut, body_of, headers_of, status_line
+from ciranda.gateway.answers import HeadersTooLarge, TimedOut, body_of, headers_of, spoken, status_line
 from ciranda.store import ids
 
 NEVER = float("inf")
@@ -329,7 +329,8 @@ class Connection(asyncio.Protocol):
 
     def fail(self, error: CirandaError, headers: bytes = b"", *, code: str | None = None) -> None:
         """Send an error as the whole answer."""
-        self.answer(error.status, headers + headers_of(error), body_of(error, code=code))
+        shown = spoken(self._current, body_of(error, code=code), error.status)
+        self.answer(error.status, headers + headers_of(error), shown)
 
     def begin(self, status: int, headers: bytes) -> None:
         """Start an answer of unknown length; then `piece`, and `finish` or `cut`."""
@@ -362,6 +363,8 @@ class Connection(asyncio.Protocol):
     def _head(self, status: int, headers: bytes, framing: bytes) -> bytes:
         close = b"" if self._current.keep_alive and not self._server.draining else b"connection: close\r\n"
         own = b"x-request-id: %b\r\n" % self._current.request_id
+        if self._current.path.startswith(b"/v1/messages"):
+            own += b"request-id: %b\r\n" % self._current.request_id  # where Anthropic's client looks for it
         return b"".join((status_line(status), self._server.date, own, headers, framing, close, b"\r\n"))
 
     def _refuse(self, error: CirandaError) -> None:
@@ -371,7 +374,7 @@ class Connection(asyncio.Protocol):
         self._current.keep_alive = False
         self._current.name()
         self._refusal = None
-        body = body_of(error)
+        body = spoken(self._current, body_of(error), error.status)
         self.transport.write(self._head(error.status, headers_of(error), b"content-length: %d\r\n" % len(body)) + body)
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -75,6 +75,7 @@ class Copy:
         self._shadows = shadows
         self._arm = arm
         self._seen = relay.seen
+        self._wire = relay.door.wire
         self._limits: Limits = relay.model.limits
         self.body = relay.outgoing
         self._request = relay.body
@@ -101,9 +102,9 @@ class Copy:
             return
         self.record.replica = replica.id
         self._shadows.gateway.metrics.counters["shadow_sent"] += 1
-        usage = bool(self.record.stream)
+        usage = bool(self.record.stream) and not self._seen.wants_usage
         body = splice.rewrite(self.body, self._seen, replica.wire, usage=usage)
-        self._call = replica.send(self, self.record.endpoint, body, self.record.request_id.encode("latin-1"))
+        self._call = replica.send(self, self._wire, body, self.record.request_id.encode("latin-1"))
 
     def tick(self, now: float) -> None:
         """Give up when it takes too long."""
@@ -142,11 +143,9 @@ class Copy:
     def _close(self, status: int, error: str) -> None:
         record, answer = self.record, b"".join(self._pieces)
         summary = tap.of_stream(answer) if record.stream else tap.of_answer(answer)
-        record.status, record.error, record.finish_reason = status, error, summary.finish_reason[:64]
-        record.latency_ms = self._since_start()
-        if summary.usage is not None:
-            record.prompt_tokens = summary.usage.prompt_tokens or 0
-            record.completion_tokens = summary.usage.completion_tokens or 0
+        record.status, record.error, record.latency_ms = status, error, self._since_start()
+        if status == 200:
+            record.sum_up(summary, self._request, answer)
         gateway = self._shadows.gateway
         try:
             gateway.write(INTERACTION, encode(record), self._request, answer)

@@ -99,3 +99,6 @@ def mask(text: str) -> tuple[str, list[Finding]]:
     for finding in reversed(findings):
         text = f"{text[: finding.start]}[{finding.kind}]{text[finding.end :]}"
     return text, findings
+
+
+KINDS = tuple(kind for kind, _, _ in _KINDS)

@@ -62,6 +62,7 @@ class InteractionMeta(msgspec.Struct, frozen=True):
     trace_id: str = ""
     span_id: str = ""
     parent_span_id: str = ""
+    counted: str = ""
 
 
 class FeedbackMeta(msgspec.Struct, frozen=True):

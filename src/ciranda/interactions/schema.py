@@ -128,8 +128,13 @@ INTERACTIONS = Table(
         Column("language", NAME, "language of the input when known"),
         Column("guard", "String", "JSON: verdicts of the guards"),
         Column("cached", "UInt8", "1 when the gateway had the answer already, so that no engine was asked"),
-        Column("request", "String", "body as received", codec=TEXT),
-        Column("response", "String", "body as sent; for a stream all of its events", codec=TEXT),
+        Column(
+            "request",
+            "String",
+            "body as received, in the form of a chat completion where the endpoint is translated",
+            codec=TEXT,
+        ),
+        Column("response", "String", "answer of the engine; for a stream all of its events", codec=TEXT),
         Column("input_text", "String", "text of the last user message", codec=TEXT),
         Column("output_text", "String", "text of the answer, deltas joined", codec=TEXT),
         Column(
@@ -140,6 +145,7 @@ INTERACTIONS = Table(
         Column("trace_id", "String", "W3C trace that it belongs to, or empty"),
         Column("span_id", "String", "its own span in that trace, or empty"),
         Column("parent_span_id", "String", "the span that asked, or empty"),
+        Column("counted", NAME, "who counted the tokens: empty the engine, estimated the gateway by size of text"),
     ),
     partition="toYYYYMMDD(ts)",
     order="(model, ts, id)",

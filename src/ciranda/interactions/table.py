@@ -119,6 +119,7 @@ class Interaction:
     trace_id: str = ""
     span_id: str = ""
     parent_span_id: str = ""
+    counted: str = ""
     feedback: tuple[Feedback, ...] = field(default=())
     scores: tuple[Score, ...] = field(default=())
 

@@ -1,0 +1,83 @@
+"""`/v1/moderations`, answered by our own guard: personal data, and nothing that it cannot judge.
+
+Categories that the guard does not know are absent instead of false: nobody looked. What is found is certain (a pattern and its
+check digit), so scores are 0 or 1. Patterns run in a thread, since a long text would hold up everybody else. Texts are neither
+recorded nor kept: they are asked about because they may hold what must not be on a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from ciranda.errors import CirandaError
+from ciranda.gateway import answers
+from ciranda.gateway.answers import BadField, Unsupported
+from ciranda.gateway.doors import fields
+from ciranda.gateway.server import Connection, Request
+from ciranda.govern import guard
+
+MODEL = "ciranda-guard"
+INPUTS = 1024
+
+
+class Moderation:
+    """One request; told by its connection when the client leaves."""
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection = connection
+        self._ident = request.ident
+        self._texts = texts(request.body)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Judge, then answer."""
+        self._connection.exchange = self
+        self._task = asyncio.get_running_loop().create_task(self._judge())
+
+    async def _judge(self) -> None:
+        try:
+            results = await asyncio.to_thread(lambda: [verdict(text) for text in self._texts])
+        except CirandaError as error:
+            self._connection.fail(error)
+            return
+        body = {"id": f"modr-{self._ident.replace('-', '')}", "model": MODEL, "results": results}
+        self._connection.answer(200, answers.JSON, msgspec.json.encode(body))
+
+    def client_left(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def client_slow(self) -> None: ...
+
+    def client_ready(self) -> None: ...
+
+
+def texts(body: bytes) -> list[str]:
+    """What is to be judged: one text, several, or the parts of one. Raises Invalid."""
+    given: Any = fields.read(body).get("input")
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, list) or not given or len(given) > INPUTS:
+        remedy = f"send a text, a list of up to {INPUTS} texts, or a list of text parts"
+        raise BadField("input: a text or a list is required", param="input", remedy=remedy)
+    if all(isinstance(one, str) for one in given):
+        return given
+    parts = fields.objects(given, "input")
+    if any(part.get("type") != "text" for part in parts):
+        raise Unsupported("input: only text can be judged", param="input", remedy="send parts of the type text")
+    return ["\n".join(fields.text(part.get("text"), "input.text") for part in parts)]
+
+
+def verdict(text: str) -> dict[str, Any]:
+    """One result in OpenAI's shape."""
+    kinds = {finding.kind for finding in guard.find_pii(text)}
+    held = {"pii": bool(kinds), **{f"pii/{kind}": kind in kinds for kind in guard.KINDS}}
+    return {
+        "flagged": bool(kinds),
+        "categories": held,
+        "category_scores": {name: float(found) for name, found in held.items()},
+        "category_applied_input_types": {name: ["text"] for name in held},
+    }
