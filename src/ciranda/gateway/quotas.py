@@ -79,7 +79,8 @@ class Promise:
     def settle(self, record: Record, *, asked: bool) -> None:
         """Put in the real usage. `asked`: an engine was, so tokens that nobody counted are charged as promised."""
         tokens = record.prompt_tokens + record.completion_tokens
-        counted = bool(tokens) or not asked or bool(record.cached)
+        partly = bool(record.counted) and record.status != 200  # an estimate of what came before it broke off
+        counted = (bool(tokens) and not partly) or not asked or bool(record.cached)
         real = {"tokens": 0 if record.cached else tokens, "cost": round((record.cost or 0.0) * NANO)}
         self._quotas.settle(
             [
