@@ -71,6 +71,16 @@ class Words:
         return {
             "admin": _("Admin"), "approver": _("Approver"), "engineer": _("Engineer"), "labeller": _("Labeller"),
             "viewer": _("Viewer"), "client": _("Client app"),
+            "feedback": _("Web page, feedback only"),
+        }.get(name, name)  # fmt: skip
+
+    def reason(self, name: str) -> str:
+        """A reason that a user gave for a vote; a free tag is shown as it is."""
+        _ = self.messages.gettext
+        return {
+            "correct": _("correct"), "helpful": _("helpful"), "clear": _("clear"), "wrong": _("wrong"),
+            "incomplete": _("incomplete"), "outdated": _("out of date"), "unsafe": _("unsafe"),
+            "off_topic": _("off topic"), "ignored_instructions": _("ignored instructions"), "unclear": _("unclear"),
         }.get(name, name)  # fmt: skip
 
     def arm(self, name: str) -> str:

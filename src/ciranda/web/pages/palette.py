@@ -29,24 +29,23 @@ def _places(page: Page) -> list[dict[str, Any]]:
 
 
 def _model(page: Page, model: str) -> list[dict[str, Any]]:
-    _ = i18n.messages(page.tag).gettext
-    items = [
-        {"text": model, "hint": _("Model"), "href": page.url("model", model=model)},
-        {"text": f"{model}: {_('release')}", "hint": _("Page"), "href": page.url("release", model=model)},
-        {
-            "text": f"{model}: {_('interactions')}",
-            "hint": _("Page"),
-            "href": page.url("interactions", {"model": model}),
-        },
+    _ = i18n.messages(page.tag).gettext  # no call inside an f-string: the catalogue's reader would not see it
+    places = (
+        (_("%(model)s: live figures"), page.url("live", model=model)),
+        (_("%(model)s: release"), page.url("release", model=model)),
+        (_("%(model)s: interactions"), page.url("interactions", {"model": model})),
+    )
+    actions = (
+        ("rollback", _("Roll back %(model)s"), "rollback"),
+        ("train", _("Start a turn of %(model)s"), "start_turn"),
+    )
+    items = [{"text": model, "hint": _("Model"), "href": page.url("model", model=model)}]
+    items += [{"text": text % {"model": model}, "hint": _("Page"), "href": href} for text, href in places]
+    items += [
+        {"text": text % {"model": model}, "hint": _("Action"), "ask": page.url(name, model=model)}
+        for right, text, name in actions
+        if page.may(right, model)
     ]
-    if page.may("rollback", model):
-        items.append(
-            {"text": f"{_('Roll back')} {model}", "hint": _("Action"), "ask": page.url("rollback", model=model)}
-        )
-    if page.may("train", model):
-        items.append(
-            {"text": f"{_('Start a turn of')} {model}", "hint": _("Action"), "ask": page.url("start_turn", model=model)}
-        )
     return items
 
 
