@@ -229,3 +229,38 @@ def test_three_workers_keep_one_limit_and_a_killed_one_gives_back(tmp_path: Path
         assert wait_for(lambda: door.ask(2).status_code == 200)
     finally:
         door.rig.stop()
+
+
+def test_limits_are_set_over_rest_and_shown_with_their_use(tmp_path: Path) -> None:
+    """Through control's API on a real database: made with a key, changed, refused when wrong, each in the audit log."""
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from ciranda import config, loop
+    from ciranda.govern import audit
+    from ciranda.web import api
+
+    platform = loop.open(config.home(tmp_path / "home"))
+    secret = loop.first_key(platform)
+    client = TestClient(Starlette(routes=api.routes(platform)), headers={"authorization": f"Bearer {secret}"})
+    made = client.post(
+        "/api/v1/keys", json={"name": "app", "role": "client", "tenant": "acme", "limits": {"requests_per_minute": 60}}
+    ).json()
+    assert made["limits"] == {"requests_per_minute": 60}
+    changed = client.post(f"/api/v1/keys/{made['id']}/limits", json={"limits": {"cost_per_month": 12.5}})
+    assert changed.json()["limits"] == {"cost_per_month": 12.5}
+    assert client.post("/api/v1/tenants/acme/limits", json={"limits": {"concurrent": 4}}).status_code == 200
+    wrong = client.post(f"/api/v1/keys/{made['id']}/limits", json={"limits": {"requests_per_hour": 1}})
+    assert (wrong.status_code, "requests_per_minute" in wrong.text) == (400, True)
+
+    (key, _) = client.get("/api/v1/keys").json()["items"]
+    assert key["use"] == {"cost_per_month": {"limit": 12.5, "used": 0.0, "resets_s": 0.0}}
+    tenants = {one["name"]: one for one in client.get("/api/v1/tenants").json()["items"]}
+    assert {*tenants} == {"acme", "default"}
+    assert tenants["acme"]["use"]["concurrent"]["limit"] == 4
+    routing = json.loads(platform.home.routing.read_text())
+    assert routing["tenants"] == {"acme": {"concurrent": 4}}
+    assert [one.get("bounds") for one in routing["keys"].values() if one["name"] == "app"] == [{"cost_per_month": 12.5}]
+    actions = [one.action for one in audit.page(platform.db, before=None, limit=10, subject="", action="", actor="")]
+    assert actions[:3] == ["tenant.limited", "key.limited", "key.created"]
+    platform.close()

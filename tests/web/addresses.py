@@ -40,6 +40,8 @@ PAGES = {
     "ask-promote": "/versions/smart-home@2/promote",
     "ask-approve": "/models/support-router/approve",
     "ask-turn": "/models/smart-home/turn",
+    "ask-limits": "/settings/limits/key/key_3",
+    "ask-limits-tenant": "/settings/limits/tenant/default",
     "ask-revoke": "/settings/keys/key_3/revoke",
     "missing": "/models/nobody",
 }

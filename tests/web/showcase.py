@@ -17,7 +17,7 @@ from ciranda.web.views.alerts import AlertPage, AlertRow, Group
 from ciranda.web.views.datasets import Check, DatasetPage, DatasetRow, DatasetVersionRow, Diff, Sample, Samples
 from ciranda.web.views.drift import DriftPage, Stream
 from ciranda.web.views.fleet import STAGES, Chip, Column, Decision, Done, ModelRow, Overview
-from ciranda.web.views.govern import AuditPage, AuditRow, Chain, KeyRow
+from ciranda.web.views.govern import AuditPage, AuditRow, Bound, Chain, KeyRow, Scope
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage, InteractionRow, Voice
 from ciranda.web.views.live import SPANS, STEP_S, WINDOW_S, Bucket, Figures, LivePage, Quality, Track, Window, colour_of
 from ciranda.web.views.models import ModelPage, Next, Slice, Stop, VersionPage, VersionRow
@@ -570,7 +570,13 @@ class Showcase:
 
     def people(self) -> tuple[KeyRow, ...]:
         return (KeyRow("key_1", "first admin", "admin", ("*",), ago(days=3), "up"), KeyRow("key_2", "ana", "approver", ("*",), ago(days=2), "first admin"),
-                KeyRow("key_3", "home app", "client", (HOME,), ago(days=2), "first admin"), KeyRow("key_4", "old app", "client", (HOME,), ago(days=2), "ana", ago(days=1)))  # fmt: skip
+                KeyRow("key_3", "home app", "client", (HOME,), ago(days=2), "first admin", tenant="acme", bounds=(Bound("requests_per_minute", 60, 12), Bound("tokens_per_minute", 40_000, 36_210), Bound("cost_per_month", 50, 50.02))), KeyRow("key_4", "old app", "client", (HOME,), ago(days=2), "ana", ago(days=1)))  # fmt: skip
+
+    def tenants(self) -> tuple[Scope, ...]:
+        return (Scope("acme", (Bound("cost_per_month", 500, 131.4), Bound("concurrent", 16, 3))), Scope("default"))
+
+    def bounded(self, reach: Sequence[str]) -> tuple[Scope, ...]:
+        return () if self.empty else (Scope(HOME, (Bound("tokens_per_day", 2_000_000, 1_204_330),)),)
 
     def figures(self, name: str, span: str) -> LivePage:
         self._row(name)

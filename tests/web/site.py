@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ciranda.config import Home, Settings
+from ciranda.config.bounds import Bounds
 from ciranda.govern import access
 from ciranda.govern import public as publics
 from ciranda.store.database import Database, metadata
@@ -56,9 +57,12 @@ class Recorded:
         self.asked.append(("acknowledge", alert, actor))
         self.reader.acknowledged.add(alert)
 
-    def create_key(self, name: str, *, role: str, models: Sequence[str], actor: str) -> str:
+    def create_key(self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str) -> str:
         with self.db.writing() as conn:
-            return access.create(conn, name, role=role, models=models, actor=actor)[1]
+            return access.create(conn, name, role=role, models=models, tenant=tenant, actor=actor)[1]
+
+    def limit(self, scope: str, name: str, limits: Bounds, *, actor: str) -> None:
+        self.asked.append(("limit", scope, name, limits.to_dict(), actor))
 
     def revoke_key(self, key: str, *, actor: str) -> None:
         self.asked.append(("revoke", key, actor))

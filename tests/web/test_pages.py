@@ -263,6 +263,22 @@ def test_a_key_is_shown_once_and_works(fresh):
     assert secret not in client.get("/settings/keys").text
 
 
+def test_limits_are_shown_with_their_use_and_changed(fresh):
+    client = client_of(fresh, fresh.keys["admin"])
+    assert "36,210 of 40,000" in client.get("/settings/keys").text
+    question = client.get("/settings/limits/key/key_3").text
+    assert 'name="tokens_per_minute"' in question
+    assert 'value="40000"' in question
+    form = {"requests_per_minute": "10", "cost_per_day": "2,5", "concurrent": "", "token": token_of(question)}
+    assert client.post("/settings/limits/key/key_3", data=form).headers["location"] == "/settings/keys"
+    wanted = {"requests_per_minute": 10, "cost_per_day": 2.5}
+    assert fresh.verbs.asked[-1] == ("limit", "key", "key_3", wanted, "the admin")
+    bad = client.post("/settings/limits/tenant/acme", data={**form, "requests_per_minute": "-1"})
+    assert bad.status_code == 400
+    assert "requests_per_minute" in bad.text
+    assert client.get("/settings/limits/key/nobody").status_code == 400
+
+
 @pytest.mark.parametrize(
     "headers", [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}]
 )

@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -187,7 +188,7 @@ def require(principal: Principal, right: str, model: str = "") -> None:
         )
 
 
-def listing(database: Database) -> list[dict[str, object]]:
+def listing(database: Database) -> list[dict[str, Any]]:
     """All keys, newest first, without digests."""
     columns = [column for column in keys.c if column.name != "digest"]
     with database.reading() as conn:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ciranda import loop
-from ciranda.govern import access
+from ciranda.config.bounds import Bounds
+from ciranda.govern import access, tenants
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
 
@@ -36,10 +37,19 @@ class Wired:
         with self.platform.db.writing() as conn:
             alerts.acknowledge(conn, alert, actor=actor)
 
-    def create_key(self, name: str, *, role: str, models: Sequence[str], actor: str) -> str:
+    def create_key(self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str) -> str:
         with self.platform.db.writing() as conn:
-            return access.create(conn, name, role=role, models=models, actor=actor)[1]
+            secret = access.create(conn, name, role=role, models=models, tenant=tenant, actor=actor)[1]
+        loop.publish(self.platform)
+        return secret
+
+    def limit(self, scope: str, name: str, limits: Bounds, *, actor: str) -> None:
+        change = access.limit if scope == "key" else tenants.limit
+        with self.platform.db.writing() as conn:
+            change(conn, name, limits, actor=actor)
+        loop.publish(self.platform)
 
     def revoke_key(self, key: str, *, actor: str) -> None:
         with self.platform.db.writing() as conn:
             access.revoke(conn, key, actor=actor)
+        loop.publish(self.platform)

@@ -83,10 +83,22 @@ class Words:
             "off_topic": _("off topic"), "ignored_instructions": _("ignored instructions"), "unclear": _("unclear"),
         }.get(name, name)  # fmt: skip
 
+    def bound(self, name: str) -> str:
+        """A limit of a key, a tenant or a model."""
+        _ = self.messages.gettext
+        return {
+            "requests_per_minute": _("requests per minute"), "tokens_per_minute": _("tokens per minute"),
+            "concurrent": _("at the same time"), "tokens_per_day": _("tokens per day"),
+            "tokens_per_month": _("tokens per month"), "cost_per_day": _("money per day"),
+            "cost_per_month": _("money per month"),
+        }.get(name, name)  # fmt: skip
+
     def arm(self, name: str) -> str:
         """A share of traffic."""
         _ = self.messages.gettext
-        return {"live": _("Live"), "canary": _("Canary"), "shadow": _("Shadow")}.get(name, name)
+        return {"live": _("Live"), "canary": _("Canary"), "shadow": _("Shadow"), "fallback": _("Stand-in")}.get(
+            name, name
+        )
 
     def cause(self, name: str) -> str:
         """What started a turn."""
@@ -200,6 +212,7 @@ class Words:
             "turn": _("%(model)s: a turn of the loop was started."),
             "acknowledged": _("Alert acknowledged."),
             "revoked": _("The key %(name)s opens nothing any more."),
+            "limited": _("The limits of %(name)s are in force."),
             "saved": _("Saved."),
         }.get(str(result.get("kind")), "")
         values = dict.fromkeys(("model", "version", "name"), "")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from ciranda.govern import access, audit
 from ciranda.loop.platform import Platform
 from ciranda.store import clock
+from ciranda.web.load import limits
 from ciranda.web.views.govern import AuditPage, AuditRow, Chain, KeyRow
 
 PAGE = 50
@@ -62,10 +64,13 @@ def concerns(subject: str) -> str:
 
 def keys(platform: Platform) -> tuple[KeyRow, ...]:
     """All keys, newest first."""
+    rows: list[dict[str, Any]] = access.listing(platform.db)
+    used = limits.used(platform, {f"key:{row['id']}": row["limits"] for row in rows})
     return tuple(
         KeyRow(
-            str(row["id"]), str(row["name"]), str(row["role"]), tuple(row["models"]),  # type: ignore[arg-type]
-            str(row["created_at"]), str(row["created_by"]), str(row["revoked_at"] or ""),
+            str(row["id"]), str(row["name"]), str(row["role"]), tuple(row["models"]),
+            str(row["created_at"]), str(row["created_by"]), str(row["revoked_at"] or ""), str(row["tenant"]),
+            used[f"key:{row['id']}"],
         )
-        for row in access.listing(platform.db)
+        for row in rows
     )  # fmt: skip

@@ -6,10 +6,12 @@ from importlib import metadata
 
 from starlette.responses import Response
 
+from ciranda.config import bounds
 from ciranda.errors import Invalid
 from ciranda.govern import public as publics
 from ciranda.govern.access import ROLES
 from ciranda.web.page import Entry, Form, Page
+from ciranda.web.views.govern import Bound
 
 ROLE_ORDER = tuple(
     role for role in ROLES if role != publics.ROLE
@@ -45,10 +47,11 @@ def keys(page: Page) -> Response:
 
 
 def _keys(page: Page, *, secret: str = "", made: str = "") -> Response:
-    rows, names = page.reader.people(), page.reader.names(page.reach)
+    names = page.reader.names(page.reach)
     return page.render(
-        "pages/keys.html", rows=rows, roles=ROLE_ORDER, secret=secret, made=made, models=names, whole="*" in page.reach
-    )
+        "pages/keys.html", rows=page.reader.people(), tenants=page.reader.tenants(), bounded=page.reader.bounded(page.reach),
+        roles=ROLE_ORDER, secret=secret, made=made, models=names, whole="*" in page.reach,
+    )  # fmt: skip
 
 
 def create_key(page: Page, form: Form) -> Response:
@@ -58,7 +61,8 @@ def create_key(page: Page, form: Form) -> Response:
     known = (*page.reader.names(page.reach), *(["*"] if "*" in page.reach else []))
     if model not in known:  # nobody gives more than they have
         raise Invalid(f"no model {model!r} to give", where="models", remedy=f"models are: {', '.join(known)}")
-    secret = page.verbs.create_key(name, role=role, models=[model], actor=page.who.name)
+    tenant = form.get("tenant", "").strip() or "default"
+    secret = page.verbs.create_key(name, role=role, models=[model], tenant=tenant, actor=page.who.name)
     answer = _keys(page, secret=secret, made=name)
     answer.headers["cache-control"] = "no-store"
     return answer
@@ -80,6 +84,34 @@ def revoke(page: Page, _form: Form) -> Response:
     return page.go(page.url("keys"), kind="revoked", name=name)
 
 
+def ask_limits(page: Page) -> Response:
+    """What a key or a tenant may use, to be changed."""
+    scope, name, shown, held = _bounded(page)
+    values = {bound.name: bound for bound in held}
+    return page.render("pages/ask_limits.html", scope=scope, name=name, shown=shown, names=bounds.NAMES, values=values)
+
+
+def limit(page: Page, form: Form) -> Response:
+    """Put other limits in place; an empty field does not bind."""
+    scope, name, shown, _ = _bounded(page)
+    given = {one: form[one].strip().replace(",", ".") for one in bounds.NAMES if form.get(one, "").strip()}
+    page.verbs.limit(scope, name, bounds.read(given, where="limits"), actor=page.who.name)
+    return page.go(page.url("keys"), kind="limited", name=shown)
+
+
+def _bounded(page: Page) -> tuple[str, str, str, tuple[Bound, ...]]:
+    """Whose limits the address names: scope, name, how it is shown, and its limits."""
+    scope, name = page.request.path_params["scope"], page.request.path_params["name"]
+    if scope == "key":
+        key = next((row for row in page.reader.people() if row.id == name and not row.revoked_at), None)
+        if key is not None:
+            return scope, name, key.name, key.bounds
+    elif scope == "tenant":
+        held = next((row.bounds for row in page.reader.tenants() if row.name == name), ())
+        return scope, name, name, held
+    raise Invalid(f"no {scope[:20]} {name[:100]!r} to limit", where="limits", remedy="reload the list of keys")
+
+
 def about(page: Page) -> Response:
     """Versions and licences of what is inside."""
     parts = page.site.assets.third_party
@@ -99,5 +131,6 @@ ENTRIES = (
     Entry("/settings", "settings", "view", settings, section="settings"),
     Entry("/settings/keys", "keys", "keys", keys, create_key, "keys", "settings"),
     Entry("/settings/keys/{key}/revoke", "revoke_key", "keys", ask_revoke, revoke, "keys", "settings"),
+    Entry("/settings/limits/{scope}/{name}", "limits", "keys", ask_limits, limit, "keys", "settings"),
     Entry("/settings/about", "about", "view", about, section="settings"),
 )

@@ -23,7 +23,7 @@ def _places(page: Page) -> list[dict[str, Any]]:
         ("overview", _("Overview"), "view"), ("models", _("Models"), "view"), ("interactions", _("Interactions"), "view"),
         ("alerts", _("Alerts"), "view"), ("datasets", _("Datasets"), "view"), ("experiments", _("Experiments"), "view"),
         ("turns", _("Turns"), "view"), ("audit", _("Audit"), "audit"), ("settings", _("Settings"), "view"),
-        ("keys", _("Keys"), "keys"), ("about", _("About"), "view"),
+        ("keys", _("Keys and limits"), "keys"), ("about", _("About"), "view"),
     ]  # fmt: skip
     return [{"text": text, "hint": _("Page"), "href": page.url(name)} for name, text, right in named if page.may(right)]
 

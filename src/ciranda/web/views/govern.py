@@ -43,6 +43,28 @@ class AuditPage:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """One limit with what is used of it, in whole units (money in money)."""
+
+    name: str
+    limit: float
+    used: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """How much of it is used; a limit of zero always is."""
+        return self.used / self.limit if self.limit else 1.0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A tenant or a model that may have limits."""
+
+    name: str
+    bounds: tuple[Bound, ...] = ()
+
+
+@dataclass(frozen=True)
 class KeyRow:
     """One key, without its secret."""
 
@@ -53,3 +75,5 @@ class KeyRow:
     created_at: str
     created_by: str
     revoked_at: str = ""
+    tenant: str = "default"
+    bounds: tuple[Bound, ...] = ()

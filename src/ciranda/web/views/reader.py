@@ -9,7 +9,7 @@ from ciranda.web.views.alerts import AlertPage, AlertRow
 from ciranda.web.views.datasets import DatasetPage, DatasetRow, Diff
 from ciranda.web.views.drift import DriftPage
 from ciranda.web.views.fleet import ModelRow, Overview
-from ciranda.web.views.govern import AuditPage, Chain, KeyRow
+from ciranda.web.views.govern import AuditPage, Chain, KeyRow, Scope
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage
 from ciranda.web.views.live import STEP_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
@@ -46,8 +46,17 @@ class Reader(Protocol):
         ...
 
     def people(self) -> tuple[KeyRow, ...]: ...
+<<<<<<< HEAD
     def figures(self, name: str, span: str) -> LivePage: ...
     def window(self, reach: Sequence[str], model: str, *, seconds: int, step: int = STEP_S) -> Window: ...
+=======
+    def tenants(self) -> tuple[Scope, ...]: ...
+    def bounded(self, reach: Sequence[str]) -> tuple[Scope, ...]:
+        """The models with limits."""
+        ...
+
+    def window(self, reach: Sequence[str], model: str, *, seconds: int) -> Window: ...
+>>>>>>> 335c21e (Keys and limits have their page: what is used of each bound, and a form that changes it)
     def gateway(self) -> str:
         """Where apps send their requests."""
         ...

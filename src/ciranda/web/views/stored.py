@@ -16,14 +16,26 @@ from ciranda.loop.turns import turns as turns_table
 from ciranda.monitor.drift import drift_states
 from ciranda.registry import models as registry
 from ciranda.train.trials import trials
-from ciranda.web.load import alerts, datasets, fleet, interactions, models, release, runs, trust, turns, versions
+from ciranda.web.load import (
+    alerts,
+    datasets,
+    fleet,
+    interactions,
+    limits,
+    models,
+    release,
+    runs,
+    trust,
+    turns,
+    versions,
+)
 from ciranda.web.load.traffic import Rates, Traffic
 from ciranda.web.load.trust import Verified
 from ciranda.web.views.alerts import AlertPage, AlertRow
 from ciranda.web.views.datasets import DatasetPage, DatasetRow, Diff, Samples
 from ciranda.web.views.drift import DriftPage
 from ciranda.web.views.fleet import Decision, ModelRow, Overview
-from ciranda.web.views.govern import AuditPage, Chain, KeyRow
+from ciranda.web.views.govern import AuditPage, Chain, KeyRow, Scope
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage
 from ciranda.web.views.live import STEP_S, WINDOW_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
@@ -150,7 +162,17 @@ class Stored:
     def people(self) -> tuple[KeyRow, ...]:
         return trust.keys(self.platform)
 
+<<<<<<< HEAD
     def window(self, reach: Sequence[str], model: str, *, seconds: int, step: int = STEP_S) -> Window:
+=======
+    def tenants(self) -> tuple[Scope, ...]:
+        return limits.tenants(self.platform)
+
+    def bounded(self, reach: Sequence[str]) -> tuple[Scope, ...]:
+        return limits.models(self.platform, self.names(reach))
+
+    def window(self, reach: Sequence[str], model: str, *, seconds: int) -> Window:
+>>>>>>> 335c21e (Keys and limits have their page: what is used of each bound, and a form that changes it)
         names = (model,) if model else self.names(reach)
         return self.traffic.window(names, seconds=seconds, split=bool(model), step=step)
 
