@@ -162,17 +162,13 @@ class Stored:
     def people(self) -> tuple[KeyRow, ...]:
         return trust.keys(self.platform)
 
-<<<<<<< HEAD
-    def window(self, reach: Sequence[str], model: str, *, seconds: int, step: int = STEP_S) -> Window:
-=======
     def tenants(self) -> tuple[Scope, ...]:
         return limits.tenants(self.platform)
 
     def bounded(self, reach: Sequence[str]) -> tuple[Scope, ...]:
         return limits.models(self.platform, self.names(reach))
 
-    def window(self, reach: Sequence[str], model: str, *, seconds: int) -> Window:
->>>>>>> 335c21e (Keys and limits have their page: what is used of each bound, and a form that changes it)
+    def window(self, reach: Sequence[str], model: str, *, seconds: int, step: int = STEP_S) -> Window:
         names = (model,) if model else self.names(reach)
         return self.traffic.window(names, seconds=seconds, split=bool(model), step=step)
 
