@@ -83,6 +83,7 @@ TABLES = {
     "evaluations": "One scored run of a suite by a version.",
     "ingestions": "Runs that brought rows from a source, with the cursor to go on from.",
     "keys": "Keys by the SHA-256 of their secret, with role and models.",
+    "limit_shares": "Each machine's share of each limit in use, where gateways run on several.",
     "models": "The applied file of each model, with its generation.",
     "quality_states": "How far live answers have been scored.",
     "replicas": "What runs: one row per serving process.",

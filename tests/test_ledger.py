@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ciranda.errors import Unavailable
-from ciranda.gateway import ledger
+from ciranda.gateway import slots
 from ciranda.gateway.ledger import Bucket, Ledger
 from gatewayrig import wait_for
 
@@ -136,7 +136,7 @@ def test_what_is_used_outlives_every_worker() -> None:
 
 
 def test_a_worker_that_holds_the_lock_stops_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(slots, "LOCK_SECONDS", 0.05)
     with ledgers(2, Time()) as (one, two):
         with one._locked(), pytest.raises(Unavailable):
             two.promise([(COUNT, 1)])

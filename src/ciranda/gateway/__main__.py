@@ -27,8 +27,14 @@ def main() -> int:
     home = config.home(given.home)
     try:
         home.make()
-        proxies = config.settings(home).proxies
-        run(Options(home, given.number, given.host, given.port, given.ready_file, given.drain, given.linger, proxies))
+        settings = config.settings(home)
+        shared = "" if settings.database_url.startswith("sqlite") else settings.database_url
+        run(
+            Options(
+                home, given.number, given.host, given.port, given.ready_file, given.drain, given.linger, settings.proxies,
+                shared,
+            )
+        )  # fmt: skip
     except CirandaError as error:
         print(error, file=sys.stderr)
         return error.exit_code

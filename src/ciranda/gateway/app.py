@@ -275,6 +275,8 @@ class Gateway:
 
     def poll(self) -> None:
         """Look for new routing, and wake who waits for it. Call every `SNAPSHOT_SECONDS`."""
+        if self.quotas.waiting:
+            self.quotas.again(monotonic())
         if self.snapshots.poll():
             self.cache.retain(self.snapshot().models)
             for relay in list(self.relays):

@@ -19,31 +19,31 @@ within the bound is `short`, and noted as demand.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import mmap
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Literal, NamedTuple
 
-from ciranda.errors import Conflict, StorageFull, Unavailable
+from ciranda.gateway.slots import (
+    COLUMNS,
+    DEMAND,
+    HEAD_WORDS,
+    PROMISED,
+    SECONDS,
+    SHARE,
+    SLOT_WORDS,
+    SPENT,
+    UNTIL,
+    WINDOW,
+    WORKERS,
+    Slots,
+    hashed,
+)
 from ciranda.store import clock
 
 Kind = Literal["count", "rate", "parallel", "day", "month"]
 
-FILE = "slots-1"  # the number is that of the layout: another release has a file of its own
-HEAD_WORDS = 8
-SECONDS = 61  # sixty whole ones, and the one that runs
-WORKERS = 64
-WINDOW, SPENT, SHARE, UNTIL, DEMAND, TOUCHED = 2, 3, 4, 5, 6, 7
-COLUMNS, PROMISED = 8, 8 + SECONDS
-SLOT_WORDS = PROMISED + WORKERS
-SLOTS, PROBES = 8192, 64
-LOCK_SECONDS = 0.5
 LOW = (1 << 32) - 1
 
 
@@ -79,6 +79,15 @@ class Use(NamedTuple):
         return max(0, self.bucket.limit - self.used)
 
 
+class Share(NamedTuple):
+    """A machine's part of a bucket, what requests were short of, and what is used and promised here."""
+
+    share: int
+    demand: int
+    used: int
+    lowered: bool
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What became of a request for use: `refused` is the bucket that said no, `uses` all of them as they are afterwards.
@@ -91,7 +100,7 @@ class Verdict:
     short: bool = False
 
 
-class Ledger:
+class Ledger(Slots):
     """One worker's view of the shared file.
 
     Args:
@@ -111,108 +120,10 @@ class Ledger:
         leased: bool = False,
         joins: bool = True,
     ) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder, self.leased = folder, leased
-        self._seconds, self._now_ms = seconds, now_ms
-        self._file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o600)
-        self._slots: dict[str, tuple[int, int, int]] = {}  # where each is, and its hash
+        self.leased = leased
+        self._seconds = seconds
         self._calendar = (-1, 0, 0.0)
-        with self._locked():
-            self._words = self._map()
-        self._column_lock, self.column = self._take_column() if joins else (-1, -1)
-
-    # Taking part.
-
-    def _map(self) -> memoryview:
-        size = (HEAD_WORDS + SLOTS * SLOT_WORDS) * 8
-        try:
-            os.posix_fallocate(self._file, 0, size)  # now, or a full disk would kill us at a store
-        except OSError as error:
-            raise StorageFull(
-                f"no room for the {size} bytes of the limits: {error.strerror}",
-                where=str(self.folder),
-                remedy="free space",
-            ) from error
-        return memoryview(mmap.mmap(self._file, size)).cast("q")
-
-    def _take_column(self) -> tuple[int, int]:
-        for column in range(WORKERS):
-            lock = self._own(column)
-            if lock is not None:
-                with self._locked():
-                    self._empty(column)
-                os.ftruncate(lock, 1)  # from here on somebody has to look after it when we are gone
-                return lock, column
-        raise Conflict(
-            f"all {WORKERS} places for workers are taken",
-            where=str(self.folder),
-            remedy="run fewer gateway workers here",
-        )
-
-    def _own(self, column: int) -> int | None:
-        lock = os.open(self.folder / f"worker-{column:02}", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        return lock
-
-    def _empty(self, column: int) -> None:
-        words = self._words
-        for place in range(HEAD_WORDS, len(words), SLOT_WORDS):
-            if words[place] and words[place + PROMISED + column]:
-                words[place + PROMISED + column] = 0
-
-    def reclaim(self) -> int:
-        """Give back what workers that are gone had promised; how many of them there were."""
-        found = 0
-        for path in sorted(self.folder.glob("worker-*")):
-            column = int(path.name[-2:])
-            if column == self.column or not path.stat().st_size:
-                continue
-            lock = self._own(column)
-            if lock is not None:
-                with self._locked():
-                    self._empty(column)
-                os.ftruncate(lock, 0)
-                os.close(lock)
-                found += 1
-        return found
-
-    def close(self) -> None:
-        """Leave; what is still promised is given back."""
-        if self.column >= 0:
-            with self._locked():
-                self._empty(self.column)
-            os.ftruncate(self._column_lock, 0)
-            os.close(self._column_lock)
-        os.close(self._file)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._lock()
-        try:
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            until = monotonic() + LOCK_SECONDS
-        while monotonic() < until:
-            sleep(0.00002)
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-        raise Unavailable(
-            "limits cannot be checked: another worker holds them",
-            where=str(self.folder),
-            remedy="try again in a moment",
-        )
+        super().__init__(folder, now_ms=now_ms, joins=joins)
 
     # Using.
 
@@ -220,14 +131,14 @@ class Ledger:
         """Promise every amount, or none when one of them is over its bound."""
         second = int(self._seconds())
         with self._locked():
-            places = [self._place(bucket) for bucket, _ in wanted]
+            places = [self._place(bucket.name) for bucket, _ in wanted]
             taken = [self._taken(place, bucket, second) for place, (bucket, _) in zip(places, wanted, strict=True)]
             for place, (bucket, amount), used in zip(places, wanted, taken, strict=True):
                 if amount and used + amount > bucket.limit:
                     refused = Use(bucket, used, self._again(place, bucket, amount, second))
                     return Verdict(self._uses(places, wanted, taken, second, added=False), refused)
-            if self.leased and self._is_short(places, wanted, taken):
-                return Verdict((), short=True)
+            if self.leased and (lacking := self._lacking(places, wanted, taken)) is not None:
+                return lacking
             for place, (bucket, amount) in zip(places, wanted, strict=True):
                 self._take(place, bucket, amount, second)
             return Verdict(self._uses(places, wanted, taken, second, added=True))
@@ -237,7 +148,7 @@ class Ledger:
         second = int(self._seconds())
         with self._locked():
             for bucket, amount, used in promised:
-                place = self._place(bucket)
+                place = self._place(bucket.name)
                 if bucket.kind == "rate":
                     self._count(place, used, second)
                 elif bucket.kind in ("day", "month"):
@@ -251,14 +162,51 @@ class Ledger:
         """How much of each bucket is taken now."""
         return self.promise([(bucket, 0) for bucket in buckets]).uses if buckets else ()
 
-    def _is_short(self, places: list[int], wanted: Sequence[tuple[Bucket, int]], taken: list[int]) -> bool:
+    def _lacking(self, places: list[int], wanted: Sequence[tuple[Bucket, int]], taken: list[int]) -> Verdict | None:
+        """The verdict when a share of this machine is too small: wait for more, or no, when there was no more a moment ago."""
         words, now_ms, short = self._words, self._now_ms(), False
-        for place, (_, amount), used in zip(places, wanted, taken, strict=True):
+        for place, (bucket, amount), used in zip(places, wanted, taken, strict=True):
             share = words[place + SHARE] if now_ms < words[place + UNTIL] else 0
-            if amount and used + amount > share:
-                words[place + DEMAND] = max(words[place + DEMAND], used + amount)
-                short = True
-        return short
+            if not amount or used + amount <= share:
+                continue
+            if now_ms < -words[place + DEMAND]:
+                return Verdict((), Use(bucket, used, 1.0))
+            words[place + DEMAND] = max(words[place + DEMAND], used + amount)
+            short = True
+        return Verdict((), short=True) if short else None
+
+    # Shares, for `gateway.leases`.
+
+    def leased_of(self, buckets: Iterable[Bucket]) -> list[Bucket]:
+        """Those of the buckets that have a share or ask for one. Cheap: two columns of the file, and no slot is made."""
+        words = self._words
+        asked = words[HEAD_WORDS + DEMAND :: SLOT_WORDS].tolist()
+        held = words[HEAD_WORDS + SHARE :: SLOT_WORDS].tolist()
+        hashes = words[HEAD_WORDS::SLOT_WORDS].tolist()
+        some = {hashed for hashed, demand, share in zip(hashes, asked, held, strict=True) if demand > 0 or share}
+        return [bucket for bucket in buckets if hashed(bucket.name)[0] in some] if some else []
+
+    def shrink(self, bucket: Bucket, slack: int) -> Share:
+        """Lower a share that is larger than what is used and twice the slack, at once; what the bucket then has and needs."""
+        second = int(self._seconds())
+        with self._locked():
+            place, words = self._place(bucket.name), self._words
+            used, demand = self._taken(place, bucket, second), max(0, words[place + DEMAND])
+            share = before = words[place + SHARE]
+            if (not demand and share > used + 2 * slack) or share > bucket.limit:
+                share = words[place + SHARE] = min(share, max(used, min(used + slack if used else 0, bucket.limit)))
+            return Share(share, demand, used, share < before)
+
+    def grant(self, bucket: Bucket, share: int, *, until_ms: int, refused_ms: int) -> None:
+        """A share that the database knows of. `refused_ms`: until when nothing more is to be had."""
+        with self._locked():
+            place, words = self._place(bucket.name), self._words
+            words[place + SHARE], words[place + UNTIL] = share, until_ms
+            words[place + DEMAND] = -refused_ms
+
+    def window(self, bucket: Bucket) -> int:
+        """The number of a budget's day or month; 0 for the rest."""
+        return self._window(bucket.kind)[0] if bucket.kind in ("day", "month") else 0
 
     def _take(self, place: int, bucket: Bucket, amount: int, second: int) -> None:
         if bucket.kind == "count":
@@ -336,40 +284,3 @@ class Ledger:
             return self._window(bucket.kind)[1]
         newest = max(self._words[place + COLUMNS : place + COLUMNS + SECONDS].tolist()) >> 32
         return max(0.0, newest + SECONDS - self._seconds()) if newest <= second else 0.0
-
-    # Slots.
-
-    def _place(self, bucket: Bucket) -> int:
-        """Where the bucket's slot is; a new bucket gets an empty one, or the one that was idle for longest."""
-        name, words = bucket.name, self._words
-        place, first, second = self._slots.get(name) or (-1, *_hash(name))
-        if place >= 0 and words[place] == first and words[place + 1] == second:
-            words[place + TOUCHED] = self._now_ms()
-            return place
-        start, idle = first % SLOTS, -1
-        for step in range(PROBES):
-            place = HEAD_WORDS + (start + step) % SLOTS * SLOT_WORDS
-            if words[place] == first and words[place + 1] == second:
-                break
-            if not words[place]:
-                self._claim(place, first, second)
-                break
-            if idle < 0 or words[place + TOUCHED] < words[idle + TOUCHED]:
-                idle = place
-        else:
-            self._claim(place := idle, first, second)
-        self._slots[name] = place, first, second
-        return place
-
-    def _claim(self, place: int, first: int, second: int) -> None:
-        words = self._words
-        words[place] = 0
-        for word in range(place + 1, place + SLOT_WORDS):
-            words[word] = 0
-        words[place + TOUCHED], words[place + 1] = self._now_ms(), second
-        words[place] = first  # last: half a slot is an empty one
-
-
-def _hash(name: str) -> tuple[int, int]:
-    digest = blake2b(name.encode(), digest_size=16).digest()
-    return int.from_bytes(digest[:8], "big") >> 1 | 1, int.from_bytes(digest[8:], "big") >> 1

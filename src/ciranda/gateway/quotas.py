@@ -141,7 +141,7 @@ class Quotas:
             self._unsettled.append(held)
 
     def sweep(self, now: float) -> None:
-        """Give back what dead workers held, and let those in who waited for a share."""
+        """Give back what dead workers held."""
         if self._ledger is None:
             return
         unsettled, self._unsettled = self._unsettled, []
@@ -151,16 +151,19 @@ class Quotas:
             self._reclaim_at = now + RECLAIM_SECONDS
             with suppress(Unavailable):
                 self._ledger.reclaim()
+
+    def again(self, now: float) -> None:
+        """Let those in who waited for a share and have it now."""
         for relay, since in list(self.waiting.items()):
-            del self.waiting[relay]
-            if not relay.over:
-                self.waiting[relay] = since
+            if relay.over:
+                self.waiting.pop(relay, None)
+            else:
                 self._again(relay, since, now)
 
     def _again(self, relay: Relay, since: float, now: float) -> None:
         try:
             if self.admit(relay, relay.gateway.snapshot()):
-                del self.waiting[relay]
+                self.waiting.pop(relay, None)
                 relay.admitted()
             elif now - since > WAIT_SECONDS:
                 raise answers.Throttled(

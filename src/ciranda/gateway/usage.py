@@ -13,7 +13,8 @@ import msgspec
 
 from ciranda.config import Home
 from ciranda.gateway import quotas
-from ciranda.gateway.ledger import FILE, Bucket, Ledger, Use
+from ciranda.gateway.ledger import Bucket, Ledger, Use
+from ciranda.gateway.slots import FILE
 from ciranda.gateway.snapshot import Bounds
 
 Used = dict[str, dict[str, float]]

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvloop
@@ -30,6 +30,9 @@ from ciranda.gateway.snapshot import Snapshots
 from ciranda.gateway.strangers import networks
 from ciranda.interactions.spool import SpoolWriter
 from ciranda.store import clock, files
+
+if TYPE_CHECKING:
+    from ciranda.gateway.leases import Leaser
 
 BACKLOG = 1024
 POLL_SECONDS = 0.02
@@ -46,6 +49,7 @@ class Options:
         ready_file: Written with the real address once connections are taken.
         drain: Seconds that running answers get on SIGTERM.
         linger: Seconds that it goes on listening on SIGTERM, until balancers have noticed.
+        database: URL of a control database that other machines use too; limits then hold over all of them.
         proxies: Addresses of reverse proxies, with commas, whose word for the client's address is taken.
     """
 
@@ -57,6 +61,7 @@ class Options:
     drain: float = 30.0
     linger: float = 0.2
     proxies: str = ""
+    database: str = ""
 
 
 def run(options: Options) -> None:
@@ -89,8 +94,10 @@ async def serve(options: Options, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     spool = SpoolWriter(home.spool / f"gateway-{options.number}")
-    gateway = Gateway(Snapshots(home.routing, home.path), spool, Quotas(home.run / "limits"), networks(options.proxies))
+    quotas = Quotas(home.run / "limits", leased=bool(options.database))
+    gateway = Gateway(Snapshots(home.routing, home.path), spool, quotas, networks(options.proxies))
     gateway.poll()
+    leaser = lease(gateway, options.database) if options.database else None
     timers: list[asyncio.Future[Any]] = [
         every(limits.SNAPSHOT_SECONDS, gateway.poll),
         every(limits.SWEEP_SECONDS, gateway.sweep),
@@ -108,9 +115,21 @@ async def serve(options: Options, listener: socket.socket) -> None:
     server.close()
     await settle(gateway, options.drain)
     gateway.stop()
+    if leaser is not None:
+        leaser.stop()
     await asyncio.sleep(POLL_SECONDS)  # the last words leave the buffers
     for timer in timers:
         timer.cancel()
+
+
+def lease(gateway: Gateway, database: str) -> Leaser:
+    """Share limits with other machines. The database's client is loaded by those alone who have one."""
+    from ciranda.gateway.leases import Leaser
+    from ciranda.store.database import Database
+
+    leaser = Leaser(gateway.quotas.folder, Database(database), lambda: gateway.snapshots.current)
+    leaser.start()
+    return leaser
 
 
 def every(seconds: float, act: Callable[[], None]) -> asyncio.Task[None]:

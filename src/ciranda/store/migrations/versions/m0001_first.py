@@ -178,6 +178,15 @@ def tables() -> None:
         sa.UniqueConstraint("digest", name=op.f("uq_keys_digest")),
     )
     op.create_table(
+        "limit_shares",
+        sa.Column("bucket", sa.String(length=300), nullable=False),
+        sa.Column("machine", sa.String(length=40), nullable=False),
+        sa.Column("share", sa.BigInteger(), nullable=False),
+        sa.Column("window", sa.BigInteger(), nullable=False),
+        sa.Column("renewed_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("bucket", "machine", name=op.f("pk_limit_shares")),
+    )
+    op.create_table(
         "models",
         sa.Column("model", sa.String(length=63), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
