@@ -81,6 +81,7 @@ TABLES = {
     "drift_states": "How far each watched stream has been read, and the evidence so far.",
     "ended_sessions": "Browser sessions that were signed out before they expired.",
     "evaluations": "One scored run of a suite by a version.",
+    "exports": "How far interactions have been exported as OpenTelemetry spans.",
     "ingestions": "Runs that brought rows from a source, with the cursor to go on from.",
     "keys": "Keys by the SHA-256 of their secret, with role and models.",
     "limit_shares": "Each machine's share of each limit in use, where gateways run on several.",

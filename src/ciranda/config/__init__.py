@@ -66,6 +66,18 @@ class Settings(BaseModel):
     ] = False
     smtp_url: Annotated[str, Field(description="Mail server for alerts, smtp://user@host:587 or smtps://….")] = ""
     smtp_password_file: Annotated[str, Field(description="File that holds the mail server's password.")] = ""
+    otlp_endpoint: Annotated[
+        str,
+        Field(
+            description="OTLP/HTTP address that interactions are exported to as spans, http://host:4318; empty: none."
+        ),
+    ] = ""
+    otlp_headers_file: Annotated[
+        str, Field(description="File with headers for that address, one `name: value` a line, such as its key.")
+    ] = ""
+    otlp_content: Annotated[
+        bool, Field(description="Export what people wrote, what was answered, and who asked; without it figures only.")
+    ] = False
     session_hours: Annotated[int, Field(ge=1, le=720, description="Hours until a browser must sign in again.")] = 12
 
 

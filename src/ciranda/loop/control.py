@@ -18,7 +18,7 @@ from ciranda.jobs.durable import Body, Durable
 from ciranda.loop import exam, steps, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.platform import Platform
-from ciranda.monitor import alerts, delivery, drift, quality, signals
+from ciranda.monitor import alerts, delivery, drift, export, quality, signals
 from ciranda.monitor.signals import Signal
 from ciranda.registry import models, versions
 from ciranda.store import clock
@@ -36,6 +36,7 @@ class Control:
         url = platform.db.url if not platform.db.is_sqlite else f"sqlite:///{platform.home.path / 'workflows.db'}"
         self.durable = Durable(url, workflows)
         self.watch = drift.Watch(platform.db, platform.interactions)
+        self._export = export.Export(platform.db, platform.interactions, platform.settings)
         self._seen: dict[str, tuple[str, str]] = {}
         self.beat = Beat(
             [
@@ -49,6 +50,7 @@ class Control:
                 Task("collector", 10.0, self._collector),
                 Task("schedules", 5.0, self._schedules),
                 Task("alerts", 1.0, self._alerts),
+                *([Task("export", 1.0, self._traces)] if platform.settings.otlp_endpoint else []),
             ],
             platform.home.run / "loop.json",
         )
@@ -256,6 +258,9 @@ class Control:
                 conn, f"collector:{clock.iso()[:10]}", model="", kind="storage", severity="critical", actor="loop",
                 body={"reason": blocked}, title=f"interactions wait in the spool: {blocked}",
             )  # fmt: skip
+
+    def _traces(self) -> None:
+        self._export.tick()
 
     def _alerts(self) -> None:
         delivery.deliver(self.platform.db, self.platform.settings)

@@ -144,6 +144,16 @@ def tables() -> None:
     op.create_index(op.f("ix_evaluations_model"), "evaluations", ["model"], unique=False)
     op.create_index(op.f("ix_evaluations_version"), "evaluations", ["version"], unique=False)
     op.create_table(
+        "exports",
+        sa.Column("name", sa.String(length=60), nullable=False),
+        sa.Column("cursor", sa.String(length=40), nullable=False),
+        sa.Column("sent", sa.BigInteger(), nullable=False),
+        sa.Column("refused", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_exports")),
+    )
+    op.create_table(
         "ingestions",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("run", sa.String(length=40), nullable=False),
