@@ -243,6 +243,7 @@ class Gateway:
         self.metrics.answered(
             record.model, record.version, record.arm, record.status,
             latency=record.latency_ms / 1000, first_byte=record.first_byte_ms / 1000, overhead=record.overhead_ms / 1000,
+            tokens=(record.prompt_tokens, record.completion_tokens),
         )  # fmt: skip
 
     def may_retry(self) -> bool:

@@ -45,37 +45,50 @@ class Histogram:
         yield f"{name}_count{_braces(labels)} {running}"
 
 
+class Line:
+    """What is counted for one version in one arm."""
+
+    __slots__ = ("first_byte", "input_tokens", "output_tokens")
+
+    def __init__(self) -> None:
+        self.first_byte = Histogram(SECONDS)
+        self.input_tokens = self.output_tokens = 0
+
+
 class Metrics:
     """All counters of a worker."""
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str, str, int], int] = {}
-        self.times: dict[tuple[str, str, str], tuple[Histogram, Histogram]] = {}  # latency, first byte
+        self.refusals: dict[int, int] = {}
+        self.durations: dict[tuple[str, str, str, int], Histogram] = {}
+        self.lines: dict[tuple[str, str, str], Line] = {}
         self.overhead = Histogram(OWN_SECONDS)
         self.counters = dict.fromkeys(_TOLD, 0)
 
     def refused(self, status: int) -> None:
         """Count an answer that reached no model."""
-        key = ("", "", "", status)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        self.refusals[status] = self.refusals.get(status, 0) + 1
 
     def answered(
-        self, model: str, version: str, arm: str, status: int, *, latency: float, first_byte: float, overhead: float
-    ) -> None:
-        """Count an answer that did; times in seconds."""
-        key = (model, version, arm, status)
-        self.requests[key] = self.requests.get(key, 0) + 1
-        times = self.times.get(key[:3])
-        if times is None:
-            times = self.times[key[:3]] = Histogram(SECONDS), Histogram(SECONDS)
-        times[0].observe(latency)
+        self, model: str, version: str, arm: str, status: int, *, latency: float, first_byte: float, overhead: float,
+        tokens: tuple[int, int] = (0, 0),
+    ) -> None:  # fmt: skip
+        """Count an answer that did; times in seconds, tokens of prompt and answer."""
+        duration = self.durations.get((model, version, arm, status))
+        if duration is None:
+            duration = self.durations[model, version, arm, status] = Histogram(SECONDS)
+            self.lines.setdefault((model, version, arm), Line())
+        duration.observe(latency)
+        line = self.lines[model, version, arm]
         if first_byte:
-            times[1].observe(first_byte)
+            line.first_byte.observe(first_byte)
+        line.input_tokens += tokens[0]
+        line.output_tokens += tokens[1]
         self.overhead.observe(overhead)
 
     def text(self, gauges: Iterable[tuple[str, str, float]]) -> str:
         """Everything, as a scrape shows it. `gauges` are (name, help, value)."""
-        lines = [*self._requests(), *self._times(), *self._counters()]
+        lines = [*self._requests(), *self._times(), *self._tokens(), *self._counters()]
         for name, told, value in gauges:
             lines += [*_head(f"ciranda_gateway_{name}", "gauge", told), f"ciranda_gateway_{name} {value:g}"]
         return "\n".join(lines) + "\n"
@@ -83,21 +96,30 @@ class Metrics:
     def _requests(self) -> Iterator[str]:
         name = "ciranda_gateway_requests_total"
         yield from _head(name, "counter", "Answers by model, version, arm and status.")
-        for (model, version, arm, status), count in self.requests.items():
-            labels = (("model", model), ("version", version), ("arm", arm), ("status", str(status)))
-            yield f"{name}{_braces(labels)} {count}"
+        for key, duration in self.durations.items():
+            yield f"{name}{_braces(_labels(key))} {sum(duration.counts)}"
+        for status, count in self.refusals.items():
+            yield f"{name}{_braces(_labels(('', '', '', status)))} {count}"
 
     def _times(self) -> Iterator[str]:
-        for place, name, told in (
-            (0, "latency", "Time from the whole request to the last byte of its answer."),
-            (1, "first_byte", "Time to the first byte of the answer."),
-        ):
-            full = f"ciranda_gateway_{name}_seconds"
-            yield from _head(full, "histogram", told)
-            for (model, version, arm), times in self.times.items():
-                yield from times[place].lines(full, (("model", model), ("version", version), ("arm", arm)))
-        yield from _head("ciranda_gateway_overhead_seconds", "histogram", "Our own share of the latency.")
-        yield from self.overhead.lines("ciranda_gateway_overhead_seconds", ())
+        name = "ciranda_gateway_request_duration_seconds"
+        yield from _head(name, "histogram", "Time from the whole request to the last byte of its answer.")
+        for key, duration in self.durations.items():
+            yield from duration.lines(name, _labels(key))
+        name = "ciranda_gateway_time_to_first_byte_seconds"
+        yield from _head(name, "histogram", "Time to the first byte of the answer; of a stream, to its first token.")
+        for place, line in self.lines.items():
+            yield from line.first_byte.lines(name, _labels(place))
+        name = "ciranda_gateway_overhead_seconds"
+        yield from _head(name, "histogram", "Our own share of the time: without the wait for an engine.")
+        yield from self.overhead.lines(name, ())
+
+    def _tokens(self) -> Iterator[str]:
+        name = "ciranda_gateway_tokens_total"
+        yield from _head(name, "counter", "Tokens of prompts (input) and answers (output).")
+        for place, line in self.lines.items():
+            for kind, count in (("input", line.input_tokens), ("output", line.output_tokens)):
+                yield f"{name}{_braces((*_labels(place), ('type', kind)))} {count}"
 
     def _counters(self) -> Iterator[str]:
         for name, value in self.counters.items():
@@ -133,6 +155,10 @@ _TOLD = {
     "spans_echoed": "Reported spans of calls that went through this gateway, which has recorded them already.",
     "spans_rejected": "Reported spans that were refused.",
 }
+
+
+def _labels(key: tuple[str, str, str] | tuple[str, str, str, int]) -> Labels:
+    return tuple(zip(("model", "version", "arm", "status"), map(str, key), strict=False))
 
 
 def _head(name: str, kind: str, told: str) -> tuple[str, str]:

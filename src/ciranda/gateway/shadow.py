@@ -154,5 +154,6 @@ class Copy:
         gateway.metrics.answered(
             record.model, record.version, record.arm, status,
             latency=record.latency_ms / 1000, first_byte=record.first_byte_ms / 1000, overhead=0.0,
+            tokens=(record.prompt_tokens, record.completion_tokens),
         )  # fmt: skip
         self._shadows.done(self)

@@ -103,9 +103,10 @@ async def serve(options: Options, listener: socket.socket) -> None:
         every(limits.SWEEP_SECONDS, gateway.sweep),
     ]
     server = await loop.create_server(gateway.server.protocol, sock=listener)
+    own = await loop.create_server(gateway.server.protocol, "127.0.0.1", 0)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
-    announce(options, listener)
+    announce(options, listener, f"http://127.0.0.1:{own.sockets[0].getsockname()[1]}")
     asked: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     done, _ = await asyncio.wait([asked, *timers], return_when=asyncio.FIRST_COMPLETED)
     for timer in done - {asked}:
@@ -113,6 +114,7 @@ async def serve(options: Options, listener: socket.socket) -> None:
     gateway.drain()
     await asyncio.sleep(options.linger)
     server.close()
+    own.close()
     await settle(gateway, options.drain)
     gateway.stop()
     if leaser is not None:
@@ -151,10 +153,11 @@ async def settle(gateway: Gateway, seconds: float) -> None:
         gateway.drain()
 
 
-def announce(options: Options, listener: socket.socket) -> None:
-    """Say where we are, for whoever started us."""
+def announce(options: Options, listener: socket.socket, own_url: str) -> None:
+    """Say where we are, for whoever started us. `own_url` reaches this worker and no other, for a look at its figures."""
     if options.ready_file is None:
         return
     host = f"[{options.host}]" if ":" in options.host else options.host
-    told = {"url": f"http://{host}:{listener.getsockname()[1]}", "pid": os.getpid(), "started_at": clock.iso()}
+    told = {"url": f"http://{host}:{listener.getsockname()[1]}", "pid": os.getpid(), "started_at": clock.iso(),
+            "own_url": own_url}  # fmt: skip
     files.write_atomic(options.ready_file, msgspec.json.encode(told))

@@ -14,11 +14,16 @@ Deny by default: a route names the right it needs, and a test walks every route 
 
 from __future__ import annotations
 
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
 from ciranda.web.api import asked, fleet, limits, runs, traffic, trust, verbs
 from ciranda.web.api.door import PREFIX, Rest, alive, mounted
+from ciranda.web.api.metrics import Metrics
 
 ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/status", "view", fleet.status, asked.Nothing, "Everything at one glance: models, processes, alerts."),
@@ -73,8 +78,13 @@ ROUTES: tuple[Rest, ...] = (
 
 
 def routes(platform: Platform) -> list[Route]:
-    """The API of one home, ready to be mounted, and `/healthz` for whoever keeps this process alive."""
-    return [Route("/healthz", alive, methods=["GET"]), *mounted(platform, ROUTES)]
+    """The API of one home, ready to be mounted, `/healthz` for whoever keeps this process alive, `/metrics` for Prometheus."""
+    figures = Route("/metrics", partial(_figures, Metrics(platform)), methods=["GET"])
+    return [Route("/healthz", alive, methods=["GET"]), figures, *mounted(platform, ROUTES)]
+
+
+async def _figures(metrics: Metrics, request: Request) -> Response:
+    return await metrics(request)
 
 
 __all__ = ["PREFIX", "ROUTES", "Rest", "routes"]
