@@ -7,6 +7,7 @@ table, errors from their tree. Only what a table is for stands here, since a tab
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
@@ -19,8 +20,11 @@ import click
 import ciranda
 from ciranda import cli
 from ciranda.cli import manual
+from ciranda.gateway import app
+from ciranda.gateway import metrics as counted
 from ciranda.interactions import schema, upgrade
 from ciranda.interactions.otlp import conventions as otlp
+from ciranda.monitor import scrape
 from ciranda.store.database import metadata
 from ciranda.web import api
 
@@ -62,6 +66,21 @@ CONVENTIONS = f"""# Which attribute is which field
 Version {otlp.VERSION} of the table by which [reported spans](opentelemetry.md) become interactions. For each field the first
 attribute in this order that a span has counts. `.*` ends a prefix, `event:` is an event of the span, `resource:` an attribute of
 its resource.
+"""
+METRICS = """# Figures for Prometheus
+
+`/metrics` of control (`http://127.0.0.1:7700/metrics`) shows the figures of one home in one scrape: those of each gateway worker with the
+label `worker`, those of each engine as it names them (llama.cpp: `llamacpp:…`, vLLM: `vllm:…`) with `model`, `version` and `replica`,
+and its own. From this machine it needs no key; from another, or through a proxy, one of the role viewer for all models. Each gateway
+worker shows its own at its `/metrics` too, in the same way: for gateways on machines of their own, one worker each.
+
+`deploy/prometheus/` holds a configuration and rules to begin with, `deploy/grafana/ciranda.json` a dashboard (import it and choose
+the data source); a test holds that every metric they name exists. Labels are names of models, versions, arms and processes, never
+anything that a client chose. Nothing is summed over workers, since a worker that starts again begins at zero: write
+`sum without (worker) (rate(…))`. Durations are in seconds, from histograms. The names follow Prometheus; of OpenTelemetry's GenAI
+convention, `ciranda_gateway_request_duration_seconds` is `gen_ai.server.request.duration`,
+`ciranda_gateway_time_to_first_byte_seconds` is `gen_ai.server.time_to_first_token` for streams, and `ciranda_gateway_tokens_total` counts
+what `gen_ai.client.token.usage` does, with its values `input` and `output` for the label `type`.
 """
 COMMANDS = """# The command line
 
@@ -190,6 +209,20 @@ def conventions() -> str:
     return _page(CONVENTIONS, _table(("field", "attribute", "convention", "its versions"), otlp.documented(), code=2))
 
 
+def metrics() -> str:
+    """docs/metrics.md"""
+    columns = ("metric", "type", "meaning")
+    heads = re.findall(r"# HELP (\S+) (.+)\n# TYPE \S+ (\w+)", counted.Metrics().text(()))
+    gateway = [(name, kind, told) for name, told, kind in heads]
+    gauges = re.findall(r'yield "(\w+)", "([^"]+)"', inspect.getsource(app.Gateway))
+    gateway += [(f"ciranda_gateway_{name}", "gauge", told) for name, told in gauges]
+    control = re.findall(r'told\.add\(\s*"(\w+)",\s*"(\w+)",\s*"([^"]+)"', inspect.getsource(scrape))
+    control = list(dict.fromkeys(control))
+    return _page(
+        METRICS, f"## Gateway\n\n{_table(columns, gateway, code=1)}\n## Control\n\n{_table(columns, control, code=1)}"
+    )
+
+
 def commands() -> str:
     """docs/cli.md"""
     return _page(COMMANDS, "\n".join(_command(path, command) for path, command in leaves(cli.cli)))
@@ -233,6 +266,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "conventions.md": conventions,
     "errors.md": errors,
     "interactions.md": interactions,
+    "metrics.md": metrics,
     "model-file.md": model_file,
     "rest.md": rest,
     "settings.md": settings,
