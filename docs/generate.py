@@ -69,18 +69,20 @@ its resource.
 """
 METRICS = """# Figures for Prometheus
 
-`/metrics` of control (`http://127.0.0.1:7700/metrics`) shows the figures of one home in one scrape: those of each gateway worker with the
-label `worker`, those of each engine as it names them (llama.cpp: `llamacpp:…`, vLLM: `vllm:…`) with `model`, `version` and `replica`,
-and its own. From this machine it needs no key; from another, or through a proxy, one of the role viewer for all models. Each gateway
-worker shows its own at its `/metrics` too, in the same way: for gateways on machines of their own, one worker each.
+`/metrics` of control (`http://127.0.0.1:7700/metrics`) shows the figures of one home in one scrape: those of each gateway
+worker with the label `worker`, those of each engine as it names them (llama.cpp: `llamacpp:…`, vLLM: `vllm:…`) with `model`,
+`version` and `replica`, and its own. From this machine it needs no key; from another, or through a proxy, one of the role
+viewer for all models. Each gateway worker shows its own at its `/metrics` too, in the same way: for gateways on machines of
+their own, one worker each.
 
-`deploy/prometheus/` holds a configuration and rules to begin with, `deploy/grafana/ciranda.json` a dashboard (import it and choose
-the data source); a test holds that every metric they name exists. Labels are names of models, versions, arms and processes, never
-anything that a client chose. Nothing is summed over workers, since a worker that starts again begins at zero: write
-`sum without (worker) (rate(…))`. Durations are in seconds, from histograms. The names follow Prometheus; of OpenTelemetry's GenAI
-convention, `ciranda_gateway_request_duration_seconds` is `gen_ai.server.request.duration`,
-`ciranda_gateway_time_to_first_byte_seconds` is `gen_ai.server.time_to_first_token` for streams, and `ciranda_gateway_tokens_total` counts
-what `gen_ai.client.token.usage` does, with its values `input` and `output` for the label `type`.
+`deploy/prometheus/` holds a configuration and rules to begin with, `deploy/grafana/ciranda.json` a dashboard (import it and
+choose the data source); a test holds that every metric they name exists. Labels are names of models, versions, arms and
+processes, never anything that a client chose. Nothing is summed over workers, since a worker that starts again begins at
+zero: write `sum without (worker) (rate(…))`. Durations are in seconds, from histograms. The names follow Prometheus; of
+OpenTelemetry's GenAI convention, `ciranda_gateway_request_duration_seconds` is `gen_ai.server.request.duration`,
+`ciranda_gateway_time_to_first_byte_seconds` is `gen_ai.server.time_to_first_token` for streams, and
+`ciranda_gateway_tokens_total` counts what `gen_ai.client.token.usage` does, with its values `input` and `output` for the
+label `type`.
 """
 COMMANDS = """# The command line
 
@@ -215,7 +217,7 @@ def metrics() -> str:
     heads = re.findall(r"# HELP (\S+) (.+)\n# TYPE \S+ (\w+)", counted.Metrics().text(()))
     gateway = [(name, kind, told) for name, told, kind in heads]
     gauges = re.findall(r'yield "(\w+)", "([^"]+)"', inspect.getsource(app.Gateway))
-    gateway += [(f"ciranda_gateway_{name}", "gauge", told) for name, told in gauges]
+    gateway += [(f"ciranda_gateway_{name}", counted.kind_of(name), told) for name, told in gauges]
     control = re.findall(r'told\.add\(\s*"(\w+)",\s*"(\w+)",\s*"([^"]+)"', inspect.getsource(scrape))
     control = list(dict.fromkeys(control))
     return _page(

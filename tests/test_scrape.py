@@ -18,7 +18,7 @@ import house
 from ciranda.cli.stage import Stage
 from ciranda.monitor.exposition import Exposition
 from ciranda.monitor.scrape import Target, fetched
-from test_export import Receiver
+from test_spans import Receiver
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 NAME = re.compile(r"\b(?:ciranda_[a-z_]+|llamacpp:[a-z_]+)\b")

@@ -199,15 +199,15 @@ class Gateway:
         yield "shadows_running", "Shadow copies on their way.", len(self.shadows.running)
         yield "spool_bytes", "Bytes that wait for the collector.", spooled(self.spool.folder)
         yield "snapshot_generation", "Generation of the routing in force.", current.generation if current else 0
-        yield "snapshot_errors", "Routing files that could not be used.", self.snapshots.errors
+        yield "snapshot_errors_total", "Routing files that could not be used.", self.snapshots.errors
         yield "replicas", "Replicas known.", len(replicas)
         circuits = Counter(one.circuit(now) for one in replicas)
         yield "replicas_ejected", "Replicas left out for a moment: their circuit is open.", circuits["open"]
         yield "replicas_probed", "Replicas whose circuit is half open.", circuits["half_open"]
         yield "cache_bytes", "Bytes of answers that are kept.", self.cache.size
-        yield "cache_hits", "Requests that were answered from what is kept.", self.cache.hits
-        yield "cache_misses", "Requests whose answer might have been kept, and was not.", self.cache.misses
-        yield "limited", "Requests refused by a limit or a budget.", self.quotas.refused
+        yield "cache_hits_total", "Requests that were answered from what is kept.", self.cache.hits
+        yield "cache_misses_total", "Requests whose answer might have been kept, and was not.", self.cache.misses
+        yield "limited_total", "Requests refused by a limit or a budget.", self.quotas.refused
         yield "limits_waiting", "Requests that wait for a share of a limit.", len(self.quotas.waiting)
 
     # What relays share.

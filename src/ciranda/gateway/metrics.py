@@ -87,10 +87,10 @@ class Metrics:
         self.overhead.observe(overhead)
 
     def text(self, gauges: Iterable[tuple[str, str, float]]) -> str:
-        """Everything, as a scrape shows it. `gauges` are (name, help, value)."""
+        """Everything, as a scrape shows it. `gauges` are (name, help, value); one that is called `…_total` is a counter."""
         lines = [*self._requests(), *self._times(), *self._tokens(), *self._counters()]
         for name, told, value in gauges:
-            lines += [*_head(f"ciranda_gateway_{name}", "gauge", told), f"ciranda_gateway_{name} {value:g}"]
+            lines += [*_head(f"ciranda_gateway_{name}", kind_of(name), told), f"ciranda_gateway_{name} {value:g}"]
         return "\n".join(lines) + "\n"
 
     def _requests(self) -> Iterator[str]:
@@ -155,6 +155,11 @@ _TOLD = {
     "spans_echoed": "Reported spans of calls that went through this gateway, which has recorded them already.",
     "spans_rejected": "Reported spans that were refused.",
 }
+
+
+def kind_of(name: str) -> str:
+    """The type of a metric, by its name."""
+    return "counter" if name.endswith("_total") else "gauge"
 
 
 def _labels(key: tuple[str, str, str] | tuple[str, str, str, int]) -> Labels:
