@@ -359,13 +359,13 @@ def test_a_dead_replica_is_left_for_another_one_and_noted(door: Door) -> None:
 
 
 def test_broken_routing_changes_nothing_and_is_counted(door: Door) -> None:
-    before = metric(door.url, "ciranda_gateway_snapshot_errors_total")
+    before = metric(door.url, "ciranda_gateway_snapshot_errors")
     (door.rig.home / "run/routing.json").write_text('{"generation": 99, "keys": {}, "mod')
-    wait_for(lambda: metric(door.url, "ciranda_gateway_snapshot_errors_total") > before)
+    wait_for(lambda: metric(door.url, "ciranda_gateway_snapshot_errors") > before)
     assert door.ask("turn on the light").choices[0].message.content == ANSWER
     bad = {"smart-home": model(arm("live", "smart-home@1", "ftp://nowhere"))}
     door.rig.route(bad)
-    wait_for(lambda: metric(door.url, "ciranda_gateway_snapshot_errors_total") > before + 1)
+    wait_for(lambda: metric(door.url, "ciranda_gateway_snapshot_errors") > before + 1)
     assert door.ask("turn on the light").choices[0].message.content == ANSWER
 
 

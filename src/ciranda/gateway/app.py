@@ -199,7 +199,7 @@ class Gateway:
         yield "shadows_running", "Shadow copies on their way.", len(self.shadows.running)
         yield "spool_bytes", "Bytes that wait for the collector.", spooled(self.spool.folder)
         yield "snapshot_generation", "Generation of the routing in force.", current.generation if current else 0
-        yield "snapshot_errors_total", "Routing files that could not be used.", self.snapshots.errors
+        yield "snapshot_errors", "Routing files that could not be used.", self.snapshots.errors
         yield "replicas", "Replicas known.", len(replicas)
         circuits = Counter(one.circuit(now) for one in replicas)
         yield "replicas_ejected", "Replicas left out for a moment: their circuit is open.", circuits["open"]
