@@ -135,6 +135,8 @@ def start(serve: Serve) -> Any:
     params.ui = False
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.warmup = True
+    params.embedding = True  # costs answers nothing; a decoder's vectors are the mean over its tokens
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.api_keys = [serve.key] if serve.key else []
     if serve.adapter:
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(serve.adapter), 1.0)]

@@ -66,7 +66,7 @@ def _tools(sent: Fields) -> Fields:
     choice = fields.inside(sent.get("tool_choice"), "tool_choice")
     if choice.get("disable_parallel_tool_use"):
         found["parallel_tool_calls"] = False
-    kind = choice.get("type", "auto")
+    kind = fields.text(choice.get("type", "auto"), "tool_choice.type")
     if kind == "tool":
         name = fields.text(choice.get("name"), "tool_choice.name")
         found["tool_choice"] = {"type": "function", "function": {"name": name}}

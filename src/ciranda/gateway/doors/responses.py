@@ -130,7 +130,7 @@ def _chosen(choice: Fields, tools: list[Fields]) -> tuple[object, list[Fields]]:
     if kind == "function":
         return {"type": "function", "function": {"name": fields.text(choice.get("name"), "tool_choice.name")}}, tools
     if kind == "allowed_tools":
-        allowed = {one.get("name") for one in fields.objects(choice.get("tools"), "tool_choice.tools")}
+        allowed = [one.get("name") for one in fields.objects(choice.get("tools"), "tool_choice.tools")]
         return choice.get("mode", "auto"), [one for one in tools if one["function"]["name"] in allowed]
     raise fields.unsupported(f"tool_choice: {kind!r} is not supported", "tool_choice", "choose a function")
 
