@@ -165,6 +165,46 @@ def test_what_runs_at_the_same_time_is_bounded(door: Door) -> None:
     assert ask(door).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/messages", {"messages": BODY["messages"], "max_tokens": 16}),
+        ("/v1/responses", {"input": "hello", "max_output_tokens": 16}),
+        ("/v1/completions", {"prompt": "hello", "max_tokens": 16}),
+        ("/v1/embeddings", {"input": "hello"}),
+    ],
+)
+def test_every_door_is_under_the_same_limits(door: Door, path: str, more: dict[str, Any]) -> None:
+    door.set(key={"requests_per_minute": 1, "tokens_per_day": 100_000})
+    url, headers = f"{door.workers[0].url}{path}", {"authorization": f"Bearer {door.secret}"}
+    first, second = (httpx.post(url, json={"model": "smart-home", **more}, headers=headers) for _ in range(2))
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert int(second.headers["retry-after"]) > 50
+    error = second.json()["error"]
+    assert error["type"] == ("rate_limit_error" if path == "/v1/messages" else "requests")
+    record = door.rig.record(first.headers["x-ciranda-interaction"])
+    counted = record["prompt_tokens"] + record["completion_tokens"]
+    assert usage(door)[f"key:key_{door.secret}/tokens_per_day"] == counted > 0
+
+
+def test_a_ledger_that_cannot_be_had_refuses_those_with_limits_alone(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    (tmp_path / "run/limits").write_text("no folder")
+    door.rig.add_key("sk-free")
+    door.set(key={"requests_per_minute": 5})
+    *_, free = door.rig.keys.values()
+    free["bounds"] = None
+    door.rig.route({"smart-home": model(arm("live", "smart-home@1", door.engine.url))})
+    door.work()
+    try:
+        refused = door.ask()
+        assert refused.status_code == 503
+        assert "limits cannot be checked" in refused.json()["error"]["message"]
+        assert door.ask(secret="sk-free").status_code == 200
+    finally:
+        door.rig.stop()
+
+
 def test_a_client_that_leaves_early_pays_what_was_promised(door: Door) -> None:
     door.set(key={"tokens_per_day": 100_000})
     url = f"{door.workers[0].url}/v1/chat/completions"

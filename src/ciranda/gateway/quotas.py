@@ -110,7 +110,14 @@ class Quotas:
     def ledger(self) -> Ledger:
         """The machine's ledger, opened at the first request that needs it."""
         if self._ledger is None:
-            self._ledger = Ledger(self.folder, leased=self.leased)
+            try:
+                self._ledger = Ledger(self.folder, leased=self.leased)
+            except OSError as error:
+                raise Unavailable(
+                    f"limits cannot be checked: {error.strerror}",
+                    where=str(self.folder),
+                    remedy="free space, or check its rights",
+                ) from error
         return self._ledger
 
     def admit(self, relay: Relay, snapshot: Snapshot) -> bool:
