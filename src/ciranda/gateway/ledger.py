@@ -148,15 +148,16 @@ class Ledger(Slots):
         second = int(self._seconds())
         with self._locked():
             for bucket, amount, used in promised:
+                if bucket.kind == "count":
+                    continue  # counted when it was let in
                 place = self._place(bucket.name)
                 if bucket.kind == "rate":
                     self._count(place, used, second)
                 elif bucket.kind in ("day", "month"):
                     self._turn(place, bucket)
                     self._words[place + SPENT] += used
-                if bucket.kind != "count":
-                    at = place + PROMISED + self.column
-                    self._words[at] = max(0, self._words[at] - amount)
+                at = place + PROMISED + self.column
+                self._words[at] = max(0, self._words[at] - amount)
 
     def look(self, buckets: Sequence[Bucket]) -> tuple[Use, ...]:
         """How much of each bucket is taken now."""
@@ -282,5 +283,7 @@ class Ledger(Slots):
     def _reset(self, place: int, bucket: Bucket, second: int) -> float:
         if bucket.kind in ("day", "month"):
             return self._window(bucket.kind)[1]
+        if bucket.kind == "parallel":
+            return 0.0
         newest = max(self._words[place + COLUMNS : place + COLUMNS + SECONDS].tolist()) >> 32
         return max(0.0, newest + SECONDS - self._seconds()) if newest <= second else 0.0
