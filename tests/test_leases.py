@@ -148,7 +148,7 @@ def test_two_machines_with_two_workers_keep_one_limit_through_postgresql(
             assert good <= 40
             assert good >= 36  # slack is left here and there, never much
             assert set(answers) == {200, 429}
-            spent = sum(metric(url, "ciranda_gateway_limited") for _, url in doors)
+            spent = sum(metric(url, "ciranda_gateway_limited_total") for _, url in doors)
             assert spent == answers.count(429)
         finally:
             for rig in rigs:
