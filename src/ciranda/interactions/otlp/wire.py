@@ -2,7 +2,8 @@
 
 JSON of OTLP is protobuf's JSON but for ids, which are hexadecimal there and base64 in the library's reading; a hexadecimal id is
 valid base64 too, so its text is had back by encoding again. Attributes become plain Python values, nested ones no deeper than
-`DEPTH`. It refuses what is no message at all (`Invalid`); what is odd in one span is for the reader of that span to judge.
+`DEPTH`, not more of them than `MOST`. It refuses what is no message at all (`Invalid`); what is odd in one span is for the reader
+of that span to judge.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from google.protobuf import json_format
@@ -26,6 +28,7 @@ from ciranda.errors import Invalid
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 DEPTH = 8
+MOST = 5_000  # attributes, events, values of one holder; what is over it is left out
 UNSET, OK, ERROR = 0, 1, 2
 INTERNAL, SERVER, CLIENT = 1, 2, 3
 
@@ -91,8 +94,12 @@ def spans(message: ExportTraceServiceRequest, kind: str) -> Iterator[Span]:
                     text(one.trace_id), text(one.span_id), text(one.parent_span_id), one.name, one.start_time_unix_nano,
                     one.end_time_unix_nano, _attributes(one.attributes), resource, scope_spans.scope.name, one.kind,
                     one.status.code, one.status.message,
-                    tuple(Event(event.name, event.time_unix_nano, _attributes(event.attributes)) for event in one.events),
+                    tuple(_event(event) for event in islice(one.events, MOST)),
                 )  # fmt: skip
+
+
+def _event(event: trace_pb2.Span.Event) -> Event:
+    return Event(event.name, event.time_unix_nano, _attributes(event.attributes))
 
 
 def answer(kind: str, *, rejected: int = 0, message: str = "") -> bytes:
@@ -167,7 +174,7 @@ def _any(value: Value) -> AnyValue:
 
 
 def _attributes(found: Iterable[KeyValue]) -> dict[str, Value]:
-    return {one.key: _value(one.value, DEPTH) for one in found}
+    return {one.key: _value(one.value, DEPTH) for one in islice(found, MOST)}
 
 
 def _value(given: AnyValue, depth: int) -> Value:
@@ -175,9 +182,9 @@ def _value(given: AnyValue, depth: int) -> Value:
     if kind is None or depth == 0:
         return None
     if kind == "array_value":
-        return [_value(one, depth - 1) for one in given.array_value.values]
+        return [_value(one, depth - 1) for one in islice(given.array_value.values, MOST)]
     if kind == "kvlist_value":
-        return {one.key: _value(one.value, depth - 1) for one in given.kvlist_value.values}
+        return {one.key: _value(one.value, depth - 1) for one in islice(given.kvlist_value.values, MOST)}
     if kind == "bytes_value":
         return b64encode(given.bytes_value).decode()
     return getattr(given, kind)
