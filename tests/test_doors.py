@@ -30,7 +30,8 @@ class Door:
         live = arm("live", "smart-home@1", self.engine.url)
         dead = arm("live", "gone@1")
         guarded = model(live, guard={"input": ["pii: mask"], "output": ["pii: mask"]})
-        self.rig.route({"smart-home": model(live), "gone": model(dead), "guarded": guarded})
+        plain = model(arm("live", "plain@1", f"{self.engine.url}/elsewhere"))  # an engine that cannot count
+        self.rig.route({"smart-home": model(live), "gone": model(dead), "guarded": guarded, "plain": plain})
         self.url = self.worker.url
         wait_for(lambda: httpx.get(f"{self.url}/readyz").status_code == 200)
         self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key="sk-app", max_retries=0)
@@ -431,6 +432,9 @@ def test_tokens_are_counted_by_the_engine_that_would_answer(door: Door) -> None:
     assert raw.headers["x-ciranda-version"] == "smart-home@1"
     assert "x-ciranda-counted" not in raw.headers
     assert len(door.rig.records()) == before + 1  # the message alone
+    guess = door.anthropic.messages.with_raw_response.count_tokens(model="plain", messages=said)
+    assert guess.headers["x-ciranda-counted"] == "estimated"
+    assert guess.parse().input_tokens == 4 + 5  # a message, and 17 bytes
     with pytest.raises(anthropic.NotFoundError):
         door.anthropic.messages.count_tokens(model="unknown", messages=said)
     with pytest.raises(anthropic.InternalServerError):
@@ -455,7 +459,7 @@ def test_moderation_finds_personal_data_and_claims_nothing_else(door: Door) -> N
 
 
 def test_each_client_lists_the_models_in_its_shape(door: Door) -> None:
-    assert [one.id for one in door.anthropic.models.list()] == ["gone", "guarded", "smart-home"]
+    assert [one.id for one in door.anthropic.models.list()] == ["gone", "guarded", "plain", "smart-home"]
     one = door.anthropic.models.retrieve("smart-home@1")
     assert (one.id, one.type, one.display_name, one.created_at.year > 2000) == (
         "smart-home@1",
