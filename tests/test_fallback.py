@@ -232,3 +232,58 @@ def test_routing_changes_under_load_and_no_request_is_dropped(door: Door) -> Non
         thread.join()
     assert set(statuses) == {200}
     assert json.loads((door.rig.home / "run/routing.json").read_text())["generation"] == door.rig.generation
+
+
+SPEC = """
+model: toy
+serve:
+  engine: fake
+  tries: 4
+  try_timeout: 10s
+  price: {prompt: 1, completion: 2}
+  limits: {tokens_per_minute: 1000}
+  cache: {age: 10m, megabytes: 2}
+  fallback:
+    - {version: previous}
+    - {model: other}
+    - {url: "https://api.example.com/v1", name: big, key_env: PROVIDER_KEY, price: {prompt: 3, completion: 4}}
+"""
+
+
+def test_what_a_models_file_says_reaches_the_gateway(tmp_path: Path) -> None:
+    from ciranda import config, loop
+
+    platform = loop.open(config.home(tmp_path / "home"))
+    loop.apply(platform, loop.plan(platform, {"toy.yaml": SPEC}), "me")
+    loop.publish(platform)
+    toy = json.loads(platform.home.routing.read_text())["models"]["toy"]
+    assert toy["limits"] == {"max_in_flight": 64, "timeout_s": 120.0, "try_timeout_s": 10.0, "tries": 4}
+    assert (toy["bounds"], toy["price"]) == ({"tokens_per_minute": 1000}, {"prompt": 1.0, "completion": 2.0})
+    assert toy["cache"] == {"age_s": 600.0, "bytes": 2 << 20}
+    other, remote = toy["fallbacks"]  # there is no version before the first one yet
+    assert other == "other"
+    assert (remote["version"], remote["engine"], remote["key"]) == (
+        "big at api.example.com",
+        "openai",
+        "env:PROVIDER_KEY",
+    )
+    assert remote["replicas"] == [
+        {"id": "remote:https://api.example.com/v1", "url": "https://api.example.com/v1", "wire_model": "big"}
+    ]
+    platform.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("{model: other, url: 'https://x.example'}", "exactly one of"),
+        ("{model: other, key_env: KEY}", "belong to a fallback with"),
+        ("{url: 'https://x.example', key_env: KEY, key_file: /k}", "not in both"),
+    ],
+)
+def test_a_fallback_that_cannot_be_meant_is_refused(wrong: str, told: str) -> None:
+    from ciranda.config import model as files
+    from ciranda.errors import Invalid
+
+    with pytest.raises(Invalid, match=told):
+        files.read(f"model: toy\nserve:\n  fallback: [{wrong}]\n", file="toy.yaml")
