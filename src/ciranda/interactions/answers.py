@@ -64,6 +64,30 @@ class Total:
 
 
 @dataclass(frozen=True)
+class Glance:
+    """An interaction as a line of a list: no bodies, texts cut, and the newest vote."""
+
+    id: str
+    ts_ms: int
+    model: str
+    version: str
+    arm: str
+    status: int
+    error: str
+    latency_ms: float
+    language: str
+    stream: int
+    input: str
+    output: str
+    thumb: int = 0
+
+    @property
+    def place(self) -> str:
+        """Pass it to `glance` to go on after this one, newest first."""
+        return f"{self.ts_ms}.{self.id}"
+
+
+@dataclass(frozen=True)
 class Mean:
     """What one scorer thought of one version in one step of time."""
 

@@ -18,7 +18,7 @@ from typing import Any, Unpack
 from ciranda import config
 from ciranda.errors import Failed, NotFound
 from ciranda.interactions import sql
-from ciranda.interactions.answers import Correction, Mean, Pair, Point, Total
+from ciranda.interactions.answers import Correction, Glance, Mean, Pair, Point, Total
 from ciranda.interactions.client import Address, Line, address_of
 from ciranda.interactions.filters import Filters, filters, milliseconds, place, where
 from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of, moment
@@ -28,7 +28,7 @@ DAY_MS = 86_400_000
 PAGE = 500
 MINUTES_KEEP_UP_MS = 2 * DAY_MS  # beyond, hours answer the same question at a cost that does not grow
 
-__all__ = ["Correction", "Feedback", "Interaction", "Interactions", "Mean", "Pair", "Point", "Score", "Total"]
+__all__ = ["Correction", "Feedback", "Glance", "Interaction", "Interactions", "Mean", "Pair", "Point", "Score", "Total"]
 
 
 class Interactions:
@@ -73,6 +73,23 @@ class Interactions:
         Raises:
             NotFound: `before` is an id and names no interaction.
         """
+        return self._whole(self._keys(before, limit, chosen), opinions=True)
+
+    def glance(
+        self, *, before: str | None = None, limit: int = 50, shown: int = 240, **chosen: Unpack[Filters]
+    ) -> list[Glance]:
+        """The same page as lines of a list, for a fraction of the cost: no bodies, texts cut to `shown` characters."""
+        keys = self._keys(before, limit, chosen)
+        if not keys:
+            return []
+        moments = [key["ts_ms"] for key in keys]
+        values = {"ids": [key["id"] for key in keys], "first": min(moments), "last": max(moments), "shown": shown}
+        votes = {row["interaction"]: row["newest"] for row in self._line.rows(sql.VOTES_OF, values)}
+        seen = {row["id"]: Glance(**row, thumb=votes.get(row["id"], 0)) for row in self._line.rows(sql.GLANCE, values)}
+        return [seen[key["id"]] for key in keys if key["id"] in seen]
+
+    def _keys(self, before: str | None, limit: int, chosen: Filters) -> list[dict[str, Any]]:
+        """The keys of a page, newest first."""
         conditions, values = filters(chosen)
         until = chosen.get("until")
         end_ms = milliseconds(until) if until else clock.now_ms()
@@ -80,7 +97,7 @@ class Interactions:
             conditions.append("(ts, id) < (fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC'), {before:String})")
             values |= self._place(before)
             end_ms = values["before_ms"]
-        return self._whole(self._newest(conditions, values, end_ms, sql.bounded(limit)), opinions=True)
+        return self._newest(conditions, values, end_ms, sql.bounded(limit))
 
     def count(self, **chosen: Unpack[Filters]) -> int:
         """How many interactions the filters leave."""

@@ -32,6 +32,12 @@ GROUP BY toYYYYMMDD(ts) ORDER BY first"""
 WHOLE = f"""SELECT {expressions(INTERACTION_COLUMNS)} FROM interactions
 WHERE id IN {{ids:Array(String)}} AND interactions.ts >= fromUnixTimestamp64Milli({{first:Int64}}, 'UTC')
 AND interactions.ts <= fromUnixTimestamp64Milli({{last:Int64}}, 'UTC')"""
+GLANCE = """SELECT id, toUnixTimestamp64Milli(ts) AS ts_ms, model, version, arm, status, error, latency_ms, language, stream,
+    substringUTF8(input_text, 1, {shown:UInt32}) AS input, substringUTF8(output_text, 1, {shown:UInt32}) AS output
+FROM interactions WHERE id IN {ids:Array(String)} AND interactions.ts >= fromUnixTimestamp64Milli({first:Int64}, 'UTC')
+AND interactions.ts <= fromUnixTimestamp64Milli({last:Int64}, 'UTC')"""
+VOTES_OF = """SELECT interaction, argMax(thumb, (feedback.ts, feedback.id)) AS newest FROM feedback
+WHERE interaction IN {ids:Array(String)} AND thumb != 0 GROUP BY interaction"""
 FEEDBACK_OF = f"""SELECT {expressions(FEEDBACK_COLUMNS)} FROM feedback
 WHERE interaction IN {{ids:Array(String)}} ORDER BY ts, id"""
 SCORES_OF = f"""SELECT {expressions(SCORE_COLUMNS)} FROM scores

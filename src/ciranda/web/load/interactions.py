@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from ciranda.errors import NotFound
-from ciranda.interactions.answers import messages_of
-from ciranda.interactions.table import Interaction
+from ciranda.interactions.answers import Glance, messages_of
+from ciranda.interactions.table import Interaction, moment
 from ciranda.loop.platform import Platform
 from ciranda.registry import versions
 from ciranda.store import clock
@@ -34,7 +34,7 @@ def listing(
     shown = found[:PAGE]
     older = shown[-1].place if len(found) > PAGE else ""
     return InteractionList(
-        tuple(row_of(one) for one in shown),
+        tuple(line_of(one) for one in shown),
         filters,
         tuple(names),
         _versions(platform, filters.model, names),
@@ -43,8 +43,8 @@ def listing(
     )
 
 
-def _page(platform: Platform, model: str | None, filters: Filters, before: str) -> list[Interaction]:
-    return platform.interactions.page(
+def _page(platform: Platform, model: str | None, filters: Filters, before: str) -> list[Glance]:
+    return platform.interactions.glance(
         model=model,
         version=filters.version or None,
         arm=filters.arm or None,
@@ -56,6 +56,7 @@ def _page(platform: Platform, model: str | None, filters: Filters, before: str) 
         since=_since(filters.since),
         before=before or None,
         limit=PAGE + 1,
+        shown=SHOWN,
     )
 
 
@@ -72,8 +73,16 @@ def _versions(platform: Platform, model: str, names: Sequence[str]) -> tuple[str
         return tuple(version.ref for version in versions.of(conn, chosen))
 
 
+def line_of(one: Glance) -> InteractionRow:
+    """A line of the list."""
+    return InteractionRow(
+        one.id, clock.iso(moment(one.ts_ms)), one.model, one.version, one.arm, one.status, one.latency_ms, one.input,
+        one.output, one.thumb, one.error, one.language, bool(one.stream),
+    )  # fmt: skip
+
+
 def row_of(one: Interaction) -> InteractionRow:
-    """An interaction in a list; texts are cut to what a row shows."""
+    """The head of one interaction."""
     return InteractionRow(
         one.id, clock.iso(one.ts), one.model, one.version, one.arm, one.status, one.latency_ms, one.input_text[:SHOWN],
         one.output_text[:SHOWN], one.thumb, one.error, one.language, bool(one.stream),
