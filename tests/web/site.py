@@ -94,7 +94,7 @@ def make(folder: Path, *, empty: bool = False) -> Site:
         keys["narrow"] = access.create(conn, "narrow", role="admin", models=[HOME], actor="test")[1]
     reader = Showcase(empty)
     verbs = Recorded(reader, database)
-    platform = SimpleNamespace(home=home, settings=Settings(), db=database)
+    platform = SimpleNamespace(home=home, settings=Settings(), db=database, interactions=None)
     app = create(platform, reader=reader, verbs=verbs)  # type: ignore[arg-type]
     return Site(app, reader, verbs, database, keys)
 
