@@ -41,11 +41,14 @@ def answered(text: str) -> bytes:
 
 
 class Recorded:
-    """A prepared home; the collector runs while `start` was called last."""
+    """A prepared home; the collector runs while `start` was called last. `server` keeps the tables elsewhere."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, server: str = "") -> None:
         self.home = config.Home(folder)
         self.home.make()
+        self.server = server
+        if server:
+            (self.home.path / "config.toml").write_text(f'clickhouse_url = "{server}"\n')
         self.database = Database(f"sqlite:///{self.home.database}")
         metadata.create_all(self.database.engine)
         self.process: subprocess.Popen[bytes] | None = None

@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ciranda.errors import Unauthenticated
 from ciranda.interactions.client import status_of
-from ciranda.interactions.embedded import Engine
 from ciranda.interactions.query import Interactions, Score
-from ciranda.interactions.server import Door
-from ciranda.interactions.sink import connection
 from ciranda.store import clock
+from clickhouse import standing
 from recorded import Recorded, opinion, record, until
-
-
-class Server(Engine):
-    """ClickHouse as its owner sees it: every statement is run."""
-
-    def select(self, sql: str, *, parameters: Mapping[str, str], settings: Mapping[str, str], format_: str) -> bytes:
-        handle = self._handle(settings)
-        try:
-            return bytes(handle.query(sql, format_, params=dict(parameters)).bytes() or b"")
-        finally:
-            handle.close()
-
-    def insert(self, statement: re.Match[str], body: bytes, *, settings: Mapping[str, str]) -> int:
-        handle = self._handle(settings)
-        try:
-            writer = handle.send_insert(
-                f"INSERT INTO {statement['table']} ({statement['columns']})", statement["format"]
-            )
-            writer.append(body)
-            return int(writer.finish().rows_written)
-        finally:
-            handle.close()
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    import chdb
-
-    owner = chdb.connect(connection(tmp_path / "clickhouse"))  # keeps the engine open between requests
-    door = Door(Server(connection(tmp_path / "clickhouse")), token="secret", status=dict)
-    threading.Thread(target=door.serve_forever, daemon=True).start()
-    yield f"http://default:secret@127.0.0.1:{door.server_address[1]}"
-    door.shutdown()
-    door.server_close()
-    owner.close()
+    with standing(tmp_path / "clickhouse") as url:
+        yield url
 
 
 def test_the_setting_sends_everything_to_the_server(
