@@ -8,7 +8,10 @@
 3. Live: a writer goes on at `--pace` records a second while the questions of the pages are asked in turn, and the time from
    the spool to a reader's eyes is measured.
 
-The result is printed and written to bench/results/interactions.json. On a machine that others use, `cpu_us_per_record` is the
+4. Peers, with `--peers`: MLflow tracing and Phoenix take calls of the same size, see `recorders`.
+
+`--large` is a past of ten million. The result is printed and written to bench/results/interactions.json, with the load that the
+machine had. On a machine that others use, `cpu_us_per_record` is the
 figure to trust: CPU of all cores that the collector used for a record of the burst.
 """
 
@@ -32,6 +35,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
+
+import recorders
 
 import ciranda.interactions.seals  # noqa: F401 - declares its table
 from ciranda import config
@@ -123,6 +128,8 @@ def questions(ask: Interactions, known: list[str]) -> dict[str, Callable[[], Any
         "newest 50 failures": lambda: ask.page(status=5),
         "newest 50 with thumbs down": lambda: ask.page(thumb=-1),
         "search, newest 50": lambda: ask.page(search=" ".join(dice.choices(WORDS, k=2))),
+        "search of a phrase": lambda: ask.page(search=f'"{" ".join(dice.choices(WORDS, k=2))}"'),
+        "series of all models, last hour": lambda: ask.series(),
         "one by id": lambda: ask.get(dice.choice(known)),
         "since a cursor": lambda: ask.since(ask.cursor()),
     }
@@ -175,7 +182,7 @@ def live(home: config.Home, ask: Interactions, seconds: float, pace: int) -> dic
         thread.join()
     everything = [value for values in times.values() for value in values]
     return {
-        "records_per_s": round(len(known) / seconds), "queries": len(everything),
+        "load": round(os.getloadavg()[0], 1), "records_per_s": round(len(known) / seconds), "queries": len(everything),
         "query_p50_ms": round(statistics.median(everything), 1), "query_p95_ms": p95(everything),
         "by_query_p95_ms": {name: p95(values) for name, values in times.items() if values},
         "seen_after_ms_p50": round(statistics.median(lags), 1), "seen_after_ms_p95": p95(lags),
@@ -225,8 +232,8 @@ def taken_in(ask: Interactions, home: config.Home, rows: int, span_ms: int, name
         f"{name}: {rows:,} records found after {took:.1f} s, {rows / took:,.0f}/s, {used / rows * 1e6:.0f} us CPU each",
         flush=True,
     )
-    return {"rows": rows, "records_per_s": round(rows / took), "cpu_us_per_record": round(used / rows * 1e6),
-            "bytes_per_record": round(size / rows)}  # fmt: skip
+    return {"load": round(os.getloadavg()[0], 1), "rows": rows, "records_per_s": round(rows / took),
+            "cpu_us_per_record": round(used / rows * 1e6), "bytes_per_record": round(size / rows)}  # fmt: skip
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -264,8 +271,11 @@ def main() -> int:
     parser.add_argument("--burst", type=int, default=60_000, help="records of the burst")
     parser.add_argument("--seconds", type=float, default=30, help="how long the live part takes")
     parser.add_argument("--pace", type=int, default=1_000, help="records a second in the live part")
+    parser.add_argument("--large", action="store_true", help="a past of ten million")
+    parser.add_argument("--peers", action="store_true", help="also measure MLflow tracing and Phoenix")
     parser.add_argument("--folder", type=Path, help="where the scratch home is made; a temporary folder without it")
     options = parser.parse_args()
+    options.rows = 10_000_000 if options.large else options.rows
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         result = measure(Path(folder) / "home", options)
@@ -278,6 +288,13 @@ def main() -> int:
         f"query p95 during ingestion <= {TARGET_P95_MS} ms": result["live"]["query_p95_ms"] <= TARGET_P95_MS,
         "roll-ups agree with rows": result["stored"] == result["rolled_up"],
     }
+    if options.peers:
+        ours = {
+            "records_per_s": result["burst"]["records_per_s"], "bytes_per_record": result["bytes_per_record_stored"],
+            "query_p95_ms": result["live"]["by_query_p95_ms"]["newest 50"],
+        }  # fmt: skip
+        result["peers"] = recorders.compared(Path(__file__).parent.parent / "build" / "peers", ours)
+        print(recorders.table(result["peers"], ours))
     target = Path(__file__).parent / "results" / "interactions.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(result, indent=2) + "\n")

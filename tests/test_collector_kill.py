@@ -65,7 +65,7 @@ class FusedSink:
 
 
 def spool_a_bit_of_everything(world: Recorded, model: str) -> None:
-    """Two workers, two days, feedback before and after and twice, scores, starts: 10 interactions, 4 votes."""
+    """Two days, feedback before, after, twice and changed, a trace sent twice, scores: 11 interactions, 5 votes."""
     now = clock.now_ms()
     one, two, three = world.writer("one"), world.writer("two"), world.writer("three")
     later = str(ids.uuid7())
@@ -78,6 +78,9 @@ def spool_a_bit_of_everything(world: Recorded, model: str) -> None:
     one.append(SCORE, {"id": f"{made[0]}:s", "ts_ms": now, "interaction": made[0], "scorer": "s", "value": 1.0})
     one.append(STARTED, {"id": made[0], "ts_ms": now, "model": model})
     record(three, id=later, model=model)
+    opinion(three, later, thumb=-1, ts_ms=now + 60_000)  # not any more
+    for writer in (two, three):
+        record(writer, id=f"trace-{model}", model=model, ts_ms=now)
     for writer in (one, two, three):
         writer.seal()
 
@@ -97,22 +100,22 @@ def facts(sink: Sink, model: str) -> dict[str, Any]:
     (rows,) = sink.rows("SELECT count() AS n, uniqExact(id) AS ids, uniqExact(sequence) AS numbers FROM interactions"
                         " WHERE model = {model:String}", values)  # fmt: skip
     (votes,) = sink.rows("SELECT count() AS n FROM feedback WHERE model = {model:String}", values)
-    (rolled,) = sink.rows("SELECT sum(requests) AS requests, sum(thumbs_up) AS up, sum(prompt_tokens) AS tokens"
-                          " FROM minutes WHERE model = {model:String}", values)  # fmt: skip
+    (rolled,) = sink.rows("SELECT sum(requests) AS requests, sum(thumbs_up) AS up, sum(thumbs_down) AS down,"
+                          " sum(prompt_tokens) AS tokens FROM minutes WHERE model = {model:String}", values)  # fmt: skip
     (scored,) = sink.rows("SELECT (SELECT count() FROM scores WHERE model = {model:String}) AS n,"
                           " (SELECT sum(score_minutes.n) FROM score_minutes WHERE model = {model:String}) AS rolled",
                           values)  # fmt: skip
     (begun,) = sink.rows("SELECT count() AS n FROM started WHERE model = {model:String}", values)
-    (hourly,) = sink.rows("SELECT sum(requests) AS requests, sum(thumbs_up) AS up, sum(prompt_tokens) AS tokens"
-                          " FROM hours WHERE model = {model:String}", values)  # fmt: skip
+    (hourly,) = sink.rows("SELECT sum(requests) AS requests, sum(thumbs_up) AS up, sum(thumbs_down) AS down,"
+                          " sum(prompt_tokens) AS tokens FROM hours WHERE model = {model:String}", values)  # fmt: skip
     assert hourly == rolled
     return {"rows": rows, "votes": votes, "rolled": rolled, "scored": scored, "begun": begun}
 
 
 EXPECTED = {
-    "rows": {"n": 10, "ids": 10, "numbers": 10},
-    "votes": {"n": 4},
-    "rolled": {"requests": 10, "up": 4, "tokens": 70},
+    "rows": {"n": 11, "ids": 11, "numbers": 11},
+    "votes": {"n": 5},
+    "rolled": {"requests": 11, "up": 3, "down": 1, "tokens": 77},
     "scored": {"n": 1, "rolled": 1},
     "begun": {"n": 1},
 }

@@ -234,6 +234,27 @@ def test_totals_count_by_version_and_arm_and_hold_the_means_of_scores(recorded: 
     assert recorded.interactions.totals(soon, model="lamp") == []
 
 
+def test_totals_and_the_series_of_all_models_begin_with_their_minute(recorded: Recorded) -> None:
+    hour = START // 3_600_000 * 3_600_000 - 5 * 3_600_000
+    moments = [hour + minute * 60_000 + 5 for minute in (0, 29, 30, 31, 59, 60, 61, 150, 179)]
+    for number, ts_ms in enumerate(moments):
+        record(recorded.writer("span"), model=f"span-{number % 2}", ts_ms=ts_ms)
+    spans = lambda since: [one for one in recorded.interactions.totals(since) if one.model.startswith("span-")]  # noqa: E731
+    for since in (
+        None,
+        datetime.fromtimestamp(hour / 1000, UTC) + timedelta(minutes=1),
+    ):  # hours and minutes follow the rows
+        until(lambda since=since: sum(one.requests for one in spans(since)) == (9 if since is None else 8))
+    for minute in (0, 30, 59, 60, 100):
+        since = datetime.fromtimestamp((hour + minute * 60_000 + 30) / 1000, UTC)
+        expected = sum(one >= hour + minute * 60_000 for one in moments)
+        totals = spans(since)
+        assert sum(one.requests for one in totals) == expected, minute
+        points = [one for one in recorded.interactions.series(since=since) if one.model.startswith("span-")]
+        assert sum(one.requests for one in points) == expected, minute
+        assert {one.model for one in points} == {one.model for one in totals}
+
+
 def test_shadows_are_told_apart_and_paired(recorded: Recorded) -> None:
     writer = recorded.writer("pairs")
     live = [record(writer, f"q{number}", f"live {number}", model="p", rollout="roll_p") for number in range(3)]

@@ -76,7 +76,7 @@ class Peer:
 
 PEERS = (
     Peer("mlflow", "mlflow", "3.17.2", 300),
-    Peer("phoenix", "arize-phoenix", "PHOENIXVERSION", 5_000),
+    Peer("phoenix", "arize-phoenix", "20.26.1", 2_000),
 )
 
 

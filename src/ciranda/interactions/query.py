@@ -26,7 +26,6 @@ from ciranda.store import clock
 
 DAY_MS = 86_400_000
 PAGE = 500
-MINUTES_KEEP_UP_MS = 2 * DAY_MS  # beyond, hours answer the same question at a cost that does not grow
 
 __all__ = ["Correction", "Feedback", "Glance", "Interaction", "Interactions", "Mean", "Pair", "Point", "Score", "Total"]
 
@@ -215,17 +214,16 @@ class Interactions:
     ) -> list[Total]:
         """Counts by model, version and arm, of all time or since a moment.
 
-        They begin with the minute that `since` falls in; with its hour when it lies more than two days back.
+        They begin with the minute that `since` falls in.
         """
         since_ms = milliseconds(since) if since else 0
         values = {"model": model or "", "rollout": rollout or "", "since": since_ms}
         means: dict[tuple[str, str, str], dict[str, float]] = {}
         for row in self._line.rows(sql.SCORE_MEANS, values):
             means.setdefault((row["model"], row["version"], row["arm"]), {})[row["scorer"]] = row["mean"]
-        rollup = "hours" if since_ms < clock.now_ms() - MINUTES_KEEP_UP_MS else "minutes"
         return [
             Total.of(row, means.get((row["model"], row["version"], row["arm"]), {}))
-            for row in self._line.rows(sql.totals(rollup), values)
+            for row in self._line.rows(sql.TOTALS, values)
         ]
 
     def interrupted(self, since: datetime, *, older_than_s: int = 600) -> list[Mapping[str, Any]]:

@@ -58,7 +58,7 @@ def _spans(name: str, span: str) -> Table:
     )
     return Table(
         name, f"Counts and latencies by {span}, model, version and arm.", (start, *_SERIES, *_FIGURES),
-        partition="toYYYYMM(start)", order="(model, start, version, arm, rollout)", engine="AggregatingMergeTree", fine=True,
+        partition="toYYYYMM(start)", order="(model, start, version, arm, rollout)", engine="AggregatingMergeTree", granule=512,
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ SCORE_MINUTES = Table(
     partition="toYYYYMM(start)",
     order="(model, start, version, arm, rollout, scorer)",
     engine="AggregatingMergeTree",
-    fine=True,
+    granule=512,
 )
 
 

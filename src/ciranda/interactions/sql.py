@@ -97,13 +97,15 @@ FROM (
     FROM feedback WHERE {_CHOSEN} AND interaction_ts >= fromUnixTimestamp64Milli({{since:Int64}}, 'UTC')
 ) GROUP BY t, model, version ORDER BY t, model, version"""
 
-_COUNTED = """start >= {}(toDateTime(intDiv({{since:Int64}}, 1000), 'UTC'))
-    AND ({{model:String}} = '' OR model = {{model:String}}) AND ({{rollout:String}} = '' OR rollout = {{rollout:String}})"""
+_COUNTED = """start >= {since} AND ({{model:String}} = '' OR model = {{model:String}})
+    AND ({{rollout:String}} = '' OR rollout = {{rollout:String}})"""
+_MINUTE = "toStartOfMinute(toDateTime(intDiv({since:Int64}, 1000), 'UTC'))"
+_FULL_HOUR = "toDateTime(intDiv({since:Int64} + 3599999, 3600000) * 3600, 'UTC')"
+_FIGURES = """model, version, arm, requests, errors, cancelled, latency, first_byte, overhead,
+    prompt_tokens, completion_tokens, cost, thumbs_up, thumbs_down"""
 
-
-def totals(rollup: str) -> str:
-    """Counts by model, version and arm, from the `minutes` or from the `hours`."""
-    return f"""
+# Minutes up to the first full hour, hours from there on: as exact as minutes alone, and as cheap as hours.
+TOTALS = f"""
 SELECT model, version, arm, sum(m.requests) AS requests, sum(m.errors) AS errors, sum(m.cancelled) AS cancelled,
     quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.latency) AS latencies,
     ifNotFinite(latencies[1], 0) AS latency_p50, ifNotFinite(latencies[2], 0) AS latency_p95,
@@ -112,13 +114,15 @@ SELECT model, version, arm, sum(m.requests) AS requests, sum(m.errors) AS errors
     ifNotFinite(quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(m.overhead)[1], 0) AS overhead_p50,
     sum(m.prompt_tokens) AS prompt_tokens, sum(m.completion_tokens) AS completion_tokens, sum(m.cost) AS cost,
     sum(m.thumbs_up) AS thumbs_up, sum(m.thumbs_down) AS thumbs_down
-FROM {rollup} AS m WHERE {_COUNTED.format(_ROLLUP_STARTS[rollup])}
-GROUP BY model, version, arm ORDER BY model, version, arm"""
-
+FROM (
+    SELECT {_FIGURES} FROM minutes WHERE {_COUNTED.format(since=_MINUTE)} AND start < {_FULL_HOUR}
+    UNION ALL
+    SELECT {_FIGURES} FROM hours WHERE {_COUNTED.format(since=_FULL_HOUR)}
+) AS m GROUP BY model, version, arm ORDER BY model, version, arm"""
 
 SCORE_MEANS = f"""
 SELECT model, version, arm, scorer, sum(m.total) / sum(m.n) AS mean
-FROM score_minutes AS m WHERE {_COUNTED.format("toStartOfMinute")} GROUP BY model, version, arm, scorer"""
+FROM score_minutes AS m WHERE {_COUNTED.format(since=_MINUTE)} GROUP BY model, version, arm, scorer"""
 
 SCORE_SERIES = """
 SELECT intDiv(toUnixTimestamp(start), {step:UInt32}) * {step:UInt32} AS t, version, scorer,

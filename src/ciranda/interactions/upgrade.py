@@ -66,8 +66,12 @@ class Layout:
     def _settings(self, table: Table) -> str:
         """Exactness rests on every table keeping its own window of tokens, durability on the two that sync."""
         window = f"{'replicated' if self.cluster else 'non_replicated'}_deduplication_window = 10000"
+        read = [
+            f"index_granularity = {table.granule}",
+            "max_compress_block_size = 131072",
+        ]  # of which a question needs little
         settings = [window, "fsync_after_insert = 1", "fsync_part_directory = 1"]
-        return ", ".join([*settings, "index_granularity = 512"] if table.fine else settings)
+        return ", ".join([*settings, *read] if table.granule < 8192 else settings)
 
 
 ALONE = Layout()
