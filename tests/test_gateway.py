@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,24 @@ def test_a_model_without_a_replica_answers_503(door: Door) -> None:
     with pytest.raises(openai.InternalServerError) as raised:
         door.ask("hello")
     assert (raised.value.status_code, raised.value.response.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("gone", ["dead", "none"])
+def test_a_request_that_nobody_can_answer_waits_for_the_next_routing(door: Door, gone: str, stream: bool) -> None:
+    with socket.socket() as taken:  # bound and not listening: refuses connections, as a dead engine's port does
+        taken.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        door.set(
+            {"smart-home": model(arm("live", "smart-home@1", *([dead] if gone == "dead" else [])), rollout="roll_held")}
+        )
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(door.ask, "turn on the light", stream=stream)
+            wait_for(lambda: metric(door.url, "ciranda_gateway_in_flight") == 1)
+            door.calm()
+            answer = asked.result(timeout=4)
+            said = [one.choices[0].delta.content or "" for one in answer] if stream else [answer.choices[0].message.content]
+    assert "".join(said) == ANSWER
 
 
 def test_an_engine_that_never_answers_is_given_up(door: Door) -> None:
