@@ -301,7 +301,11 @@ def test_a_request_that_nobody_can_answer_waits_for_the_next_routing(door: Door,
             wait_for(lambda: metric(door.url, "ciranda_gateway_in_flight") == 1)
             door.calm()
             answer = asked.result(timeout=4)
-            said = [one.choices[0].delta.content or "" for one in answer] if stream else [answer.choices[0].message.content]
+            said = (
+                [one.choices[0].delta.content or "" for one in answer]
+                if stream
+                else [answer.choices[0].message.content]
+            )
     assert "".join(said) == ANSWER
 
 
