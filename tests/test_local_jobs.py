@@ -190,7 +190,7 @@ def test_a_new_process_adopts_the_job_of_one_that_was_killed(jobs: Local, folder
 
 
 def test_a_starter_killed_at_any_moment_leaves_a_job_that_can_be_found_or_none(jobs: Local, folder: Path) -> None:
-    """kill -9 after 0, 10, 20 … ms; afterwards one submit always ends with exactly one running job."""
+    """kill -9 after 0, 3, 6 … ms; afterwards one submit always ends with exactly one running job."""
     for number in range(8):
         key = f"train-{number}"
         here = jobs.root / key

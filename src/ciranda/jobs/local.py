@@ -28,6 +28,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -46,12 +47,14 @@ ATTEMPTS = 3
 LOG_CHUNK = 1 << 20
 TAIL_BYTES = 2000
 NICE = 10
+SETTLE_S = 5.0
 OUTSIDE = {128 + number for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL)}
-# Waits for the word to go (end of file: the starter died, so leave), runs the work, and writes its exit code whole or
-# not at all.
+# Waits for the word to go (end of file: the starter died, so leave), says that it had it, runs the work, and writes its exit code
+# whole or not at all.
 WRAPPER = """
 read -r go || exit 0
 here=$1; shift
+: >"$here/.gone"
 "$@" </dev/null
 code=$?
 printf '%s' "$code" >"$here/.exit" && mv -f "$here/.exit" "$here/exit"
@@ -147,13 +150,22 @@ class Local:
             here.mkdir(parents=True, exist_ok=True)
             spec.folder.mkdir(parents=True, exist_ok=True)
             with _locked(here / "lock"):
-                state = self.status(key)
+                state = self._settled(key, here)
                 if state.state in ("unknown", "lost"):
                     _end_strays(here)
                     (here / "exit").unlink(missing_ok=True)
                     _start(here, spec, attempt=state.attempt + 1)
         except OSError as error:
             raise _refusal(key, here, error) from error
+
+    def _settled(self, key: str, here: Path) -> JobState:
+        """The state under the lock, when a wrapper has begun or left: one whose starter died in between seems to live."""
+        deadline = time.monotonic() + SETTLE_S
+        while (state := self.status(key)).state == "running" and not (here / ".gone").exists():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)
+        return state
 
     def status(self, key: str) -> JobState:
         """What is known of the job now. Ends it when it is past its time."""
@@ -251,6 +263,7 @@ def _start(here: Path, spec: JobSpec, *, attempt: int) -> None:
     """Spawn the wrapper, name it in job.json, then let it go."""
     settings = {"OMP_WAIT_POLICY": "passive", **spec.env, "CIRANDA_JOB": str(here)}
     command = ["nice", "-n", str(NICE), "env", *(f"{name}={value}" for name, value in settings.items()), *spec.argv]
+    (here / ".gone").unlink(missing_ok=True)
     with (here / "log.txt").open("ab") as log:
         child = subprocess.Popen(
             ["/bin/sh", "-c", WRAPPER, "ciranda-job", str(here), *command],
