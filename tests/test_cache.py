@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,18 @@ class Door:
         self.url = self.worker.url
         wait_for(lambda: httpx.get(f"{self.url}/readyz").status_code == 200)
 
-    def set(self, version: str = "smart-home@1", age_s: float = 3600.0, size: int = 1 << 20) -> None:
-        self.rig.route(
-            {"smart-home": model(arm("live", version, self.engine.url), cache={"age_s": age_s, "bytes": size})}
-        )
+    def set(
+        self,
+        version: str = "smart-home@1",
+        age_s: float = 3600.0,
+        size: int = 1 << 20,
+        *,
+        ready: bool = True,
+        **more: Any,
+    ) -> None:
+        urls = (self.engine.url,) if ready else ()
+        kept = {"age_s": age_s, "bytes": size}
+        self.rig.route({"smart-home": model(arm("live", version, *urls), cache=kept, **more)})
         if len(self.rig.processes) > 1:
             wait_for(lambda: metric(self.url, "ciranda_gateway_snapshot_generation") == self.rig.generation)
 
@@ -138,3 +147,28 @@ def test_the_order_of_fields_changes_nothing_and_values_do(fields: dict[str, Any
     assert key != cache.key_of(msgspec.json.encode({**fields, "messages": "new"}), CHAT, "default", "sha256:a")
     assert key != cache.key_of(mixed, CHAT, "other", "sha256:a")
     assert key != cache.key_of(mixed, CHAT, "default", "sha256:b")
+
+
+def test_a_new_rule_of_the_guard_begins_with_nothing(door: Door) -> None:
+    text = "write to ana@example.com please"
+    assert state(door.ask(text)) == "miss"
+    assert state(door.ask(text)) == "hit"
+    door.set(guard={"input": [], "output": ["pii: mask"]})
+    masked = door.ask(text)
+    door.set()
+    assert state(masked) == "miss"
+    assert "ana@example.com" not in masked.text
+
+
+def test_an_answer_is_never_kept_under_the_version_that_could_not_answer(door: Door) -> None:
+    text = "who answers when nobody is there?"
+    door.set("smart-home@7", ready=False)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(door.ask, text)
+        wait_for(lambda: metric(door.url, "ciranda_gateway_in_flight") == 1)
+        door.set("smart-home@8")
+        assert asked.result().headers["x-ciranda-version"] == "smart-home@8"
+    door.set("smart-home@7")
+    again = door.ask(text)
+    door.set()
+    assert (state(again), again.headers["x-ciranda-version"]) == ("miss", "smart-home@7")

@@ -1,9 +1,10 @@
 """Exact answers kept: the same question to the same version, asked in a way that wants the same answer, is answered from memory.
 
 Only for models whose file says so, and only what is deterministic by the client's own words: `temperature: 0`, or a `seed`, and one
-choice; embeddings always. The key is the digest of the version, the tenant and the request in canonical form (sorted, without
-`model`, `user` and `metadata`, which do not change an answer), so a new version begins with nothing and no tenant sees another's
-answers. Masked requests are looked up masked. A stream is replayed as a stream, byte by byte.
+choice; embeddings always. The key is the digest of the version, the tenant, what the guard does to answers, and the request in
+canonical form (sorted, without `model`, `user` and `metadata`, which do not change an answer). So a new version or a new rule
+begins with nothing, and no tenant sees another's answers. Masked requests are looked up masked. A stream is replayed as a
+stream, byte by byte.
 
 A hit is recorded like any answer, with `cached: 1`, its tokens, and no cost; it is no evidence in a rollout, since
 nobody answered anew, and it takes no tokens from a budget. Each worker has its own memory, bounded in bytes (least recently used
@@ -14,6 +15,7 @@ bound.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from time import monotonic
@@ -73,7 +75,9 @@ class Cache:
         bounds = relay.model.cache
         if bounds is None or not arm.digest or arm.name == FALLBACK:
             return None
-        key = key_of(relay.outgoing, relay.record.endpoint, relay.record.tenant, arm.digest)
+        key = key_of(
+            relay.outgoing, relay.record.endpoint, relay.record.tenant, arm.digest, guard=relay.model.guard.output
+        )
         if key is None:
             return None
         shelf = self._shelves.get(relay.model.name)
@@ -125,7 +129,7 @@ class Cache:
                 del self._shelves[name], self._bytes[name]
 
 
-def key_of(body: bytes, endpoint: str, tenant: str, digest: str) -> bytes | None:
+def key_of(body: bytes, endpoint: str, tenant: str, digest: str, *, guard: Sequence[str] = ()) -> bytes | None:
     """The key of a request; None for one whose answer may differ each time, or that cannot be read."""
     if endpoint not in ENDPOINTS:
         return None
@@ -137,7 +141,7 @@ def key_of(body: bytes, endpoint: str, tenant: str, digest: str) -> bytes | None
         return None
     for name in WITHOUT:
         fields.pop(name, None)
-    canonical = msgspec.json.encode([tenant, digest, endpoint, fields], order="sorted")
+    canonical = msgspec.json.encode([tenant, digest, endpoint, guard, fields], order="sorted")
     return sha256(canonical).digest()
 
 
