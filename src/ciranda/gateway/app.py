@@ -65,9 +65,8 @@ class Gateway:
         self.turnstile = Turnstile()
         self._proxies = proxies
         self._keys_of: Snapshot | None = None
-        self._seen: dict[
-            bytes, Key
-        ] = {}  # good keys as they were sent, for this snapshot only, so a revoked one is out at once
+        # Good keys as they were sent, for this snapshot only, so that a revoked one is out at once.
+        self._seen: dict[bytes, Key] = {}
         self._full_until = 0.0
         self._retries = limits.RETRY_STOCK
         self._paths: dict[bytes, tuple[bytes, Answer]] = {
@@ -98,16 +97,16 @@ class Gateway:
         if path.startswith(b"/v1/models/"):
             path = b"/v1/models"
         method, answer = self._paths.get(path, (b"", None))
+        if answer is not None and (request.method == method or (request.method == b"HEAD" and method == b"GET")):
+            return answer
+        if request.method == b"OPTIONS" and path == b"/v1/feedback":
+            return self._preflight
         shown = f"{request.method.decode('latin-1')} {request.path[:200].decode('latin-1')}"
         if answer is None:
             raise answers.UnknownPath(
                 f"unknown request URL: {shown}", remedy="this is an OpenAI-compatible API under /v1"
             )
-        if request.method == b"OPTIONS" and path == b"/v1/feedback":
-            return self._preflight
-        if request.method != method and not (request.method == b"HEAD" and method == b"GET"):
-            raise answers.WrongMethod(f"{shown} is not allowed", remedy=f"use {method.decode()}")
-        return answer
+        raise answers.WrongMethod(f"{shown} is not allowed", remedy=f"use {method.decode()}")
 
     def key(self, request: Request) -> Key:
         """Who asks. Raises Unauthenticated, and Forbidden for a public key, which opens nothing but feedback."""

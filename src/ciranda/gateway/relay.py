@@ -51,7 +51,7 @@ class Relay:
     cache_key = b""  # under which its answer will be kept
     promise: Promise | None = None  # what it holds of its bounds of use
     held: CirandaError | None = None  # what to say when the wait for new routing was in vain
-    held_at = sent_at = heard_at = waited = 0.0
+    held_at = waits_since = sent_at = heard_at = waited = 0.0  # first held, held last
     _status = _size = 0
 
     def __init__(self, gateway: Gateway, connection: Connection, request: Request, key: Key) -> None:
@@ -59,9 +59,8 @@ class Relay:
         self.connection = connection
         self.request = request
         self.key = key
-        self.body = (
-            request.body
-        )  # what is recorded: the chat form, as the client sent it, but for what the guard masked
+        # What is recorded: the chat form, as the client sent it, but for what the guard masked.
+        self.body = request.body
         self.outgoing = request.body  # what an engine gets, but for the model's name
         self.record = Record(request.ident, clock.now_ms(), tenant=key.tenant, key=key.id)
         self.tried: list[Replica] = []

@@ -100,7 +100,7 @@ def slow(relay: Relay, silent: float) -> bool:
 
 def hold(relay: Relay, error: CirandaError, *, since: float) -> None:
     """Wait for new routing while what is missing is missing only since a moment; else say so at once."""
-    now = monotonic()
+    now = relay.waits_since = monotonic()
     relay.held_at = relay.held_at or now
     if not _left(relay) or now - min(since, relay.held_at) > limits.HOLD_SECONDS:
         relay.refuse(error)
@@ -112,10 +112,13 @@ def rerouted(relay: Relay) -> None:
     """Try again under new routing, if somebody new is there."""
     try:
         relay.model, relay.arm = route.find(relay.gateway.snapshot(), relay.key, relay.seen.model)
+        relay.record.rollout = (
+            "" if relay.pinned else relay.model.rollout
+        )  # what it is evidence of may have changed too
         relay.arm = first(relay)
         arm = _next_arm(relay, "gone")
-        relay.held = None
-        relay.waited += monotonic() - relay.held_at
+        relay.held, now = None, monotonic()
+        relay.waited, relay.waits_since = relay.waited + now - relay.waits_since, now
         if relay.sent_at:
             _retry(relay, arm)
         else:
