@@ -10,23 +10,15 @@ import click
 from ciranda.cli.client import part
 from ciranda.cli.screen import ago
 from ciranda.cli.verb import Desk, Noun, verb
+from ciranda.config.bounds import Bounds
 from ciranda.errors import Unavailable
-
-BOUNDS = (
-    ("requests-per-minute", int, "Requests in any sixty seconds."),
-    ("tokens-per-minute", int, "Tokens in any sixty seconds."),
-    ("concurrent", int, "Requests at the same time."),
-    ("tokens-per-day", int, "Tokens in a day (UTC)."),
-    ("tokens-per-month", int, "Tokens in a calendar month (UTC)."),
-    ("cost-per-day", float, "Money in a day (UTC), by the models' prices."),
-    ("cost-per-month", float, "Money in a calendar month (UTC)."),
-)
 
 
 def bounded(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of all limits."""
-    for name, kind, told in reversed(BOUNDS):
-        command = click.option(f"--{name}", type=kind, metavar="N", help=told)(command)
+    for name, field in reversed(Bounds.model_fields.items()):
+        kind = float if name.startswith("cost") else int
+        command = click.option(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=field.description)(command)
     return command
 
 

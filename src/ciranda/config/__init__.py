@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ciranda.config import faults
 from ciranda.errors import Invalid
 
 PREFIX = "CIRANDA_"
@@ -178,14 +179,9 @@ def settings(at: Home) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        origin = f"{PREFIX}{name.upper()} in the environment" if PREFIX + name.upper() in os.environ else str(file)
-        raise Invalid(
-            f"setting {name!r}: {first['msg']} (got {first['input']!r})",
-            where=origin,
-            remedy=f"settings are: {', '.join(sorted(names))}",
-        ) from None
+        variable = PREFIX + faults.name_of(error).upper()
+        origin = f"{variable} in the environment" if variable in os.environ else str(file)
+        raise faults.invalid(error, what="setting", where=origin, known=sorted(names), of="settings") from None
 
 
 def _toml(file: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ciranda.errors import Invalid
+from ciranda.config import faults
 
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Tokens = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
@@ -43,10 +43,4 @@ def read(values: dict[str, Any], *, where: str) -> Bounds:
     try:
         return Bounds.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise Invalid(
-            f"limit {name!r}: {first['msg']} (got {first['input']!r})",
-            where=where,
-            remedy=f"limits are: {', '.join(NAMES)}",
-        ) from None
+        raise faults.invalid(error, what="limit", where=where, known=NAMES, of="limits") from None

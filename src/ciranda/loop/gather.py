@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 from ciranda.data import checks, traffic
@@ -11,7 +12,6 @@ from ciranda.errors import Invalid
 from ciranda.interactions.filters import Filters
 from ciranda.loop import steps
 from ciranda.loop.platform import Platform
-from ciranda.monitor import language
 from ciranda.registry import models
 from ciranda.store import clock
 
@@ -31,7 +31,7 @@ def gather(platform: Platform, dataset: str, chosen: Mapping[str, Any], actor: s
     with platform.db.reading() as conn:
         spec = models.get(conn, str(filters["model"])).spec
     found = platform.interactions.everything(**cast(Filters, filters))
-    rows, looked_at = traffic.rows_from(found, languages_of=language.detect_all)
+    rows, looked_at = traffic.rows_from(found, languages_of=partial(steps.languages_of, spec))
     policy = {str(name): str(action) for name, action in spec.data.checks.items()}
     report = checks.run(rows, policy, max_characters=spec.data.max_characters, suites=steps.prompts(spec))
     told = {name: clock.iso(value) if hasattr(value, "tzinfo") else value for name, value in filters.items()}

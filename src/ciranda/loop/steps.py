@@ -102,7 +102,7 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
     Raises:
         Refused: A check or a bad row said no; nothing is kept. Invalid, NotFound, Unavailable as the sources do.
     """
-    inputs = Inputs(platform.root, picks.sampler(spec), _traffic(platform, spec), partial(_languages_of, spec))
+    inputs = Inputs(platform.root, picks.sampler(spec), _traffic(platform, spec), partial(languages_of, spec))
     before = datasets.newest_of(platform.db, spec.dataset)
     with sources.ingest(
         platform.db, platform.home, dataset=spec.dataset, model=spec.model, sources=spec.data.sources, inputs=inputs
@@ -124,7 +124,7 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
     }
 
 
-def _languages_of(spec: ModelSpec, texts: Sequence[str]) -> list[str]:
+def languages_of(spec: ModelSpec, texts: Sequence[str]) -> list[str]:
     """The languages of texts, by the names that the model's sources give them: `pt` is `pt-BR` where that was declared."""
     declared = [source.intents for source in spec.data.sources if source.intents]
     names = {short: name for name in reversed(declared) for short in (name.split("-")[0], name)}

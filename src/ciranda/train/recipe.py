@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ciranda.config import faults
 from ciranda.errors import Invalid
 
 
@@ -58,12 +59,8 @@ def recipe(values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise Invalid(
-            f"recipe key {key!r}: {first['msg']} (got {first['input']!r})",
-            where=where,
-            remedy=f"the keys of a recipe are {', '.join(Recipe.model_fields)}",
+        raise faults.invalid(
+            error, what="recipe key", where=where, known=Recipe.model_fields, of="the keys of a recipe"
         ) from None
 
 
