@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-INSTALL_S = 900
+import foreign
+
 START_S = 90
 
 
@@ -43,31 +42,7 @@ class Peer:
 
     def install(self, root: Path) -> str:
         """Why it cannot be installed; empty when it is."""
-        folder = self.folder(root)
-        if (folder / "installed").exists():
-            return ""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        if self.manager == "npm":
-            if shutil.which("npm") is None:
-                return "npm is not here"
-            commands = [
-                ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), *self.packages]
-            ]
-        else:
-            python = str(folder / "venv/bin/python")
-            commands = [[sys.executable, "-m", "venv", str(folder / "venv")],
-                        [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *self.packages]]  # fmt: skip
-        for command in commands:
-            try:
-                ended = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
-            except subprocess.TimeoutExpired:
-                return f"not installed within {INSTALL_S} s"
-            if ended.returncode:
-                said = (ended.stderr or ended.stdout).strip().splitlines() or [f"code {ended.returncode}"]
-                return f"does not install: {said[-1][:160]}"
-        (folder / "installed").touch()
-        return ""
+        return foreign.install(self.folder(root), self.packages, manager=self.manager)
 
     def run(self, root: Path, port: int, upstream: int, prefix: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
         """The running gateway and its port (its own choice when it writes a file `port`), once it answers.

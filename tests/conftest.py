@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from recorded import Recorded
 
 SOURCE = str(Path(__file__).parent.parent / "src")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH", "")]))
@@ -22,3 +28,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def chaos(request: pytest.FixtureRequest) -> tuple[float, int]:
     """How long, and with which dice."""
     return request.config.getoption("--chaos-seconds"), request.config.getoption("--chaos-seed")
+
+
+@pytest.fixture(scope="module", params=["embedded", "server"])
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    """A home whose record is in the embedded engine, and one whose record is on a server."""
+    from clickhouse import server
+    from recorded import Recorded
+
+    folder = tmp_path_factory.mktemp(request.param)
+    with server(folder / "clickhouse") if request.param == "server" else nullcontext("") as url:
+        world = Recorded(folder / "home", server=url)
+        world.start()
+        yield world
+        world.close()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -16,21 +15,10 @@ from ciranda.interactions import export, query
 from ciranda.interactions.client import Line
 from ciranda.interactions.query import Score
 from ciranda.store import clock
-from clickhouse import server
 from recorded import Recorded, opinion, record, until
 
 START = clock.now_ms() - 3_600_000
 DAY_MS = 86_400_000
-
-
-@pytest.fixture(scope="module", params=["embedded", "server"])
-def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with server(folder / "clickhouse") if request.param == "server" else nullcontext("") as url:
-        world = Recorded(folder / "home", server=url)
-        world.start()
-        yield world
-        world.close()
 
 
 @pytest.fixture(scope="module")

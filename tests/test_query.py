@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,20 +12,9 @@ from ciranda.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from ciranda.interactions.query import Interactions, Score
 from ciranda.interactions.spool import INTERACTION
 from ciranda.store import clock, ids
-from clickhouse import server
 from recorded import Recorded, opinion, record, until
 
 START = clock.now_ms() // 60_000 * 60_000 - 3_600_000  # a whole minute, an hour ago
-
-
-@pytest.fixture(scope="module", params=["embedded", "server"])
-def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with server(folder / "clickhouse") if request.param == "server" else nullcontext("") as url:
-        world = Recorded(folder / "home", server=url)
-        world.start()
-        yield world
-        world.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-INSTALL_S, RUN_S = 900, 300
+import foreign
+
+RUN_S = 300
 HERE = Path(__file__).parent
 
 
@@ -33,7 +34,7 @@ class Peer:
     def figures(self, root: Path) -> dict[str, Any]:
         """What it does with the calls, or `missing`: why it could not be measured."""
         folder = root / f"{self.package}-{self.version}"
-        if missing := self._install(folder):
+        if missing := foreign.install(folder, [f"{self.package}=={self.version}"]):
             return {"missing": missing}
         scratch = folder / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
@@ -52,26 +53,6 @@ class Peer:
             sum(one.stat().st_size for one in scratch.rglob("*") if one.is_file()) / self.calls
         )
         return found
-
-    def _install(self, folder: Path) -> str:
-        """Why it cannot be installed; empty when it is."""
-        if (folder / "installed").exists():
-            return ""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        python = str(folder / "venv/bin/python")
-        wanted = f"{self.package}=={self.version}"
-        for command in ([sys.executable, "-m", "venv", str(folder / "venv")],
-                        [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", wanted]):  # fmt: skip
-            try:
-                ended = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
-            except subprocess.TimeoutExpired:
-                return f"not installed within {INSTALL_S} s"
-            if ended.returncode:
-                said = (ended.stderr or ended.stdout).strip().splitlines() or [f"code {ended.returncode}"]
-                return f"does not install: {said[-1][:200]}"
-        (folder / "installed").touch()
-        return ""
 
 
 PEERS = (
