@@ -8,6 +8,8 @@ Tables are declared by the module that writes them, on the `metadata` of this fi
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,12 +26,29 @@ metadata = sa.MetaData(
 )
 
 
+BUSY_S = 30.0
+
+
 def tune(connection: Any, _record: Any) -> None:
     """Set what durability and concurrency need on a new SQLite connection (a SQLAlchemy `connect` listener)."""
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={BUSY_S * 1000:.0f}", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    _write_ahead(cursor)
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switch to the write-ahead log. SQLite waits for nobody at that, so of several first openers all but one would fail."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _own(connection: Any, _record: Any) -> None:
