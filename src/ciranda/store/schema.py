@@ -59,7 +59,8 @@ def _refuse_unknown(database: Database, present: str) -> None:
         raise Conflict(
             f"the control database has schema {present!r}, which this version of Ciranda does not know",
             where=database.engine.url.render_as_string(hide_password=True),
-            remedy="start the newer Ciranda that made it (`pip install -U ciranda`), or restore the backup beside it",
+            remedy="start the newer Ciranda that made it (`pip install -U ciranda`; an unreleased one: its commit), restore the "
+            "backup beside it, or begin with another home",
         ) from None
 
 
