@@ -153,6 +153,28 @@ def test_rollback_and_forward_under_load(world: World, gateway: str) -> None:
     assert [status for _, status, _ in users.seen if status != 200] == []
 
 
+def test_who_is_told_that_routing_changed_can_rely_on_it_at_once(world: World, gateway: str) -> None:
+    live(world, "smart-home@0")
+    for number in range(10):
+        with world.db.writing() as conn:
+            _, key = access.create(conn, f"app {number}", role="client", actor="test")
+        assert routing.taken(world.home, routing.refresh(world.db, world.home))
+        assert httpx.get(f"{gateway}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
+
+
+def test_a_worker_that_hangs_holds_nobody_up_for_long(world: World, gateway: str) -> None:
+    pid = json.loads((world.home.run / "gateway-1.json").read_text())["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        live(world, "smart-home@0")
+        began = time.monotonic()
+        assert not routing.taken(world.home, routing.current(world.home.routing)["generation"], limit_s=0.2)
+        assert time.monotonic() - began < 3
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: routing.taken(world.home, routing.current(world.home.routing)["generation"]))
+
+
 def replicas(world: World) -> list[apply.Replica]:
     with world.db.reading() as conn:
         return apply.replicas(conn)

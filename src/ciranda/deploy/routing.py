@@ -12,8 +12,11 @@ name the version that really did.
 from __future__ import annotations
 
 import fcntl
+import http.client
 import json
 import os
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +36,8 @@ from ciranda.store import clock, files
 from ciranda.store.database import Database
 
 ENGINE_KEY = "run/engine.key"
+TAKEN_S = 1.0
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,30 @@ def publish(home: Home, new: Mapping[str, Any]) -> int:
     whole = {"generation": generation + 1, "written_at": clock.iso(), **new}
     files.write_atomic(home.routing, json.dumps(whole, indent=1, sort_keys=True))
     return generation + 1
+
+
+def taken(home: Home, generation: int, *, limit_s: float = TAKEN_S) -> bool:
+    """Wait until every gateway worker of this machine goes by this generation; whether all did in time.
+
+    A worker that is gone or leaving is passed over: it, or the next one, begins with the newest.
+    """
+    deadline = time.monotonic() + limit_s
+    waiting = [url for file in home.run.glob("gateway-*.json") if (url := str(current(file).get("own_url", "")))]
+    while waiting := [url for url in waiting if _behind(url, generation)]:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _behind(url: str, generation: int) -> bool:
+    try:
+        with _opener.open(f"{url}/readyz", timeout=TAKEN_S) as answer:
+            return int(json.loads(answer.read())["generation"]) < generation
+    except TimeoutError:
+        return True
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return False
 
 
 def current(path: Path) -> dict[str, Any]:

@@ -147,5 +147,5 @@ def evaluate(platform: Platform, ref: str, actor: str) -> str:
 
 
 def publish(platform: Platform) -> None:
-    """Write the routing that gateways read, if it changed."""
-    routing.refresh(platform.db, platform.home)
+    """Write the routing that gateways read, if it changed, and wait until they go by it: who was told "done" can rely on it."""
+    routing.taken(platform.home, routing.refresh(platform.db, platform.home))
