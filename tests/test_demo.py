@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ciranda.cli import demo
 from ciranda.errors import Invalid
 
 DEMO = [sys.executable, "-m", "ciranda.cli", "demo", "--fast", "--json"]
@@ -48,7 +49,7 @@ def the_second_version_is_better_where_the_world_changed(rows: list[dict[str, An
     assert exact["smart-home@0", "en"] <= 0.05
     assert exact["smart-home@1", "en"] >= 0.3
     assert exact["smart-home@2", "en"] >= exact["smart-home@1", "en"] - 0.15
-    assert exact["smart-home@2", "pt-BR"] > exact["smart-home@1", "pt-BR"]
+    assert exact["smart-home@2", "pt"] > exact["smart-home@1", "pt"]
     assert all(valid[version, "en"] >= 0.9 for version in ("smart-home@1", "smart-home@2"))
 
 
@@ -61,3 +62,14 @@ def test_a_language_that_the_package_does_not_have_ends_the_demo_before_it_start
     assert "tlh" in error["message"]
     assert error["remedy"]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_gate_of_a_language_bears_the_name_that_the_platform_hears() -> None:
+    assert demo.heard_as("en", "pt-BR") == "pt"
+    assert demo.heard_as("en", "nb") == "no"
+    assert demo.heard_as("pt-BR", "gl") == "gl"
+
+
+def test_two_languages_that_sound_alike_are_refused_before_anything_starts() -> None:
+    with pytest.raises(Invalid, match="sound alike"):
+        demo.heard_as("id", "ms")

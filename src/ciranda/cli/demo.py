@@ -12,6 +12,7 @@ import itertools
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,14 +28,16 @@ from ciranda.data import versions as datasets
 from ciranda.data.rows import Row
 from ciranda.deploy import stages
 from ciranda.engines import hassil
-from ciranda.errors import Failed
+from ciranda.errors import Failed, Invalid
 from ciranda.govern import audit
 from ciranda.loop import turns
+from ciranda.monitor import language
 from ciranda.registry import verdicts, versions
 from ciranda.store import clock
 
 MODEL = "smart-home"
 PAUSE_S, LEISURE_S = 0.1, 4.0
+HEARD = 60  # sentences from which it is told how the platform will call a language
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Story:
     size: Size
     first: str
     then: str
+    arriving: str  # what the platform hears when users speak it: `pt` for pt-BR, `no` for nb
     stage: Stage
     screen: Screen
     times_s: dict[str, float] = field(default_factory=dict)
@@ -119,17 +123,30 @@ def run(*, fast: bool, first: str, then: str, stay: bool, home: Path | None, scr
         home: Folder to play in; without it a fresh temporary one.
 
     Raises:
-        Invalid: An unknown language. Failed: A stage did not do what the story says.
+        Invalid: An unknown language, or two that the platform takes for one. Failed: A stage did not do what the story says.
     """
-    for language in (first, then):
-        hassil.load(language)
+    arriving = heard_as(first, then)
     folder = home or Path(tempfile.mkdtemp(prefix="ciranda-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
-    story = Story(FAST if fast else FULL, first, then, Stage(folder), screen)
+    story = Story(FAST if fast else FULL, first, then, arriving, Stage(folder), screen)
     try:
         return _told(story, stay=stay)
     finally:
         story.stage.stop()
+
+
+def heard_as(first: str, then: str) -> str:
+    """What the platform will call the language that arrives. Raises Invalid when it will not notice that it is another one."""
+    heard = {
+        name: Counter(language.detect_all([row.prompt for row in hassil.sample(name, HEARD, 7)])).most_common(1)[0][0]
+        for name in (first, then)
+    }
+    if heard[first] == heard[then]:
+        raise Invalid(
+            f"{first} and {then} sound alike to the language detector: it hears {heard[then]!r} in both", where="--then",
+            remedy="choose two languages that differ more, such as --first en --then pt-BR",
+        )  # fmt: skip
+    return heard[then]
 
 
 def _told(story: Story, *, stay: bool) -> dict[str, Any]:
@@ -167,7 +184,7 @@ def _begin(story: Story) -> None:
 def _data(story: Story) -> None:
     size, stage = story.size, story.stage
     text = PROJECT.format(
-        model=MODEL, first=story.first, then=story.then.split("-")[0], rows=size.rows, trials=size.trials, steps=size.steps,
+        model=MODEL, first=story.first, then=story.arriving, rows=size.rows, trials=size.trials, steps=size.steps,
         cases=size.cases, corrections=size.corrections, least=size.least,
     )  # fmt: skip
     file = stage.folder / "models" / f"{MODEL}.yaml"

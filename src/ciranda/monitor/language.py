@@ -1,8 +1,9 @@
 """Which language a short text is in. py3langid is named here alone; it needs no download.
 
-A language detector that knows a hundred languages takes short Portuguese for Galician. This one is offered the languages
-that users of such services really write in, and says "und" (undetermined) for what has too few letters to tell, and for a guess
-that it is not sure of: "reproduza rádio" is no Czech, and a language that nobody speaks must not appear in an alert.
+A language detector that knows a hundred languages takes short Portuguese for Galician. For a single text this one is offered
+the languages that users of such services really write in, and those whose script is theirs alone; it says "und" (undetermined)
+for what has too few letters to tell, and for a guess that it is not sure of: "reproduza rádio" is no Czech, and a language that
+nobody speaks must not appear in an alert. Texts that came together settle each other's language, out of all there are.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 LANGUAGES = (
-    "ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "he", "hi", "hr", "hu", "id", "it",
-    "ja", "ko", "lt", "lv", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "ta", "th", "tr", "uk", "ur",
-    "vi", "zh",
+    "am", "ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "gu", "he", "hi", "hr", "hu", "hy",
+    "id", "it", "ja", "ka", "km", "kn", "ko", "lo", "lt", "lv", "ml", "ms", "nl", "no", "pa", "pl", "pt", "ro", "ru", "si", "sk",
+    "sl", "sr", "sv", "ta", "te", "th", "tr", "uk", "ur", "vi", "zh",
 )  # fmt: skip
+SELDOM = (
+    0.05  # how much less likely than one of these any other language is, before texts that came together have spoken
+)
 UNKNOWN = "und"
 LETTERS = 6  # below this many letters a guess says more about the detector than about the text
 CHARACTERS = 512
@@ -38,26 +42,30 @@ def detect_all(texts: Sequence[str]) -> list[str]:
     """The language of each of texts that came together; what one leaves open, the others often settle.
 
     The languages' shares among them are the prior of each (expectation maximisation): among Portuguese commands "reproduza
-    rádio" is Portuguese, alone it is anything.
+    rádio" is Portuguese, alone it is anything. All languages that the detector knows are offered, the seldom ones for less.
     """
     told = [number for number, text in enumerate(texts) if _tellable(text[:CHARACTERS])]
     named = [UNKNOWN] * len(texts)
     if told:
-        by_text = [dict(_identifier().rank(texts[number][:CHARACTERS])) for number in told]
-        likely = np.array([[float(one[name]) for name in LANGUAGES] for one in by_text])
-        for number, posterior in zip(told, _settled(likely), strict=True):
+        every = tuple(
+            dict.fromkeys(str(name) for name in _every().nb_classes)
+        )  # one written in two scripts stands there twice
+        by_text = [dict(_every().rank(texts[number][:CHARACTERS])) for number in told]
+        likely = np.array([[float(one[name]) for name in every] for one in by_text])
+        usual = np.array([1.0 if name in LANGUAGES else SELDOM for name in every])
+        for number, posterior in zip(told, _settled(likely, usual / usual.sum()), strict=True):
             if posterior.max() >= SURE:
-                named[number] = LANGUAGES[int(posterior.argmax())]
+                named[number] = every[int(posterior.argmax())]
     return named
 
 
-def _settled(likely: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Posteriors of texts x languages, with the shares of the languages as their common prior."""
-    posterior: NDArray[np.float64] = likely / likely.sum(axis=1, keepdims=True)
+def _settled(likely: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Posteriors of texts x languages, with the shares of the languages as their common prior; `before` is what it begins with."""
+    posterior: NDArray[np.float64] = likely * before
     for _ in range(ROUNDS):
-        shares = (posterior.sum(axis=0) + 1 / len(LANGUAGES)) / (len(posterior) + 1)
-        posterior = likely * shares
         posterior /= posterior.sum(axis=1, keepdims=True)
+        posterior = likely * (posterior.sum(axis=0) + before)
+    posterior /= posterior.sum(axis=1, keepdims=True)
     return posterior
 
 
@@ -67,8 +75,17 @@ def _tellable(text: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
+    identifier = _loaded(min_confidence=SURE)
     identifier.set_languages(LANGUAGES)
     return identifier
+
+
+@lru_cache(maxsize=1)
+def _every() -> Any:
+    return _loaded()
+
+
+def _loaded(**options: float) -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, **options)
