@@ -232,14 +232,16 @@ def _follow(story: Story, turn: str, progress: Progress, *, until: tuple[str, ..
     return story.stage.until(f"turn {turn} is {' or '.join(until)}", look, limit_s=story.size.limit_s)
 
 
-def _verdict(story: Story, ref: str) -> None:
-    """What the gates said of a version, and its figures."""
+def _verdict(story: Story, ref: str, *, learned: str = "") -> None:
+    """What the gates said of a version, and its figures; `learned` is a language that it must have been judged on."""
     with story.stage.platform.db.reading() as conn:
         ruling = verdicts.newest(conn, ref)
         version = versions.get(conn, ref)
     if ruling is None:
         raise Failed(f"{ref} has no verdict", where="verdicts")
     story.screen.table(["gate", "slice", ref, ruling.champion, "outcome"], [telling.gate(one) for one in ruling.gates])
+    if learned and not any(one["slice"] == {"language": learned} and one["candidate"] for one in ruling.gates):
+        raise Failed(f"{ref} was not judged on {learned}: no correction in it reached the test split", where=ref)
     story.say(f"{ref} {version.digest[:19]} from {version.dataset}; adapter {version.adapter_digest[:19]}")
 
 
@@ -348,7 +350,7 @@ def _heal(story: Story, crowd: Crowd) -> None:
             crowd.pace(LEISURE_S)
             _follow(story, turn.id, progress, until=("released", "promoted"))
             crowd.pace(PAUSE_S)
-        _verdict(story, f"{MODEL}@2")
+        _verdict(story, f"{MODEL}@2", learned=story.arriving)
         _promoted(story, f"{MODEL}@2", crowd)
         crowd.count.recent.clear()
         crowd.wait(story.size.live, limit_s=story.size.limit_s)
