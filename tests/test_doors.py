@@ -458,6 +458,13 @@ def test_moderation_finds_personal_data_and_claims_nothing_else(door: Door) -> N
             door.openai.moderations.create(input=wrong)
 
 
+def test_a_book_is_not_judged_at_once(door: Door) -> None:
+    with pytest.raises(openai.APIStatusError) as raised:
+        door.openai.moderations.create(input=["a lamp " * 100_000, "a lamp " * 100_000])
+    assert raised.value.status_code == 413
+    assert "1,400,000 characters" in raised.value.message
+
+
 def test_each_client_lists_the_models_in_its_shape(door: Door) -> None:
     assert [one.id for one in door.anthropic.models.list()] == ["gone", "guarded", "plain", "smart-home"]
     one = door.anthropic.models.retrieve("smart-home@1")

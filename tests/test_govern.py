@@ -109,3 +109,30 @@ def test_personal_data_is_found_by_check_digit(text, masked):
 def test_masking_twice_is_masking_once(text):
     once, _ = guard.mask(text)
     assert guard.mask(once)[0] == once
+
+
+WORDS = [
+    "ana@example.com",
+    "529.982.247-25",
+    "4111 1111 1111 1111",
+    "my name is Ana Lima",
+    "+55 11 91234-5678",
+    "casa",
+    "12",
+    ".",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=40), st.integers(5, 60))
+def test_a_long_text_is_searched_in_stretches_and_gives_the_same(words: list[str], stretch: int) -> None:
+    text = " ".join(words)
+    whole = guard.find_pii(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guard, "STRETCH", stretch)
+        assert guard.find_pii(text) == whole
+
+
+def test_a_text_full_of_addresses_is_masked_as_fast_as_any_other() -> None:
+    masked, findings = guard.mask("a@b.cd " * 60_000)  # a search that compares findings with each other takes an hour
+    assert len(findings) == 60_000
+    assert masked == "[email] " * 60_000

@@ -61,6 +61,7 @@ class Gateway:
         self.running: Counter[str] = Counter()
         self.relays: set[Relay] = set()
         self.counts: set[Count] = set()
+        self.moderations: set[Moderation] = set()
         self.server = Server(self)
         self.turnstile = Turnstile()
         self._proxies = proxies
@@ -127,13 +128,16 @@ class Gateway:
         Relay(self, connection, request, self.key(request)).start()
 
     def _count(self, connection: Connection, request: Request) -> None:
-        Count(self, connection, request, self.key(request)).start()
+        key = self.key(request)
+        if len(self.counts) >= limits.COUNTS_RUNNING:
+            raise LimitReached("other prompts are being counted", remedy="send again after a moment")
+        Count(self, connection, request, key).start()
 
     def _moderate(self, connection: Connection, request: Request) -> None:
         key = self.key(request)
         if key.role not in route.ASKING:
             raise Forbidden(f"a key of the role {key.role} may not ask", remedy="use a key of the role client")
-        Moderation(connection, request).start()
+        Moderation(connection, request).start(self.moderations)
 
     def _models(self, connection: Connection, request: Request) -> None:
         snapshot, key = self.snapshot(), self.key(request)

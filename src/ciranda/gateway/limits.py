@@ -29,6 +29,9 @@ EVENT_BYTES = 1 << 20
 PING_SECONDS = 15.0
 
 # Traces that applications report (OTLP)
+MODERATED_CHARACTERS = 1_000_000  # of one request; patterns take about half a second for so many
+MODERATIONS_RUNNING = 4
+COUNTS_RUNNING = 64  # prompts that engines are counting; they stand outside every model's own bound
 TRACES_BYTES = 4 << 20  # as sent
 TRACES_INFLATED_BYTES = 8 << 20  # read without a pause: the worst that can be in it holds others up for 0.4 s
 TRACES_SPANS = 10_000

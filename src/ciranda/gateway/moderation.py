@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from ciranda.errors import CirandaError
-from ciranda.gateway import answers
+from ciranda.errors import LimitReached, TooLarge
+from ciranda.gateway import answers, limits
 from ciranda.gateway.answers import BadField, Unsupported
 from ciranda.gateway.doors import fields
 from ciranda.gateway.server import Connection, Request
@@ -30,25 +30,33 @@ class Moderation:
         self._connection = connection
         self._ident = request.ident
         self._texts = texts(request.body)
+        if (size := sum(map(len, self._texts))) > limits.MODERATED_CHARACTERS:
+            raise TooLarge(
+                f"the input has {size:,} characters", remedy=f"send at most {limits.MODERATED_CHARACTERS:,} at once"
+            )
         self._task: asyncio.Task[None] | None = None
+        self._gone = False
 
-    def start(self) -> None:
-        """Judge, then answer."""
+    def start(self, running: set[Moderation]) -> None:
+        """Judge, then answer; one of `running` until then. Raises LimitReached."""
+        if len(running) >= limits.MODERATIONS_RUNNING:
+            raise LimitReached("other texts are being judged", remedy="send again after a moment")
+        self._running = running
+        running.add(self)
         self._connection.exchange = self
         self._task = asyncio.get_running_loop().create_task(self._judge())
 
     async def _judge(self) -> None:
         try:
             results = await asyncio.to_thread(lambda: [verdict(text) for text in self._texts])
-        except CirandaError as error:
-            self._connection.fail(error)
-            return
-        body = {"id": f"modr-{self._ident.replace('-', '')}", "model": MODEL, "results": results}
-        self._connection.answer(200, answers.JSON, msgspec.json.encode(body))
+        finally:
+            self._running.discard(self)
+        if not self._gone:
+            body = {"id": f"modr-{self._ident.replace('-', '')}", "model": MODEL, "results": results}
+            self._connection.answer(200, answers.JSON, msgspec.json.encode(body))
 
     def client_left(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        self._gone = True  # the thread goes on, and counts until it is done
 
     def client_slow(self) -> None: ...
 
