@@ -449,3 +449,26 @@ def test_whoever_watches_outlives_a_restart_of_control(desk: Desk) -> None:
     told = seat.patiently(lambda: seat.control.get(f"/turns/turn:{MODEL}:nightly"))
     restart.join()
     assert told["id"] == f"turn:{MODEL}:nightly"
+
+
+def test_a_dataset_is_described_and_a_term_defined(desk: Desk) -> None:
+    assert (
+        "cliente"
+        in desk.run("glossary", "define", "Customer", "Who pays us", "--synonym", "cliente").out
+        + desk.run("glossary").out
+    )
+    said = desk.run(
+        "datasets", "describe", "tickets", "--owner", "ana", "--licence", "mit", "--every", "24h", "--tag", "pii"
+    )
+    assert re.search(r"licence\s+MIT", said.out)
+    field = desk.run(
+        "datasets", "describe", "tickets", "--field", "subject", "--tag", "pii", "--term", "cliente", "--json"
+    )
+    assert field.json["fields"]["subject"]["terms"] == ["Customer"]
+    assert field.json["every_s"] == 86400
+    assert re.search(r"on\s+tickets:subject", desk.run("glossary", "show", "cliente").out)
+    assert desk.run("glossary", "remove", "Customer").code == 5
+    assert desk.run("datasets", "describe", "tickets", "--field", "subject", "--tag", "", "--term", "").code == 0
+    assert desk.run("glossary", "remove", "Customer").code == 0
+    assert desk.run("datasets", "describe", "tickets", "--licence", "ours").code == 2
+    assert desk.run("datasets", "show", "tickets").code == 4

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.config import Home
-from ciranda.data import sources, versions
+from ciranda.data import descriptions, glossary, sources, tags, versions
 from ciranda.data.shelf import rows_of
 from ciranda.data.versions import DatasetVersion, dataset_versions, datasets
 from ciranda.errors import NotFound
@@ -73,6 +73,21 @@ def line(db: Database, dataset: str, *, before: int | None = None, limit: int = 
     if not known:
         raise NotFound(f"no dataset {dataset!r}", where="datasets", remedy="commit one: `ciranda ingest <model>`")
     return [versions.get(db, f"{dataset}@{number}") for number in numbers]
+
+
+def said(db: Database, dataset: str) -> dict[str, Any]:
+    """What people say of a dataset and of its fields: description, tags and terms; nothing when nobody said anything."""
+    with db.reading() as conn:
+        told, words = descriptions.of(conn, dataset), tags.of(conn, dataset)
+        terms = glossary.of_all(conn, [dataset]).get(dataset, {})
+
+    def of(field: str) -> dict[str, Any]:
+        mine = told.get(field, descriptions.Description()).to_dict()
+        kept = {name: mine[name] for name in ("description", "sensitivity")} if field else mine
+        return {**kept, "tags": list(words.get(field, ())), "terms": list(terms.get(field, ()))}
+
+    named = sorted((told.keys() | words.keys() | terms.keys()) - {""})
+    return {"name": dataset, **of(""), "fields": {field: of(field) for field in named}}
 
 
 def ancestors(db: Database, ref: str) -> list[DatasetVersion]:

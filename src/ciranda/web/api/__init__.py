@@ -3,7 +3,8 @@
     door      who asks, what they ask, the answer or the error
     asked     the fields of each query and body
     rows      rows of the control database, page by page
-    fleet     models, versions, releases, drift, datasets, turns
+    fleet     models, versions, releases, drift, turns
+    catalogue datasets, what is said of them, the glossary
     traffic   interactions            runs    searches and trials
     limits    what keys, tenants and models may use
     trust     alerts, audit, keys     verbs   what is done
@@ -21,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
-from ciranda.web.api import asked, fleet, limits, runs, traffic, trust, verbs
+from ciranda.web.api import asked, catalogue, fleet, limits, runs, traffic, trust, verbs
 from ciranda.web.api.door import PREFIX, Rest, alive, mounted
 from ciranda.web.api.metrics import Metrics
 
@@ -35,8 +36,11 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/models/{model}/release", "view", fleet.release, asked.Nothing, "Its rollout, and those before."),
     Rest("GET", "/models/{model}/drift", "view", fleet.drift, asked.Nothing, "Its watched streams."),
     Rest("GET", "/versions/{model}@{number:int}", "view", fleet.version, asked.Nothing, "One model version, whole."),
-    Rest("GET", "/datasets", "view", fleet.data, asked.Page, "Datasets, each with its newest version."),
-    Rest("GET", "/datasets/{dataset}@{number:int}", "view", fleet.dataset, asked.Nothing, "One dataset version."),
+    Rest("GET", "/datasets", "view", catalogue.listing, asked.Page, "Datasets, each with its newest version."),
+    Rest("GET", "/datasets/{dataset}@{number:int}", "view", catalogue.version, asked.Nothing, "One dataset version."),
+    Rest("GET", "/datasets/{dataset}", "view", catalogue.one, asked.Nothing, "One dataset, and what is said of it."),
+    Rest("GET", "/glossary", "view", catalogue.glossary_, asked.Page, "What words of the business mean."),
+    Rest("GET", "/glossary/{term}", "view", catalogue.term, asked.Nothing, "One term, and the data it stands on."),
     Rest("GET", "/runs", "view", runs.listing, asked.OfModel, "Searches with their trials, newest first."),
     Rest("GET", "/runs/{run:path}", "view", runs.one, asked.Nothing, "One trial with its loss curve."),
     Rest("GET", "/evaluations/{evaluation}", "view", fleet.evaluation, asked.Nothing, "One evaluation."),
@@ -64,6 +68,9 @@ ROUTES: tuple[Rest, ...] = (
     Rest("POST", "/apply", "apply", verbs.apply, asked.Files, "Apply these model files: all steps, or none."),
     Rest("POST", "/models/{model}/ingest", "data", verbs.ingest, asked.Nothing, "Bring in what its sources have."),
     Rest("POST", "/interactions/gather", "data", traffic.gathered, asked.Gather, "Make them a dataset version.", 201),
+    Rest("POST", "/datasets/{dataset}/describe", "data", catalogue.describe, asked.Described, "Say what it is."),
+    Rest("POST", "/glossary", "data", catalogue.define, asked.Term, "Define a term, or say it anew.", 201),
+    Rest("POST", "/glossary/{term}/remove", "data", catalogue.remove, asked.Nothing, "Take a term out again."),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
     Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Version, "Evaluate a version.", 202),
     Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),

@@ -106,6 +106,39 @@ class Audit(Page):
     actor: str = Field("", max_length=200, description="Who did it.")
 
 
+class Described(Asked):
+    """What to say of a dataset, or of one of its fields; what is left out stays as it was."""
+
+    field: str = Field("", max_length=120, description="A field of its rows; without it, the dataset itself.")
+    owner: str | None = Field(None, max_length=200, description="Who answers for it.")
+    description: str | None = Field(None, max_length=4000, description="What is in it.")
+    purpose: str | None = Field(None, max_length=2000, description="What it was gathered for.")
+    licence: str | None = Field(None, max_length=200, description="An SPDX expression, such as CC-BY-4.0.")
+    sensitivity: Literal["", "public", "internal", "confidential", "personal"] | None = Field(
+        None, description="How careful to be with it: public, internal, confidential or personal."
+    )
+    every: Annotated[float, BeforeValidator(seconds)] | None = Field(
+        None, description="How old its newest rows may become, such as 24h or 7d; 0 is any age."
+    )
+    tags: tuple[Annotated[str, Field(max_length=100)], ...] | None = Field(
+        None, max_length=50, description="All of its tags, in place of those it had."
+    )
+    terms: tuple[Annotated[str, Field(max_length=100)], ...] | None = Field(
+        None, max_length=50, description="All of its glossary terms, in place of those it had."
+    )
+
+
+class Term(Asked):
+    """A word of the glossary."""
+
+    term: str = Field(max_length=100, description="The word.")
+    definition: str = Field(max_length=4000, description="What it means.")
+    owner: str = Field("", max_length=200, description="Who answers for the meaning.")
+    synonyms: tuple[Annotated[str, Field(max_length=100)], ...] = Field(
+        (), max_length=30, description="What else it is called."
+    )
+
+
 class Verify(Asked):
     """What the audit chain must still hold."""
 

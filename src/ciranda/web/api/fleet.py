@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ciranda import __version__
-from ciranda.data import catalog
-from ciranda.data import versions as datasets
 from ciranda.errors import Unavailable
 from ciranda.interactions.query import Total
 from ciranda.registry import verdicts, versions
@@ -123,23 +121,6 @@ def drift(call: Call[Nothing]) -> Item:
     return {"model": model, "streams": streams, "alerts": list(reversed(alerts))[:20]}
 
 
-def data(call: Call[Page]) -> Item:
-    """Datasets by name, each with its newest version."""
-    reach = _datasets(call)
-    found = catalog.page(call.platform.db, after=call.asked.cursor, limit=call.asked.limit)
-    following = found[-1].name if len(found) == call.asked.limit else None
-    return rows.listed([one.to_dict() for one in found if reach is None or one.name in reach], following)
-
-
-def dataset(call: Call[Nothing]) -> Item:
-    """One dataset version: counts, checks, where its rows came from, who was trained on it, some rows."""
-    ref = datasets.get(call.platform.db, f"{call.path['dataset']}@{call.path['number']}").ref
-    reach = _datasets(call)
-    if reach is not None and call.path["dataset"] not in reach:
-        call.require(call.path["dataset"])
-    return catalog.describe(call.platform.db, call.platform.home, ref)
-
-
 def turns(call: Call[OfModel]) -> Item:
     """Turns of the loop, newest first."""
     return rows.page(call.platform.db, "turns", call.asked, order="asked_at", model=within(call, call.asked.model))
@@ -184,13 +165,6 @@ def _model(call: Call[Any]) -> Item:
 
 def _version(row: Item) -> Item:
     return {"ref": f"{row['model']}@{row['number']}", **row}
-
-
-def _datasets(call: Call[Any]) -> set[str] | None:
-    """The datasets of the models that the key reaches; None is all."""
-    if call.reach is None:
-        return None
-    return {row["spec"].get("data", {}).get("dataset") or row["model"] for row in _applied(call)}
 
 
 def _summary(call: Call[Any], model: str, alerts: list[Item], traffic: Item | None) -> Item:

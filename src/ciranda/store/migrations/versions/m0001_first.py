@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_0922c63c"
+revision = "0001_d134149d"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -73,6 +73,28 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_audit_events_action"), "audit_events", ["action"], unique=False)
     op.create_index(op.f("ix_audit_events_subject"), "audit_events", ["subject"], unique=False)
+    op.create_table(
+        "data_descriptions",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("field", sa.String(length=120), nullable=False),
+        sa.Column("owner", sa.String(length=200), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("licence", sa.String(length=200), nullable=False),
+        sa.Column("sensitivity", sa.String(length=16), nullable=False),
+        sa.Column("every_s", sa.Float(), nullable=False),
+        sa.Column("changed_at", sa.String(length=32), nullable=False),
+        sa.Column("changed_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "field", name=op.f("pk_data_descriptions")),
+    )
+    op.create_table(
+        "data_tags",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("field", sa.String(length=120), nullable=False),
+        sa.Column("tag", sa.String(length=63), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "field", "tag", name=op.f("pk_data_tags")),
+    )
+    op.create_index(op.f("ix_data_tags_tag"), "data_tags", ["tag"], unique=False)
     op.create_table(
         "datasets",
         sa.Column("name", sa.String(length=63), nullable=False),
@@ -152,6 +174,17 @@ def tables() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("updated_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_exports")),
+    )
+    op.create_table(
+        "glossary_terms",
+        sa.Column("key", sa.String(length=160), nullable=False),
+        sa.Column("term", sa.String(length=80), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("owner", sa.String(length=200), nullable=False),
+        sa.Column("synonyms", sa.JSON(), nullable=False),
+        sa.Column("changed_at", sa.String(length=32), nullable=False),
+        sa.Column("changed_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_glossary_terms")),
     )
     op.create_table(
         "ingestions",
@@ -356,6 +389,15 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_alert_deliveries_alert"), "alert_deliveries", ["alert"], unique=False)
     op.create_index(op.f("ix_alert_deliveries_state"), "alert_deliveries", ["state"], unique=False)
+    op.create_table(
+        "data_terms",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("field", sa.String(length=120), nullable=False),
+        sa.Column("term", sa.String(length=160), nullable=False),
+        sa.ForeignKeyConstraint(["term"], ["glossary_terms.key"], name=op.f("fk_data_terms_term")),
+        sa.PrimaryKeyConstraint("dataset", "field", "term", name=op.f("pk_data_terms")),
+    )
+    op.create_index(op.f("ix_data_terms_term"), "data_terms", ["term"], unique=False)
     op.create_table(
         "dataset_versions",
         sa.Column("dataset", sa.String(length=63), nullable=False),

@@ -1,0 +1,92 @@
+"""The catalogue: datasets and their versions, what people say of them, the glossary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ciranda.data import catalog, descriptions, glossary
+from ciranda.data import versions as datasets
+from ciranda.data.descriptions import Change
+from ciranda.web.api import rows
+from ciranda.web.api.asked import Described, Nothing, Page, Term
+from ciranda.web.api.door import Call
+from ciranda.web.api.rows import Item
+
+
+def reached(call: Call[Any]) -> set[str] | None:
+    """The datasets of the models that the key reaches; None is all."""
+    if call.reach is None:
+        return None
+    applied = rows.every(call.platform.db, "models", order="model", model=call.reach)
+    return {row["spec"].get("data", {}).get("dataset") or row["model"] for row in applied}
+
+
+def demand(call: Call[Any], *, right: str = "view") -> str:
+    """The dataset in the address, once the key reaches it. Raises Forbidden."""
+    name, reach = call.path["dataset"], reached(call)
+    if reach is not None and name not in reach:
+        call.require(name, right=right)
+    return name
+
+
+def listing(call: Call[Page]) -> Item:
+    """Datasets by name, each with its newest version."""
+    reach = reached(call)
+    found = catalog.page(call.platform.db, after=call.asked.cursor, limit=call.asked.limit)
+    following = found[-1].name if len(found) == call.asked.limit else None
+    return rows.listed([one.to_dict() for one in found if reach is None or one.name in reach], following)
+
+
+def one(call: Call[Nothing]) -> Item:
+    """One dataset: what is said of it and of its fields, its versions, the newest first."""
+    name = demand(call)
+    line = catalog.line(call.platform.db, name)
+    return {**catalog.said(call.platform.db, name), "versions": [version.to_dict() for version in line]}
+
+
+def version(call: Call[Nothing]) -> Item:
+    """One dataset version: counts, checks, where its rows came from, who was trained on it, some rows."""
+    ref = datasets.get(call.platform.db, f"{call.path['dataset']}@{call.path['number']}").ref
+    demand(call)
+    return catalog.describe(call.platform.db, call.platform.home, ref)
+
+
+def describe(call: Call[Described]) -> Item:
+    """Say something new of a dataset or of a field; the answer is all that is said of it then."""
+    name, asked = demand(call, right="data"), call.asked
+    values = asked.model_dump(exclude={"field", "every"})
+    with call.platform.db.writing() as conn:
+        descriptions.change(conn, name, asked.field, Change(**values, every_s=asked.every), actor=call.actor)
+    return catalog.said(call.platform.db, name)
+
+
+def glossary_(call: Call[Page]) -> Item:
+    """The glossary by name."""
+    with call.platform.db.reading() as conn:
+        found = glossary.every(conn, after=call.asked.cursor, limit=call.asked.limit + 1)
+    shown = found[: call.asked.limit]
+    return rows.listed([one.to_dict() for one in shown], shown[-1].term if len(found) > len(shown) else None)
+
+
+def term(call: Call[Nothing]) -> Item:
+    """A term by its name or a synonym, and the data that it stands on."""
+    reach = reached(call)
+    with call.platform.db.reading() as conn:
+        found = glossary.get(conn, call.path["term"])
+        held = glossary.uses(conn, found.term)
+    shown = [{"dataset": dataset, "field": field} for dataset, field in held if reach is None or dataset in reach]
+    return {**found.to_dict(), "on": shown}
+
+
+def define(call: Call[Term]) -> Item:
+    """Define a term, or say it anew."""
+    asked = call.asked.model_dump()
+    with call.platform.db.writing() as conn:
+        return glossary.put(conn, asked.pop("term"), **asked, actor=call.actor).to_dict()
+
+
+def remove(call: Call[Nothing]) -> Item:
+    """Take a term out of the glossary; it must stand on nothing."""
+    with call.platform.db.writing() as conn:
+        glossary.remove(conn, call.path["term"], actor=call.actor)
+    return {"term": call.path["term"], "removed": True}
