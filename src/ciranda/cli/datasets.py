@@ -68,10 +68,9 @@ def _draw(desk: Desk, told: dict[str, Any]) -> None:
 @click.option("--term", "terms", multiple=True, help="All of its glossary terms; may be repeated. Empty: none.")
 def describe(desk: Desk, dataset: str, **asked: Any) -> None:
     """Say what a dataset (or a field) is. What is not given stays as it was."""
-    given = {name: value for name, value in asked.items() if value not in (None, ())}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, ())}
     words = {name: [one for one in given[name] if one] for name in ("tags", "terms") if name in given}
-    body = {**given, **words}
-    told = desk.control.post(f"/datasets/{part(dataset)}/describe", body)
+    told = desk.control.post(f"/datasets/{part(dataset)}/describe", {**given, **words})
     desk.show(told, lambda: _draw(desk, {**told, "versions": []}))
 
 
