@@ -69,7 +69,7 @@ def _draw(desk: Desk, told: dict[str, Any]) -> None:
 def describe(desk: Desk, dataset: str, **asked: Any) -> None:
     """Say what a dataset (or a field) is. What is not given stays as it was."""
     given: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, ())}
-    words = {name: [one for one in given[name] if one] for name in ("tags", "terms") if name in given}
+    words: dict[str, Any] = {name: [one for one in given[name] if one] for name in ("tags", "terms") if name in given}
     told = desk.control.post(f"/datasets/{part(dataset)}/describe", {**given, **words})
     desk.show(told, lambda: _draw(desk, {**told, "versions": []}))
 
