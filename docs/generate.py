@@ -98,6 +98,8 @@ TABLES = {
     "data_descriptions": "What people say of a dataset or of one of its fields: owner, purpose, licence, sensitivity.",
     "data_tags": "Tags on datasets and on their fields.",
     "data_terms": "Terms of the glossary on datasets and on their fields.",
+    "dataset_aliases": "Names of dataset versions: tags, which stay, and aliases, which move.",
+    "dataset_parents": "Which versions a dataset version was made from.",
     "dataset_versions": "Immutable versions of datasets, by the digest of their rows.",
     "datasets": "Named lines of dataset versions.",
     "deployments": "What should run: one row per version that is wanted, with its generation.",

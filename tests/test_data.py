@@ -65,6 +65,32 @@ def test_a_row_is_named_by_its_content_alone() -> None:
     assert one.prompt == "turn on the light"
 
 
+def test_a_row_has_one_of_four_shapes() -> None:
+    asked = Row.of("which is better?", "this")
+    assert [row.shape for row in (asked, asked.with_(thumb=-1), asked.with_(rejected="that"), Row((), "a text"))] == [
+        "chat",
+        "labelled",
+        "preference",
+        "text",
+    ]
+    assert asked.key != asked.with_(rejected="that").key
+    assert asked.with_(tags=("b", "a", "b")) == asked.with_(tags=("a", "b"))
+
+
+def test_facts_change_the_fingerprint_and_where_a_row_came_from_does_not() -> None:
+    row = Row.of("a", "b")
+    for changes in (
+        {"split": "test"},
+        {"tags": ("x",)},
+        {"extra": {"region": "south"}},
+        {"subject": "ana"},
+        {"thumb": 1},
+    ):
+        assert row.with_(**changes).key == row.key
+        assert row.with_(**changes).fingerprint != row.fingerprint
+    assert row.with_(source="s", origin="o:1").fingerprint == row.fingerprint
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -74,6 +100,10 @@ def test_a_row_is_named_by_its_content_alone() -> None:
         ({"prompt": "a", "completion": "b", "label": 1}, "unknown key 'label'"),
         ({"prompt": "a", "completion": "b", "split": "dev"}, "split is 'dev'"),
         ({"prompt": "a", "completion": "b", "thumb": 7}, "thumb is 7"),
+        ({"prompt": "a", "completion": "b", "tags": "x"}, "tags must be a list"),
+        ({"prompt": "a", "completion": "b", "extra": {"tier": [1]}}, "extra.tier must be a text"),
+        ({"prompt": "a", "completion": "b", "extra": {"tier": float("nan")}}, "extra.tier must be"),
+        ({"prompt": "a", "completion": "\ud83d"}, "half of a surrogate"),
         ({"messages": [], "completion": "b"}, "non-empty list"),
         ({"messages": [{"role": "robot", "content": "a"}], "completion": "b"}, "role is 'robot'"),
         ({"messages": [{"role": "user"}], "completion": "b"}, "a content that is text"),
@@ -159,9 +189,17 @@ def test_a_source_that_cannot_be_read_is_an_error_with_a_remedy(
 
 
 def test_a_version_is_read_back_as_it_was_committed(db: Database, home: Home) -> None:
-    content = [*rows(1, 2), *rows(3, split="test", group="g'1", subject="ana", thumb=-1, source="s", origin="o:1")]
+    facts: dict[str, Any] = {
+        "group": "g'1",
+        "subject": "ana",
+        "thumb": -1,
+        "source": "s",
+        "origin": "o:1",
+        "tags": ("b", "a"),
+    }
+    content = [*rows(1, 2), *rows(3, split="test", extra={"tier": 2, "vip": True, "region": None}, **facts)]
     version = commit(db, home, content)
-    assert (version.ref, version.rows, version.parent) == ("home@1", 3, "")
+    assert (version.ref, version.rows, version.parent, version.parents) == ("home@1", 3, "", ())
     assert version.counts["language_split"] == {"en": {"train": 2, "test": 1}}
     assert sorted(versions.read(home, "home@1"), key=lambda row: row.key) == sorted(content, key=lambda row: row.key)
     assert versions.read(home, "home@1", split="test") == content[2:]

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ciranda.data.rows import Message, Row
+from ciranda.data.rows import Message, Row, compact
 from ciranda.errors import Failed, NotFound, StorageFull
 from ciranda.store.files import sync_folder
 
@@ -39,16 +39,12 @@ COLUMNS = (
     "origin",
     "subject",
     "thumb",
+    "rejected",
+    "tags",
+    "extra",
+    "fingerprint",
 )
-FACTS = ("split", "language", "group", "subject", "thumb")
-"""What is kept of a row beside its content; a row that differs in one of these is written anew."""
-
-Facts = tuple[Any, ...]
-
-
-def facts_of(row: Row) -> Facts:
-    """The facts of a row, in the order of FACTS."""
-    return tuple(getattr(row, name) for name in FACTS)
+PLAIN = ("language", "group", "split", "source", "origin", "subject", "thumb", "rejected")
 
 
 @contextmanager
@@ -103,9 +99,9 @@ def batches(
     )
 
 
-def held(path: Path, number: int) -> dict[str, Facts]:
-    """Key and facts of every row of a version."""
-    return _facts(_batch for _batch in batches(path, number, columns=("key", *FACTS)))
+def held(path: Path, number: int) -> dict[str, str]:
+    """Fingerprint of every row of a version, by its key."""
+    return _prints(batches(path, number, columns=("key", "fingerprint")))
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
@@ -114,8 +110,9 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
 
     for record in batch.to_pylist():
         messages = tuple(Message(item["role"], item["content"]) for item in json.loads(record["messages"]))
-        rest = {name: record[name] for name in ("language", "group", "split", "source", "origin", "subject", "thumb")}
-        yield Row(messages, record["completion"], **rest)
+        rest = {name: record[name] for name in PLAIN}
+        tags, extra = tuple(json.loads(record["tags"])), json.loads(record["extra"])
+        yield Row(messages, record["completion"], tags=tags, extra=extra, **rest)
 
 
 def _create(path: Path, rows: Iterable[Row]) -> int:
@@ -134,9 +131,9 @@ def _change(path: Path, rows: Mapping[str, Row], base: int) -> int:
     import lance
 
     opened = lance.dataset(str(path), version=base)
-    known = _facts(opened.to_batches(columns=["key", *FACTS], batch_size=BATCH_ROWS))
-    gone = [key for key, facts in known.items() if key not in rows or facts_of(rows[key]) != facts]
-    come = [row for key, row in rows.items() if key not in known or facts_of(row) != known[key]]
+    known = _prints(opened.to_batches(columns=["key", "fingerprint"], batch_size=BATCH_ROWS))
+    gone = [key for key, fingerprint in known.items() if key not in rows or rows[key].fingerprint != fingerprint]
+    come = [row for key, row in rows.items() if row.fingerprint != known.get(key)]
     if opened.latest_version != base:
         opened.restore()
     for start in range(0, len(gone), DELETE_KEYS):
@@ -147,12 +144,11 @@ def _change(path: Path, rows: Mapping[str, Row], base: int) -> int:
     return int(opened.version)
 
 
-def _facts(found: Iterable[pa.RecordBatch]) -> dict[str, Facts]:
-    facts: dict[str, Facts] = {}
+def _prints(found: Iterable[pa.RecordBatch]) -> dict[str, str]:
+    prints: dict[str, str] = {}
     for batch in found:
-        columns = [batch.column(name).to_pylist() for name in FACTS]
-        facts.update(zip(batch.column("key").to_pylist(), zip(*columns, strict=True), strict=True))
-    return facts
+        prints.update(zip(batch.column("key").to_pylist(), batch.column("fingerprint").to_pylist(), strict=True))
+    return prints
 
 
 def _open(path: Path, version: str | None = None) -> Any:
@@ -192,11 +188,9 @@ def _reader(rows: Iterable[Row]) -> pa.RecordBatchReader:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    import json
-
-    messages = json.dumps([message.to_dict() for message in row.messages], ensure_ascii=False, separators=(",", ":"))
-    plain = {name: getattr(row, name) for name in COLUMNS if name != "messages"}
-    return {**plain, "messages": messages}
+    texts = {"messages": compact([message.to_dict() for message in row.messages])}
+    texts |= {"tags": compact(row.tags), "extra": compact(dict(row.extra))}
+    return {**{name: getattr(row, name) for name in COLUMNS if name not in texts}, **texts}
 
 
 def _files(path: Path) -> set[Path]:

@@ -1,8 +1,9 @@
 """Versions of a dataset: immutable, numbered, named by the digest of their rows.
 
-The digest is SHA-256 over the sorted lines `<row key> <split>`, so the same rows give the same digest in any order, from
-any files, on any machine. A version is a set: the same example twice is one row. Committing what the newest version already
-holds gives that version back, so a step that is run again after a crash makes nothing new.
+The digest is SHA-256 over the sorted fingerprints of the rows (each covers the row's key and every fact except source and
+origin), so the same rows give the same digest in any order, from any files, on any machine. A version is a set: the same
+example twice is one row. Committing what the newest version already holds gives that version back, so a step that is run again
+after a crash makes nothing new.
 The order of a commit is its safety: rows are written and synced first, then tagged, then registered in one database
 transaction with the audit event. A kill at any line leaves the version before as the newest, and a retry succeeds.
 It refuses a parent that is no longer the newest (Conflict), an empty version, and names that could leave the folder.
@@ -38,6 +39,8 @@ datasets = sa.Table(
     "datasets",
     metadata,
     sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("pool", sa.String(63), nullable=False),
+    sa.Column("branched_from", sa.String(80), nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("created_by", sa.String(200), nullable=False),
 )
@@ -50,13 +53,35 @@ dataset_versions = sa.Table(
     sa.Column("digest", sa.String(71), nullable=False, index=True),
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("counts", sa.JSON, nullable=False),
-    sa.Column("parent", sa.String(80), nullable=False),
+    sa.Column("parents", sa.JSON, nullable=False),
     sa.Column("transformation", sa.JSON, nullable=False),
     sa.Column("report", sa.JSON, nullable=False),
     sa.Column("lance_version", sa.Integer, nullable=False),
     sa.Column("format", sa.String(16), nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("created_by", sa.String(200), nullable=False),
+    sa.Column("collected_at", sa.String(32), nullable=False),
+)
+
+dataset_parents = sa.Table(
+    "dataset_parents",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("parent", sa.String(80), primary_key=True, index=True),
+    sa.ForeignKeyConstraint(["dataset", "number"], ["dataset_versions.dataset", "dataset_versions.number"]),
+)
+
+dataset_aliases = sa.Table(
+    "dataset_aliases",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("fixed", sa.Boolean, nullable=False),
+    sa.Column("set_at", sa.String(32), nullable=False),
+    sa.Column("set_by", sa.String(200), nullable=False),
+    sa.ForeignKeyConstraint(["dataset", "number"], ["dataset_versions.dataset", "dataset_versions.number"]),
 )
 
 
@@ -69,21 +94,27 @@ class DatasetVersion:
     digest: str
     rows: int
     counts: dict[str, Any]
-    parent: str
+    parents: tuple[str, ...]
     transformation: dict[str, Any]
     report: dict[str, Any]
     lance_version: int
     created_at: str
     created_by: str
+    collected_at: str = ""
 
     @property
     def ref(self) -> str:
         """The version's name, as in `smart-home@2`."""
         return f"{self.name}@{self.number}"
 
+    @property
+    def parent(self) -> str:
+        """The first parent: the version before it in its line, or the one that its line began from."""
+        return self.parents[0] if self.parents else ""
+
     def to_dict(self) -> dict[str, Any]:
         """As the REST API and the pages show it."""
-        return {**self.__dict__, "ref": self.ref}
+        return {**self.__dict__, "ref": self.ref, "parent": self.parent, "parents": list(self.parents)}
 
 
 @dataclass(frozen=True)
@@ -106,8 +137,8 @@ class Diff:
 
 def digest_of(rows: Iterable[Row]) -> str:
     """The digest of a set of rows; order and doubles do not count."""
-    lines = sorted({row.key: f"{row.key} {row.split}\n" for row in rows}.values())
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+    prints = sorted({row.key: row.fingerprint for row in rows}.values())
+    return f"sha256:{hashlib.sha256(bytes.fromhex(''.join(prints))).hexdigest()}"
 
 
 def commit(
@@ -154,7 +185,7 @@ def commit(
             digest,
             len(content),
             _counts(content.values()),
-            newest.ref if newest else "",
+            (newest.ref,) if newest else (),
             dict(transformation),
             dict(report or {}),
             stored,
@@ -293,23 +324,30 @@ def _register(
     db: Database, version: DatasetVersion, within: Callable[[sa.Connection, DatasetVersion], None] | None
 ) -> DatasetVersion:
     """Make the version known: dataset row, version row, audit event and `within`, all or nothing."""
-    values = {name: value for name, value in version.__dict__.items() if name != "name"}
+    values = {name: value for name, value in version.__dict__.items() if name != "name"} | {
+        "parents": list(version.parents)
+    }
     try:
         with db.writing() as conn:
             known = conn.execute(sa.select(datasets.c.name).where(datasets.c.name == version.name)).first()
             if not known:
                 conn.execute(
                     datasets.insert().values(
-                        name=version.name, created_at=version.created_at, created_by=version.created_by
+                        name=version.name, pool=version.name, branched_from="", created_at=version.created_at,
+                        created_by=version.created_by,
                     )
-                )
+                )  # fmt: skip
             conn.execute(dataset_versions.insert().values(dataset=version.name, format=shelf.FORMAT, **values))
+            for parent in version.parents:
+                conn.execute(
+                    dataset_parents.insert().values(dataset=version.name, number=version.number, parent=parent)
+                )
             audit.record(
                 conn,
                 actor=version.created_by,
                 action="dataset.committed",
                 subject=version.ref,
-                detail={"digest": version.digest, "rows": version.rows, "parent": version.parent},
+                detail={"digest": version.digest, "rows": version.rows, "parents": list(version.parents)},
             )
             if within:
                 within(conn, version)
@@ -335,7 +373,7 @@ def _settled(
 def _version(found: sa.Row[Any]) -> DatasetVersion:
     values = dict(found._mapping)
     values.pop("format")
-    return DatasetVersion(name=values.pop("dataset"), **values)
+    return DatasetVersion(name=values.pop("dataset"), parents=tuple(values.pop("parents")), **values)
 
 
 def _path(home: Home, name: str) -> Path:

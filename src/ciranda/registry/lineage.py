@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ciranda.data.versions import dataset_versions
+from ciranda.data.versions import dataset_parents, dataset_versions
 from ciranda.evals.suites import evaluations
 from ciranda.registry import verdicts, versions
 from ciranda.registry.versions import Version
@@ -62,12 +62,13 @@ def of_dataset(conn: sa.Connection, ref: str) -> dict[str, Any]:
         sa.select(versions.versions).where(versions.versions.c.dataset == ref).order_by(versions.versions.c.created_at)
     )
     made = [Version(**row._mapping) for row in conn.execute(of_it)]
-    children = sa.select(dataset_versions).where(dataset_versions.c.parent == ref).order_by(dataset_versions.c.number)
+    edges = dataset_parents
+    children = sa.select(edges).where(edges.c.parent == ref).order_by(edges.c.dataset, edges.c.number)
     return {
         "dataset": _dataset_row(conn, ref) or {"ref": ref},
         "versions": [{"ref": one.ref, "stage": one.stage, "digest": one.digest} for one in made],
         "children": [f"{row.dataset}@{row.number}" for row in conn.execute(children)]
-        if _there(conn, "dataset_versions")
+        if _there(conn, "dataset_parents")
         else [],
     }
 
@@ -86,7 +87,7 @@ def _dataset_row(conn: sa.Connection, ref: str) -> dict[str, Any] | None:
     row = conn.execute(sa.select(dataset_versions).where(mine)).first()
     if row is None:
         return None
-    kept = ("digest", "rows", "counts", "parent", "transformation", "created_at", "created_by")
+    kept = ("digest", "rows", "counts", "parents", "transformation", "created_at", "created_by")
     return {"ref": ref, **{column: row._mapping[column] for column in kept}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_d134149d"
+revision = "0001_76e2b12f"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -98,6 +98,8 @@ def tables() -> None:
     op.create_table(
         "datasets",
         sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("pool", sa.String(length=63), nullable=False),
+        sa.Column("branched_from", sa.String(length=80), nullable=False),
         sa.Column("created_at", sa.String(length=32), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_datasets")),
@@ -405,13 +407,14 @@ def tables() -> None:
         sa.Column("digest", sa.String(length=71), nullable=False),
         sa.Column("rows", sa.Integer(), nullable=False),
         sa.Column("counts", sa.JSON(), nullable=False),
-        sa.Column("parent", sa.String(length=80), nullable=False),
+        sa.Column("parents", sa.JSON(), nullable=False),
         sa.Column("transformation", sa.JSON(), nullable=False),
         sa.Column("report", sa.JSON(), nullable=False),
         sa.Column("lance_version", sa.Integer(), nullable=False),
         sa.Column("format", sa.String(length=16), nullable=False),
         sa.Column("created_at", sa.String(length=32), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("collected_at", sa.String(length=32), nullable=False),
         sa.ForeignKeyConstraint(["dataset"], ["datasets.name"], name=op.f("fk_dataset_versions_dataset")),
         sa.PrimaryKeyConstraint("dataset", "number", name=op.f("pk_dataset_versions")),
     )
@@ -476,3 +479,31 @@ def tables() -> None:
         sa.UniqueConstraint("model", "digest", name=op.f("uq_versions_model_digest")),
     )
     op.create_index(op.f("ix_versions_stage"), "versions", ["stage"], unique=False)
+    op.create_table(
+        "dataset_aliases",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("fixed", sa.Boolean(), nullable=False),
+        sa.Column("set_at", sa.String(length=32), nullable=False),
+        sa.Column("set_by", sa.String(length=200), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dataset", "number"],
+            ["dataset_versions.dataset", "dataset_versions.number"],
+            name=op.f("fk_dataset_aliases_dataset_number"),
+        ),
+        sa.PrimaryKeyConstraint("dataset", "name", name=op.f("pk_dataset_aliases")),
+    )
+    op.create_table(
+        "dataset_parents",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("parent", sa.String(length=80), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dataset", "number"],
+            ["dataset_versions.dataset", "dataset_versions.number"],
+            name=op.f("fk_dataset_parents_dataset_number"),
+        ),
+        sa.PrimaryKeyConstraint("dataset", "number", "parent", name=op.f("pk_dataset_parents")),
+    )
+    op.create_index(op.f("ix_dataset_parents_parent"), "dataset_parents", ["parent"], unique=False)
