@@ -23,7 +23,7 @@ COMMANDS = {
     "init": "home", "up": "home", "down": "home", "status": "watch", "plan": "files", "apply": "files", "ingest": "turn",
     "train": "turn", "evaluate": "turn", "promote": "release", "rollback": "release", "approve": "release", "chat": "talk",
     "feedback": "talk", "interactions": "recorded", "datasets": "datasets",
-    "glossary": "datasets", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
+    "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
     "tenants": "keys", "base": "home", "demo": "story", "help": "manual",
 }  # fmt: skip
 INTERRUPTED = 130

@@ -41,6 +41,7 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/datasets/{dataset}", "view", catalogue.one, asked.Nothing, "One dataset, and what is said of it."),
     Rest("GET", "/glossary", "view", catalogue.glossary_, asked.Page, "What words of the business mean."),
     Rest("GET", "/glossary/{term}", "view", catalogue.term, asked.Nothing, "One term, and the data it stands on."),
+    Rest("GET", "/lineage", "view", catalogue.lineage, asked.Lineage, "What led to a thing, and what came of it."),
     Rest("GET", "/runs", "view", runs.listing, asked.OfModel, "Searches with their trials, newest first."),
     Rest("GET", "/runs/{run:path}", "view", runs.one, asked.Nothing, "One trial with its loss curve."),
     Rest("GET", "/evaluations/{evaluation}", "view", fleet.evaluation, asked.Nothing, "One evaluation."),

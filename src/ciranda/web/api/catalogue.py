@@ -1,4 +1,4 @@
-"""The catalogue: datasets and their versions, what people say of them, the glossary."""
+"""The catalogue: datasets and their versions, what people say of them, the glossary, the causal chain."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 from ciranda.data import catalog, descriptions, glossary
 from ciranda.data import versions as datasets
 from ciranda.data.descriptions import Change
+from ciranda.registry.lineage import Node
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Described, Nothing, Page, Term
+from ciranda.web.api.asked import Described, Lineage, Nothing, Page, Term
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
+from ciranda.web.load.lineage import chain
 
 
 def reached(call: Call[Any]) -> set[str] | None:
@@ -90,3 +92,14 @@ def remove(call: Call[Nothing]) -> Item:
     with call.platform.db.writing() as conn:
         glossary.remove(conn, call.path["term"], actor=call.actor)
     return {"term": call.path["term"], "removed": True}
+
+
+def lineage(call: Call[Lineage]) -> Item:
+    """The causal chain through one thing: what led to it, what came of it; as far as the key reaches."""
+    reach, asked = reached(call), call.asked
+
+    def sees(node: Node) -> bool:
+        return reach is None or node.of in reach or call.reaches(node.of)
+
+    found = chain(call.platform, asked.of, sees, direction=asked.direction, generations=asked.generations)
+    return found.to_dict()
