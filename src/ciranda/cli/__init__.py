@@ -22,7 +22,7 @@ from ciranda.errors import CirandaError, Failed, StorageFull
 COMMANDS = {
     "init": "home", "up": "home", "down": "home", "status": "watch", "plan": "files", "apply": "files", "ingest": "turn",
     "train": "turn", "evaluate": "turn", "promote": "release", "rollback": "release", "approve": "release", "chat": "talk",
-    "feedback": "talk", "interactions": "recorded", "datasets": "datasets",
+    "feedback": "talk", "interactions": "recorded", "datasets": "datasets", "data": "chores",
     "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
     "tenants": "keys", "base": "home", "demo": "story", "help": "manual",
 }  # fmt: skip

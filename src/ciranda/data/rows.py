@@ -144,9 +144,9 @@ def parse(record: object, *, origin: str, source: str = "", strict: bool = True)
     """
     if not isinstance(record, Mapping):
         raise _bad("a row must be an object with prompt (or messages) and completion", origin, record)
-    unknown = sorted(set(record) - _KEYS) if strict else []
+    unknown = sorted(set(record) - KEYS) if strict else []
     if unknown:
-        raise _bad(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}", origin, record)
+        raise _bad(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(KEYS))}", origin, record)
     messages, completion = _content(record, origin)
     split = _text(record, "split", origin)
     if split and split not in SPLITS:
@@ -160,7 +160,7 @@ def parse(record: object, *, origin: str, source: str = "", strict: bool = True)
     return row.with_(split=split or split_of(row.group or normalised(row.prompt)))
 
 
-_KEYS = frozenset(
+KEYS = frozenset(
     {"messages", "prompt", "system", "completion", "language", "group", "split", "subject", "thumb", "rejected", "tags", "extra"}
 )  # fmt: skip
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from functools import partial
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import reading, sources
+from ciranda.data import sources
+from ciranda.data import versions as datasets
 from ciranda.deploy import rollout, routing, stages
 from ciranda.errors import CirandaError, Conflict
 from ciranda.evals import scorers
 from ciranda.govern import audit
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
-from ciranda.loop import exam, steps, turns
+from ciranda.loop import chores, exam, steps, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts, delivery, drift, export, quality, signals
@@ -44,6 +45,7 @@ class Control:
                 Task("turns", 0.3, self._turns),
                 Task("bases", 1.0, self._bases),
                 Task("exams", 2.0, self._exams),
+                Task("chores", 2.0, self._chores),
                 Task("quality", 0.5, self._quality),
                 Task("drift", 1.0, self._drift),
                 Task("collector", 10.0, self._collector),
@@ -72,6 +74,9 @@ class Control:
 
     def _exams(self) -> None:
         exam.record_exams(self.platform)
+
+    def _chores(self) -> None:
+        chores.keep(self.platform)
 
     def _bases(self) -> None:
         steps.found(self.platform)
@@ -180,14 +185,9 @@ class Control:
         watched = self.watch.status(spec.model)
         if live is None or (watched and watched[0]["version"] == live.ref):
             return
-        prompts = drift.expected(self._learnt(live.dataset) if live.dataset else [], self._asked_in_rollout(live.ref))
+        rows = datasets.read(self.platform.home, live.dataset) if live.dataset else []
+        prompts = drift.expected([row.prompt for row in rows], self._asked_in_rollout(live.ref))
         self.watch.freeze(spec.model, live.ref, prompts, channels=spec.watch.drift, alpha=spec.watch.alpha)
-
-    def _learnt(self, dataset: str) -> list[str]:
-        """The prompts of a dataset version, as far as the policies leave them for monitoring."""
-        home, reader = self.platform.home, reading.itself("monitoring", actor="monitor")
-        found = reading.batches(self.platform.db, home, dataset, reader, columns=("prompt",))
-        return [str(prompt) for batch in found for prompt in batch.column("prompt").to_pylist()]
 
     def _asked_in_rollout(self, ref: str) -> list[str]:
         """What users asked while the evidence for a version was gathered, the newest first."""

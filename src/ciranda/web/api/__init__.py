@@ -6,6 +6,7 @@
     fleet     models, versions, releases, drift, turns
     catalogue datasets, what is said of them, the glossary
     traffic   interactions            runs    searches and trials
+    chores    imports and preparations of data, as jobs
     limits    what keys, tenants and models may use
     trust     alerts, audit, keys     verbs   what is done
 
@@ -22,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
-from ciranda.web.api import asked, catalogue, fleet, limits, runs, traffic, trust, verbs
+from ciranda.web.api import asked, catalogue, chores, fleet, limits, runs, traffic, trust, verbs
 from ciranda.web.api.door import PREFIX, Rest, alive, mounted
 from ciranda.web.api.metrics import Metrics
 
@@ -72,6 +73,9 @@ ROUTES: tuple[Rest, ...] = (
     Rest("POST", "/datasets/{dataset}/describe", "data", catalogue.describe, asked.Described, "Say what it is."),
     Rest("POST", "/glossary", "data", catalogue.define, asked.Term, "Define a term, or say it anew.", 201),
     Rest("POST", "/glossary/{term}/remove", "data", catalogue.remove, asked.Nothing, "Take a term out again."),
+    Rest("GET", "/data/jobs", "data", chores.listing, asked.Page, "Imports, preparations and rebuilds, newest first."),
+    Rest("GET", "/data/jobs/{job}", "data", chores.one, asked.Nothing, "One of them: progress, result or error."),
+    Rest("POST", "/datasets/{dataset}/import", "data", chores.bring, asked.Import, "Import a file or a folder.", 202),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
     Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Version, "Evaluate a version.", 202),
     Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),

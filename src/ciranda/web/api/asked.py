@@ -98,6 +98,26 @@ class Gather(Chosen):
     dataset: str = Field(pattern=NAME, description="The dataset that gets the version.")
 
 
+class Import(Asked):
+    """What to import, and how."""
+
+    path: str = Field(
+        min_length=1, max_length=4000, description="A file or folder below the data root, or hf:org/name."
+    )
+    format: Literal["auto", "chat", "prompt", "preference", "labelled", "text", "alpaca", "sharegpt"] = Field(
+        "auto", description="How a record is read; `auto` finds out, record by record."
+    )
+    map: dict[str, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default={}, max_length=20, description="Column by role: prompt, query, completion, messages, system, history, …"
+    )
+    set: str = Field("", max_length=200, description="Which set of a dataset_info.json, which configuration of a card.")
+    bad_rows: Literal["block", "drop"] = Field(
+        "block", description="Whether one row that cannot be read refuses them all."
+    )
+    mode: Literal["add", "replace"] = Field("add", description="Beside the newest version's rows, or in their place.")
+    dry: bool = Field(False, description="Only the report; nothing is written.")
+
+
 class Audit(Page):
     """Which events of the audit log; texts match from the beginning."""
 
