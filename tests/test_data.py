@@ -22,7 +22,7 @@ from pyarrow import parquet
 
 from ciranda.config import Home
 from ciranda.config.model import Source
-from ciranda.data import catalog, checks, files, shelf, sources, versions
+from ciranda.data import catalog, checks, files, reading, shelf, sources, versions
 from ciranda.data.rows import SPLITS, Message, Row, parse, split_of
 from ciranda.data.sources import Inputs
 from ciranda.engines import hassil
@@ -472,7 +472,7 @@ def test_the_catalogue_lists_describes_and_knows_who_uses_a_version(db: Database
     versions.commit(db, home, "other", rows(1), transformation={}, actor="tester")
     assert [(one.name, one.versions) for one in catalog.page(db)] == [("home", 1), ("other", 1)]
     assert [one.name for one in catalog.page(db, after="home")] == ["other"]
-    described = catalog.describe(db, home, "home@1", samples=2)
+    described = catalog.describe(db, home, "home@1", reading.itself("viewing"), samples=2)
     assert described["ingestions"][0]["source"] == "intents: en"
     assert all(len(found) <= 2 for found in described["samples"].values())
     assert catalog.used_by(db, "home@1") == []

@@ -187,15 +187,15 @@ def test_a_split_is_a_suite_and_a_limit_takes_the_same_cases_evenly(db: Database
     languages = ["en"] * 30 + ["pt-BR"] * 6
     rows = [Row.of(f"q{n}", "a", language=one, split="test", source="s") for n, one in enumerate(languages)]
     versions.commit(db, home, "home", [*rows, Row.of("t", "a")], transformation={}, actor="t")
-    whole = suites.from_dataset(home, "home@1")
+    whole = suites.from_dataset(db, home, "home@1")
     assert (whole.name, len(whole.cases)) == ("home@1/test", 36)
     assert whole.cases[0].slices.keys() == {"language", "source"}
-    some = suites.from_dataset(home, "home@1", limit=10)
+    some = suites.from_dataset(db, home, "home@1", limit=10)
     assert [case.slices["language"] for case in some.cases].count("pt-BR") == 5
-    assert some == suites.from_dataset(home, "home@1", limit=10)
-    assert len(suites.from_dataset(home, "home@1", limit=20).cases) == 20
+    assert some == suites.from_dataset(db, home, "home@1", limit=10)
+    assert len(suites.from_dataset(db, home, "home@1", limit=20).cases) == 20
     with pytest.raises(Refused, match="no validation rows"):
-        suites.from_dataset(home, "home@1", split="validation")
+        suites.from_dataset(db, home, "home@1", split="validation")
 
 
 def test_reports_are_named_by_their_content_and_figures_are_recorded_once(db: Database, home: Home) -> None:

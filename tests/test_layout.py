@@ -43,6 +43,13 @@ FOREIGN: dict[str, str | tuple[str, ...]] = {
 ENGINES_ARE_STARTED_BY = ("loop/", "cli/demo.py")  # the demo asks the sentences' package for what its users say
 BROAD = {"loop/beat.py", "web/api/door.py"}
 TAUGHT = 0.03  # at most this share of errors may leave out where, or what to do
+RAW_ROWS = {
+    "data/versions.py": "writes them",
+    "data/shelf.py": "keeps them",
+    "data/reading.py": "the door itself",
+    "data/sources.py": "what users taught before goes into the next version of the same dataset as it is",
+}  # everybody else reads through data/reading.py, where the policies are
+RAW = re.compile(r"(versions|datasets)\.(batches|read|export|diff)$|(^|\.)shelf\.")
 OPENAI_DIALECT = ("gateway/", "engines/fake.py")
 LONGEST_FILE, LONGEST_FUNCTION = 420, 60
 EMPTY_NOUNS = re.compile(r"(^|_)(utils?|common|base|core|helpers?|manager|misc)($|_)")
@@ -127,6 +134,24 @@ def test_the_environment_is_read_in_config_alone() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.environb", "os.getenv")
     ]
     assert not wrong
+
+
+def test_rows_are_read_through_the_one_door() -> None:
+    """A reader that went to the shelf itself would see what policies hide."""
+    wrong = []
+    for path in FILES:
+        if (place := name_of(path)) in RAW_ROWS:
+            continue
+        wrong += [
+            f"{place}:{line} imports {name}" for line, name in imports(path) if name.startswith("ciranda.data.shelf")
+        ]
+        wrong += [
+            f"{place}:{node.lineno} {ast.unparse(node)}"
+            for node in ast.walk(tree_of(path))
+            if isinstance(node, ast.Attribute) and RAW.search(ast.unparse(node)) and "ciranda.data" in path.read_text()
+        ]
+        wrong += [f"{place}:{line}" for line, name in imports(path) if RAW.search(name) and "data" in name]
+    assert not wrong, f"read rows with `data.reading`, as a Reader who says what for: {wrong}"
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from ciranda.errors import NotFound
+from ciranda.govern.access import Principal
 from ciranda.store import clock
 from ciranda.web.views.alerts import AlertPage, AlertRow, Group
 from ciranda.web.views.datasets import Check, DatasetPage, DatasetRow, DatasetVersionRow, Diff, Sample, Samples
@@ -456,7 +457,9 @@ class Showcase:
             for n in range(count)
         )
 
-    def dataset(self, name: str, number: int, *, page: int, split: str, language: str, q: str) -> DatasetPage:
+    def dataset(
+        self, name: str, number: int, who: Principal, *, page: int, split: str, language: str, q: str
+    ) -> DatasetPage:
         if name != HOME or number not in (1, 2):
             raise NotFound(f"no dataset version {name}@{number}", where="datasets", remedy="the catalogue lists them")
         counts = {
@@ -477,7 +480,7 @@ class Showcase:
         return DatasetPage(name, number, "sha256:" + HASH * 4, f"{name}@1" if number == 2 else "", 5212, ago(minutes=39), "loop", counts, checks,
                            Samples(shown, 5212 if shown else 0, page, split, language, q), {}, {"cause": "feedback", "corrections": 412}, ("smart-home@2",), history, 1212, 12)  # fmt: skip
 
-    def diff(self, name: str, old: int, new: int) -> Diff:
+    def diff(self, name: str, old: int, new: int, who: Principal) -> Diff:
         return Diff(name, old, new, 4000, self._samples(20), self._samples(12), 1212, 12)
 
     def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:

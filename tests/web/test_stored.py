@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ciranda.deploy import stages
 from ciranda.errors import NotFound
+from ciranda.govern.access import Principal
 from ciranda.monitor import alerts
 from ciranda.train.trials import trials
 from ciranda.web.views.interactions import Filters
@@ -18,6 +19,8 @@ from ciranda.web.views.stored import Stored
 from registry_world import MODEL
 from web.home import CURVE, SEARCH, TURN, Home
 from web.test_pages import shape_of, token_of
+
+ADMIN = Principal("key_1", "ana", "admin")
 
 
 @pytest.fixture(scope="module")
@@ -133,17 +136,17 @@ def test_one_interaction_has_everything_that_is_known(client, home):
 
 def test_rows_are_paged_filtered_and_searched(home):
     reader = Stored(home.platform)
-    page = reader.dataset(MODEL, 1, page=2, split="", language="", q="")
+    page = reader.dataset(MODEL, 1, ADMIN, page=2, split="", language="", q="")
     assert (page.samples.total, len(page.samples.rows), page.samples.pages) == (60, 25, 3)
-    assert reader.dataset(MODEL, 1, page=1, split="test", language="en", q="").samples.total == 6
-    assert [row.prompt for row in reader.dataset(MODEL, 1, page=1, split="", language="", q="SAY 7 ").samples.rows] == [
-        "say 7 <b>"
-    ]
+    assert reader.dataset(MODEL, 1, ADMIN, page=1, split="test", language="en", q="").samples.total == 6
+    assert [
+        row.prompt for row in reader.dataset(MODEL, 1, ADMIN, page=1, split="", language="", q="SAY 7 ").samples.rows
+    ] == ["say 7 <b>"]
     assert [(check.check, check.action, check.count) for check in page.checks] == [
         ("schema", "passed", 0),
         ("duplicates", "dropped", 1),
     ]
-    diff = reader.diff(MODEL, 1, 2)
+    diff = reader.diff(MODEL, 1, 2, ADMIN)
     assert (diff.n_added, diff.n_removed, diff.kept) == (1, 1, 59)
 
 

@@ -24,7 +24,6 @@ from ciranda.cli.crowd import Crowd
 from ciranda.cli.screen import Screen
 from ciranda.cli.stage import Stage
 from ciranda.cli.telling import Progress
-from ciranda.data import versions as datasets
 from ciranda.data.rows import Row
 from ciranda.deploy import stages
 from ciranda.engines import hassil
@@ -199,8 +198,8 @@ def _data(story: Story) -> None:
             ["check", "action", "looked", "found"],
             [(name, one["action"], one["looked"], one["found"]) for name, one in made["report"]["checks"].items()],
         )
-        for row in datasets.read(stage.home, made["dataset"], split="test")[:2]:
-            story.say(f"{row.prompt}  ->  {row.completion}")
+        for row in stage.control.get(f"/datasets/{made['dataset']}")["samples"]["test"][:2]:
+            story.say(f"{row['prompt']}  ->  {row['completion']}")
         story.say(
             f"{made['dataset']} {made['digest'][:19]}: {made['rows']} rows; no test phrasing was seen in training."
         )

@@ -6,7 +6,7 @@ versions, evaluations) are asked by name and only when they exist, since data do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.config import Home
-from ciranda.data import descriptions, glossary, sources, tags, versions
-from ciranda.data.shelf import rows_of
+from ciranda.data import descriptions, glossary, reading, sources, tags, versions
+from ciranda.data.rows import Row
 from ciranda.data.versions import DatasetVersion, dataset_versions, datasets
 from ciranda.errors import NotFound
+from ciranda.govern.policy import Reader
 from ciranda.store.database import Database
 
 
@@ -110,19 +111,27 @@ def used_by(db: Database, ref: str) -> list[Use]:
     return [Use("model version", f"{row.model}@{row.number}", row.stage) for row in found]
 
 
-def describe(db: Database, home: Home, ref: str, *, samples: int = 10) -> dict[str, Any]:
+def describe(db: Database, home: Home, ref: str, reader: Reader, *, samples: int = 10) -> dict[str, Any]:
     """Everything that the page of a version shows: the version, its runs, ancestors, users and some rows of each split."""
     version = versions.get(db, ref)
+    runs = [run for run in sources.history(db, version.name) if run["version"] == version.ref]
     return {
-        "version": version.to_dict(),
+        "version": told(db, version, reader),
         "ancestors": [one.ref for one in ancestors(db, version.ref)[1:]],
         "used_by": [one.__dict__ for one in used_by(db, version.ref)],
-        "ingestions": [run for run in sources.history(db, version.name) if run["version"] == version.ref],
-        "samples": {split: _samples(home, version.ref, split, samples) for split in version.counts.get("split", {})},
+        "ingestions": reading.quoted(runs, reading.decision(db, version.ref, reader)),
+        "samples": {
+            split: _samples(reading.read(db, home, version.ref, reader, split=split), samples)
+            for split in version.counts.get("split", {})
+        },
     }
 
 
-def _samples(home: Home, ref: str, split: str, count: int) -> Sequence[dict[str, Any]]:
-    found = (row for batch in versions.batches(home, ref, split=split) for row in rows_of(batch))
+def told(db: Database, version: DatasetVersion, reader: Reader) -> dict[str, Any]:
+    """A version as this reader may see it: its report quotes no text that is hidden from them."""
+    return {**version.to_dict(), "report": reading.report(db, version, reader)}
+
+
+def _samples(found: Iterator[Row], count: int) -> Sequence[dict[str, Any]]:
     names = ("prompt", "completion", "language", "group", "source", "origin", "thumb", "key")
     return [{name: getattr(row, name) for name in names} for row in islice(found, count)]

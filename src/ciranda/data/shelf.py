@@ -115,6 +115,11 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
         yield Row(messages, record["completion"], tags=tags, extra=extra, **rest)
 
 
+def batches_of(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
+    """Rows as batches in the stored schema; the reverse of `rows_of`."""
+    yield from _reader(rows)
+
+
 def _create(path: Path, rows: Iterable[Row]) -> int:
     """The first Lance version; the remains of a first commit that died are written over."""
     import lance

@@ -23,17 +23,19 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ciranda.config import Home, lines
-from ciranda.data import versions
+from ciranda.data import reading
 from ciranda.data.rows import SPLITS, Message, Row, canonical
 from ciranda.errors import CirandaError, Invalid, NotFound, Refused
 from ciranda.evals.intervals import Estimate, estimate
 from ciranda.evals.scorers import Scorer, scorer, scorers
 from ciranda.govern import audit
+from ciranda.govern.policy import Reader
 from ciranda.store import clock, files, ids
-from ciranda.store.database import metadata
+from ciranda.store.database import Database, metadata
 
 Ask = Callable[[list[dict[str, str]]], str]
 Progress = Callable[[int, int], None]
+EVALUATING = reading.itself("evaluation")
 
 evaluations = sa.Table(
     "evaluations",
@@ -213,15 +215,17 @@ def from_yaml(path: Path) -> Suite:
     return Suite(written.suite, tuple(cases.values()))
 
 
-def from_dataset(home: Home, ref: str, *, split: str = "test", limit: int | None = None) -> Suite:
-    """The rows of a split as cases, sliced by language and source.
+def from_dataset(
+    db: Database, home: Home, ref: str, *, split: str = "test", limit: int | None = None, reader: Reader = EVALUATING
+) -> Suite:
+    """The rows of a split as cases, sliced by language and source, as far as the policies leave them to the reader.
 
     With `limit` so many are chosen by their digests, evenly over languages: the same ones for every version that is
     asked, and mostly the same ones again when the dataset grows.
     """
     if split not in SPLITS:
         raise Invalid(f"no split {split!r}", where=ref, remedy=f"choose one of {', '.join(SPLITS)}")
-    rows = sorted(versions.read(home, ref, split=split), key=lambda row: row.key)
+    rows = sorted(reading.read(db, home, ref, reader, split=split), key=lambda row: row.key)
     if not rows:
         raise Refused(f"{ref} has no {split} rows to ask", where=ref, remedy="add rows, or gate on a suite from a file")
     chosen = rows if limit is None else _evenly(rows, limit)

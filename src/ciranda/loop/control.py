@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import sources
-from ciranda.data import versions as datasets
+from ciranda.data import reading, sources
 from ciranda.deploy import rollout, routing, stages
 from ciranda.errors import CirandaError, Conflict
 from ciranda.evals import scorers
@@ -185,9 +184,14 @@ class Control:
         watched = self.watch.status(spec.model)
         if live is None or (watched and watched[0]["version"] == live.ref):
             return
-        rows = datasets.read(self.platform.home, live.dataset) if live.dataset else []
-        prompts = drift.expected([row.prompt for row in rows], self._asked_in_rollout(live.ref))
+        prompts = drift.expected(self._learnt(live.dataset) if live.dataset else [], self._asked_in_rollout(live.ref))
         self.watch.freeze(spec.model, live.ref, prompts, channels=spec.watch.drift, alpha=spec.watch.alpha)
+
+    def _learnt(self, dataset: str) -> list[str]:
+        """The prompts of a dataset version, as far as the policies leave them for monitoring."""
+        home, reader = self.platform.home, reading.itself("monitoring", actor="monitor")
+        found = reading.batches(self.platform.db, home, dataset, reader, columns=("prompt",))
+        return [str(prompt) for batch in found for prompt in batch.column("prompt").to_pylist()]
 
     def _asked_in_rollout(self, ref: str) -> list[str]:
         """What users asked while the evidence for a version was gathered, the newest first."""

@@ -134,7 +134,7 @@ def _suites(platform: Platform, spec: ModelSpec, dataset: str) -> dict[str, Suit
                     where="gates: suite: test",
                     remedy=f"`ciranda ingest {spec.model}` first",
                 )
-            chosen[name] = suites.from_dataset(platform.home, ref, limit=spec.evaluate.cases)
+            chosen[name] = suites.from_dataset(platform.db, platform.home, ref, limit=spec.evaluate.cases)
         else:
             chosen[name] = suites.from_yaml(Path(name))
     return chosen

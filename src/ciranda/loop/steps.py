@@ -4,20 +4,23 @@ its result. What is heavy is a job under a key that follows from the turn, so a 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import checks, sources
+from ciranda.data import checks, reading, sources
 from ciranda.data import versions as datasets
 from ciranda.data.sources import Inputs
 from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
 from ciranda.evals import suites
+from ciranda.govern.policy import Decision
 from ciranda.loop import picks
 from ciranda.loop.heavy import POLL_S, Told, failed
 from ciranda.loop.platform import Platform
@@ -156,16 +159,18 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
         {**(start.recipe if start else {}), **spec.train.recipe}, where=f"{spec.model}: train.recipe"
     )
     picks.servable(spec, recipe, base.config)
+    name = f"search:{turn.removeprefix('turn:')}"
+    staged = _staged(platform, dataset, name, spec.evaluate.cases)
     found = searches.search(
         platform.db,
         picks.trainer(platform, spec),
         searches.Plan(
-            id=f"search:{turn.removeprefix('turn:')}",
+            id=name,
             model=spec.model,
             dataset=dataset,
             base=base.folder,
-            rows=_rows(platform, dataset),
-            validation=_validation(platform, dataset, spec.evaluate.cases),
+            rows=staged.rows,
+            validation=staged.validation,
             recipe=recipe,
             space=searches.space(
                 spec.train.recipe, layers=base.config["num_hidden_layers"], going_on=start is not None
@@ -186,6 +191,7 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
         "summary": f"{found.objective or 0.0:.1%} exact on validation at rate {found.recipe.learning_rate:g}",
         "environment": dict(found.figures.get("environment", {})),
         "started_from": start.ref if start else "",
+        "policies": staged.policies,
     }
 
 
@@ -196,19 +202,59 @@ def _start(platform: Platform, spec: ModelSpec) -> Version | None:
     return live if live is not None and live.adapter_digest and live.base == spec.base else None
 
 
-def _rows(platform: Platform, dataset: str) -> Path:
+@dataclass(frozen=True)
+class Staged:
+    """The files that the trials of a search read, and the policies that their rows went through."""
+
+    rows: Path
+    validation: Path
+    policies: dict[str, Any]
+
+
+TRAINING = reading.itself("training")
+
+
+def _staged(platform: Platform, dataset: str, search: str, limit: int) -> Staged:
+    """What a search trains on: written at its beginning, and the same to its end, whatever policies say by then."""
+    note = _place(platform, f"{search.replace(':', '-')}.json")
+    if note.exists():
+        held = json.loads(note.read_text())
+        rows, validation = Path(held["rows"]), Path(held["validation"])
+        if rows.exists() and validation.exists():
+            return Staged(rows, validation, held["policies"])
+    bound = reading.decision(platform.db, dataset, TRAINING).narrowed(reading.TRAINED)
+    mark = _mark(platform, dataset, bound)
+    staged = Staged(
+        _rows(platform, dataset, mark),
+        _validation(platform, dataset, mark, limit),
+        {"digest": bound.digest, "names": list(bound.names)} if bound else {},
+    )
+    told = {"rows": str(staged.rows), "validation": str(staged.validation), "policies": staged.policies}
+    files.write_atomic(note, json.dumps(told))
+    return staged
+
+
+def _mark(platform: Platform, dataset: str, bound: Decision) -> str:
+    """Names the rows as the policies leave them: other rows or other policies are another file."""
+    whole = f"{datasets.get(platform.db, dataset).digest} {bound.digest}"
+    return hashlib.sha256(whole.encode()).hexdigest()[:12]
+
+
+def _rows(platform: Platform, dataset: str, mark: str) -> Path:
     """The rows to train on, as the file that training reads; written once, whole."""
-    path = _place(platform, f"{dataset}-train.jsonl")
+    path = _place(platform, f"{dataset}-{mark}-train.jsonl")
     if not path.exists():
-        datasets.export(platform.home, dataset, path, split="train")
+        reading.export(platform.db, platform.home, dataset, path, TRAINING, split="train")
     return path
 
 
-def _validation(platform: Platform, dataset: str, limit: int) -> Path:
+def _validation(platform: Platform, dataset: str, mark: str, limit: int) -> Path:
     """At most `limit` rows to judge trials by, evenly over languages; the same ones for every trial."""
-    path = _place(platform, f"{dataset}-validation-{limit}.jsonl")
+    path = _place(platform, f"{dataset}-{mark}-validation-{limit}.jsonl")
     if not path.exists():
-        chosen = suites.from_dataset(platform.home, dataset, split="validation", limit=limit)
+        chosen = suites.from_dataset(
+            platform.db, platform.home, dataset, split="validation", limit=limit, reader=TRAINING
+        )
         lines = [
             {"messages": [message.to_dict() for message in case.messages], "completion": case.reference}
             for case in chosen.cases
@@ -240,5 +286,6 @@ def register(
         environment=best["environment"],
         trial=best["trial"],
         turn=turn,
+        policies=best.get("policies") or {},
     )
     return versions.register(platform.db, platform.home, draft, actor="loop")

@@ -47,11 +47,16 @@ def _origin(record: Mapping[str, Any]) -> str:
         "base weights": record["base_digest"],
         "adapter": record["adapter_digest"] or "none",
         "dataset version": " ".join(filter(None, (record["dataset"], record["dataset_digest"]))) or "none",
+        "policies on its rows": _policies(record.get("policies") or {}),
         "trial": record["trial"] or UNKNOWN,
         "turn of the loop": record["turn"] or UNKNOWN,
         "registered": f"{record['created_at']} by {record['created_by']}",
     }
     return "## Where it comes from\n\n" + _table(("what", "value"), rows.items())
+
+
+def _policies(bound: Mapping[str, Any]) -> str:
+    return f"{', '.join(bound['names'])} ({bound['digest']})" if bound else "none touched what was learnt"
 
 
 def _figures(record: Mapping[str, Any]) -> str:

@@ -54,6 +54,7 @@ versions = sa.Table(
     sa.Column("recipe", sa.JSON, nullable=False),
     sa.Column("adapter_digest", sa.String(80), nullable=False),
     sa.Column("evaluation", sa.JSON, nullable=False),
+    sa.Column("policies", sa.JSON, nullable=False),
     sa.Column("stage", sa.String(20), nullable=False, index=True),
     sa.Column("folder", sa.String(500), nullable=False),
     sa.Column("trial", sa.String(200), nullable=False),
@@ -90,6 +91,7 @@ class Draft:
         evaluation: Figures known by now; `evaluated` adds them later.
         environment: Versions of the libraries that trained it.
         trial: The trial it comes from, and `turn` the turn of the loop.
+        policies: The policies that its rows went through: their names and one digest; empty when none touched them.
     """
 
     model: str
@@ -104,6 +106,7 @@ class Draft:
     environment: Mapping[str, str] | None = None
     trial: str = ""
     turn: str = ""
+    policies: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Version:
     recipe: dict[str, Any]
     adapter_digest: str
     evaluation: dict[str, Any]
+    policies: dict[str, Any]
     stage: Stage
     folder: str
     trial: str
@@ -211,7 +215,8 @@ def _insert(conn: sa.Connection, home: Home, draft: Draft, staged: folders.Stage
         model=draft.model, number=_next_number(conn, draft), digest=digest, dataset=draft.dataset,
         dataset_digest=draft.dataset_digest, base=draft.base, base_digest=draft.base_digest,
         recipe=dict(draft.recipe or {}), adapter_digest=staged.adapter_digest, evaluation=dict(draft.evaluation or {}),
-        stage="candidate", folder="", trial=draft.trial, turn=draft.turn, created_at=clock.iso(), created_by=actor,
+        policies=dict(draft.policies or {}), stage="candidate", folder="", trial=draft.trial,
+        turn=draft.turn, created_at=clock.iso(), created_by=actor,
     )  # fmt: skip
     folder = folders.place(home, staged, version.to_dict() | {"environment": dict(draft.environment or {})})
     version = Version(**{**asdict(version), "folder": str(folder)})
@@ -240,6 +245,7 @@ def _digest(draft: Draft, adapter_digest: str) -> str:
     parts = {
         "model": draft.model, "base": draft.base_digest, "adapter": adapter_digest,
         "dataset": draft.dataset_digest or draft.dataset, "recipe": dict(draft.recipe or {}),
+        **({"policies": dict(draft.policies)["digest"]} if draft.policies else {}),
     }  # fmt: skip
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ciranda.data import catalog, descriptions, glossary
+from ciranda.data import catalog, descriptions, glossary, reading
 from ciranda.data import versions as datasets
 from ciranda.data.descriptions import Change
+from ciranda.data.versions import DatasetVersion
+from ciranda.errors import Forbidden
 from ciranda.registry.lineage import Node
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Described, Lineage, Nothing, Page, Term
@@ -36,21 +38,31 @@ def listing(call: Call[Page]) -> Item:
     reach = reached(call)
     found = catalog.page(call.platform.db, after=call.asked.cursor, limit=call.asked.limit)
     following = found[-1].name if len(found) == call.asked.limit else None
-    return rows.listed([one.to_dict() for one in found if reach is None or one.name in reach], following)
+    mine = [one for one in found if reach is None or one.name in reach]
+    return rows.listed([{**one.to_dict(), "newest": _told(call, one.newest)} for one in mine], following)
+
+
+def _told(call: Call[Any], version: DatasetVersion) -> Item:
+    """A version as the key may see it; one of a closed dataset without its report."""
+    try:
+        return catalog.told(call.platform.db, version, reading.asking(call.principal, "viewing"))
+    except Forbidden:
+        return {**version.to_dict(), "report": {}}
 
 
 def one(call: Call[Nothing]) -> Item:
     """One dataset: what is said of it and of its fields, its versions, the newest first."""
     name = demand(call)
     line = catalog.line(call.platform.db, name)
-    return {**catalog.said(call.platform.db, name), "versions": [version.to_dict() for version in line]}
+    return {**catalog.said(call.platform.db, name), "versions": [_told(call, version) for version in line]}
 
 
 def version(call: Call[Nothing]) -> Item:
     """One dataset version: counts, checks, where its rows came from, who was trained on it, some rows."""
     ref = datasets.get(call.platform.db, f"{call.path['dataset']}@{call.path['number']}").ref
     demand(call)
-    return catalog.describe(call.platform.db, call.platform.home, ref)
+    reader = reading.asking(call.principal, "viewing")
+    return catalog.describe(call.platform.db, call.platform.home, ref, reader)
 
 
 def describe(call: Call[Described]) -> Item:

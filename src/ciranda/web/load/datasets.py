@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
-from ciranda.data import catalog, versions
+from ciranda.data import catalog, reading, versions
 from ciranda.data.checks import CHECKS
 from ciranda.data.rows import Row
-from ciranda.data.shelf import rows_of
 from ciranda.data.versions import DatasetVersion
+from ciranda.govern.access import Principal
+from ciranda.govern.policy import Reader
 from ciranda.loop.platform import Platform
 from ciranda.registry import models
 from ciranda.web.views.datasets import (
@@ -63,7 +65,7 @@ def _found(version: DatasetVersion) -> int:
     return sum(int(check.get("found", 0)) for check in version.report.get("checks", {}).values())
 
 
-def single(platform: Platform, name: str, number: int, samples: Samples) -> DatasetPage:
+def single(platform: Platform, name: str, number: int, samples: Samples, who: Principal) -> DatasetPage:
     """One version. Raises NotFound."""
     version = versions.get(platform.db, f"{name}@{number}")
     counts = {
@@ -72,10 +74,12 @@ def single(platform: Platform, name: str, number: int, samples: Samples) -> Data
         for split, count in splits.items()
     }
     parent = versions.get(platform.db, version.parent) if version.parent else None
-    change = versions.diff(platform.home, parent.ref, version.ref).summary() if parent else {}
+    reader = reading.asking(who, "viewing")
+    report = reading.report(platform.db, version, reader)
+    change = reading.diff(platform.db, platform.home, parent.ref, version.ref, reader).summary() if parent else {}
     return DatasetPage(
         name, number, version.digest, version.parent, version.rows, version.created_at, version.created_by, counts,
-        _checks(version), _samples(platform, version, samples), {}, _made_by(version),
+        _checks(report), _samples(platform, version, samples, reader), {}, _made_by(version),
         tuple(use.name for use in catalog.used_by(platform.db, version.ref)), _history(platform, name),
         change.get("added", 0), change.get("removed", 0),
     )  # fmt: skip
@@ -93,8 +97,8 @@ def _made_by(version: DatasetVersion) -> dict[str, str]:
     }
 
 
-def _checks(version: DatasetVersion) -> tuple[Check, ...]:
-    found, report = [], version.report.get("checks", {})
+def _checks(whole: Mapping[str, Any]) -> tuple[Check, ...]:
+    found, report = [], whole.get("checks", {})
     for name in sorted(report, key=ORDER.index if set(report) <= set(ORDER) else str):
         told = report[name]
         count = int(told.get("found", 0))
@@ -115,40 +119,35 @@ def _history(platform: Platform, name: str) -> tuple[DatasetVersionRow, ...]:
     )  # fmt: skip
 
 
-def _samples(platform: Platform, version: DatasetVersion, asked: Samples) -> Samples:
+def _samples(platform: Platform, version: DatasetVersion, asked: Samples, reader: Reader) -> Samples:
     """One page of rows. Without a text to look for, the total is known and reading stops at the page's end."""
     wanted = asked.q.casefold()
-    rows = (row for row in _rows(platform, version, asked) if wanted in row.prompt.casefold())
+    rows = (row for row in _rows(platform, version, asked, reader) if wanted in row.prompt.casefold())
     first = (asked.page - 1) * PAGE
     shown = [_sample(row) for row in islice(rows, first, first + PAGE)]
     rest = sum(1 for _ in rows) if wanted else 0
-    total = first + len(shown) + rest if wanted else _total(version, asked)
+    total = first + len(shown) + rest if wanted else _total(platform, version, asked, reader)
     return Samples(tuple(shown), total, asked.page, asked.split, asked.language, asked.q)
 
 
-def _rows(platform: Platform, version: DatasetVersion, asked: Samples) -> Iterator[Row]:
-    found = versions.batches(platform.home, version.ref, split=asked.split or None, language=asked.language or None)
-    return (row for batch in found for row in rows_of(batch))
+def _rows(platform: Platform, version: DatasetVersion, asked: Samples, reader: Reader) -> Iterator[Row]:
+    split, language = asked.split or None, asked.language or None
+    return reading.read(platform.db, platform.home, version.ref, reader, split=split, language=language)
 
 
-def _total(version: DatasetVersion, asked: Samples) -> int:
-    table = version.counts.get("language_split", {})
-    return sum(
-        int(count)
-        for language, splits in table.items()
-        for split, count in splits.items()
-        if asked.language in ("", language) and asked.split in ("", split)
-    )
+def _total(platform: Platform, version: DatasetVersion, asked: Samples, reader: Reader) -> int:
+    split, language = asked.split or None, asked.language or None
+    return reading.count(platform.db, platform.home, version.ref, reader, split=split, language=language)
 
 
 def _sample(row: Row) -> Sample:
     return Sample(row.key, row.prompt, row.completion, row.language, row.split, row.source, row.origin)
 
 
-def diff(platform: Platform, name: str, old: int, new: int) -> Diff:
+def diff(platform: Platform, name: str, old: int, new: int, who: Principal) -> Diff:
     """What one version has that the other has not."""
     before, after = versions.get(platform.db, f"{name}@{old}"), versions.get(platform.db, f"{name}@{new}")
-    found = versions.diff(platform.home, before.ref, after.ref)
+    found = reading.diff(platform.db, platform.home, before.ref, after.ref, reading.asking(who, "viewing"))
     added, removed = [_sample(row) for row in found.added], [_sample(row) for row in found.removed]
     kept = before.rows - len(removed) - len(found.changed)
     return Diff(

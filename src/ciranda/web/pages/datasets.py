@@ -36,7 +36,7 @@ def dataset_version(page: Page) -> Response:
     """One version: counts, checks, rows, what is new in it."""
     path = _reached(page)
     view = page.reader.dataset(
-        path["dataset"], path["number"], page=max(1, page.whole("page", 1)),
+        path["dataset"], path["number"], page.who, page=max(1, page.whole("page", 1)),
         split=page.text("split"), language=page.text("language"), q=page.text("q"),
     )  # fmt: skip
     return page.render("parts/rows.html" if page.target == "rows" else "pages/dataset.html", view=view)
@@ -45,7 +45,7 @@ def dataset_version(page: Page) -> Response:
 def diff(page: Page) -> Response:
     """What one version has that the other has not."""
     path = _reached(page)
-    return page.render("pages/diff.html", view=page.reader.diff(path["dataset"], path["old"], path["new"]))
+    return page.render("pages/diff.html", view=page.reader.diff(path["dataset"], path["old"], path["new"], page.who))
 
 
 ENTRIES = (

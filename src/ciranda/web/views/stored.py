@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ciranda.deploy.stages import rollouts
+from ciranda.govern.access import Principal
 from ciranda.govern.audit import audit_events
 from ciranda.loop.platform import Platform
 from ciranda.loop.turns import OPEN
@@ -128,11 +129,13 @@ class Stored:
     def datasets(self, reach: Sequence[str]) -> tuple[DatasetRow, ...]:
         return datasets.listing(self.platform, reach)
 
-    def dataset(self, name: str, number: int, *, page: int, split: str, language: str, q: str) -> DatasetPage:
-        return datasets.single(self.platform, name, number, Samples((), 0, page, split, language, q))
+    def dataset(
+        self, name: str, number: int, who: Principal, *, page: int, split: str, language: str, q: str
+    ) -> DatasetPage:
+        return datasets.single(self.platform, name, number, Samples((), 0, page, split, language, q), who)
 
-    def diff(self, name: str, old: int, new: int) -> Diff:
-        return datasets.diff(self.platform, name, old, new)
+    def diff(self, name: str, old: int, new: int, who: Principal) -> Diff:
+        return datasets.diff(self.platform, name, old, new, who)
 
     def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
         return runs.listing(self.platform, reach)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_76e2b12f"
+revision = "0001_f63460ef"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -87,6 +87,20 @@ def tables() -> None:
         sa.Column("changed_by", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("dataset", "field", name=op.f("pk_data_descriptions")),
     )
+    op.create_table(
+        "data_exports",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("what", sa.String(length=80), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("role", sa.String(length=20), nullable=False),
+        sa.Column("format", sa.String(length=16), nullable=False),
+        sa.Column("policies", sa.JSON(), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_data_exports")),
+    )
+    op.create_index(op.f("ix_data_exports_at"), "data_exports", ["at"], unique=False)
+    op.create_index(op.f("ix_data_exports_what"), "data_exports", ["what"], unique=False)
     op.create_table(
         "data_tags",
         sa.Column("dataset", sa.String(length=63), nullable=False),
@@ -239,6 +253,15 @@ def tables() -> None:
         sa.Column("applied_at", sa.String(length=32), nullable=False),
         sa.Column("applied_by", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("model", name=op.f("pk_models")),
+    )
+    op.create_table(
+        "policies",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("revision", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("body", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("name", "revision", name=op.f("pk_policies")),
     )
     op.create_table(
         "quality_states",
@@ -468,6 +491,7 @@ def tables() -> None:
         sa.Column("recipe", sa.JSON(), nullable=False),
         sa.Column("adapter_digest", sa.String(length=80), nullable=False),
         sa.Column("evaluation", sa.JSON(), nullable=False),
+        sa.Column("policies", sa.JSON(), nullable=False),
         sa.Column("stage", sa.String(length=20), nullable=False),
         sa.Column("folder", sa.String(length=500), nullable=False),
         sa.Column("trial", sa.String(length=200), nullable=False),
