@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -97,6 +99,27 @@ def test_secrets_are_not_stored_and_revoked_keys_are_closed(database):
         ("ligue (11) 98765-4321 já", "ligue [phone] já"),
         ("moro no 01310-100", "moro no [cep]"),
         ("meu nome é Ana Souza", "meu nome é [name]"),
+        ("CPF: 123.456.789-00, digitado errado", "CPF: [cpf], digitado errado"),
+        ("PIS 120.56412.54-5", "PIS [pis]"),
+        ("identidade 45.678.123-5 SSP", "identidade [rg] SSP"),
+        ("chave pix 123e4567-e89b-42d3-a456-426614174000", "chave pix [pix]"),
+        ("request id 123e4567-e89b-42d3-a456-426614174000", "request id 123e4567-e89b-42d3-a456-426614174000"),
+        ("nasci em 12 de março de 1985 em Recife", "nasci em [birth] em Recife"),
+        ("born on March 5, 1971", "born on [birth]"),
+        ("the meeting is on March 5, 2027", "the meeting is on March 5, 2027"),
+        ("moro na Rua das Flores, 123 apto 45, Centro", "moro na [address], Centro"),
+        ("ship it to 742 Evergreen Terrace, Apt 3 please", "ship it to [address] please"),
+        ("call me at +1 (555) 234-5678 or 555-234-5678", "call me at [phone] or [phone]"),
+        ("meu zap é 11987654321", "meu zap é [phone]"),
+        ("pedido 11987654321", "pedido 11987654321"),
+        ("server 203.0.113.77 is down", "server [ip] is down"),
+        ("upgraded to version 10.2.0.41", "upgraded to version 10.2.0.41"),
+        ("pague em DE89 3704 0044 0532 0130 00 HOJE", "pague em [iban] HOJE"),
+        ("my name is ana souza and i like jazz", "my name is [name] and i like jazz"),
+        ("Dear Emily Johnson, thanks", "Dear [name], thanks"),
+        ("Prezada Sra. Ana Lima,", "Prezada Sra. [name],"),
+        ("Dear Customer, thanks", "Dear Customer, thanks"),
+        ("who is Michael Jordan?", "who is Michael Jordan?"),
         ("order 111.111.111-11 of 12345678901", "order 111.111.111-11 of 12345678901"),
         ("turn on the light in the kitchen at 22.5", "turn on the light in the kitchen at 22.5"),
     ],
@@ -109,6 +132,45 @@ def test_personal_data_is_found_by_check_digit(text, masked):
 def test_masking_twice_is_masking_once(text):
     once, _ = guard.mask(text)
     assert guard.mask(once)[0] == once
+
+
+def test_names_that_nothing_introduces_are_found_on_request() -> None:
+    text = "Yesterday Emily Johnson and João da Silva met in Porto Alegre."
+    assert guard.mask(text)[0] == text
+    assert guard.mask(text, anywhere=True)[0] == "Yesterday [name] and [name] met in Porto Alegre."
+
+
+HOSTILE = [
+    "1",
+    "1 ",
+    "1.",
+    "1-",
+    "a@",
+    "A",
+    "A ",
+    "Rua A ",
+    "1 A ",
+    "(",
+    "+1 ",
+    "my name is ",
+    "Dr. ",
+    "0:",
+    "12/",
+    "AB12 ",
+    "jan 1 ",
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_time_grows_as_the_text_does_whatever_it_holds(piece: str) -> None:
+    def seconds(length: int) -> float:
+        text = (piece * length)[:length]
+        began = time.process_time()
+        guard.find_pii(text, anywhere=True)
+        return time.process_time() - began
+
+    seconds(1000)
+    assert seconds(80_000) < 12 * max(seconds(20_000), 0.004)
 
 
 WORDS = [
