@@ -23,9 +23,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
+from ciranda.data.language import detect_all
 from ciranda.monitor import rates, streams
 from ciranda.monitor.bets import PairBet, Reference
-from ciranda.monitor.language import detect_all
 from ciranda.monitor.streams import Baseline, Stream, observe
 from ciranda.monitor.vectors import embed
 

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ciranda.data import language
+from ciranda.data.language import detect
 from ciranda.errors import Invalid, NotFound
 from ciranda.govern import audit
-from ciranda.monitor import alerts, drift, language, look, rates, signals, streams
+from ciranda.monitor import alerts, drift, look, rates, signals, streams
 from ciranda.monitor.bets import PairBet, Reference
 from ciranda.monitor.drift import CHANNELS, Watch
 from ciranda.monitor.explain import Text, explain
-from ciranda.monitor.language import detect
 from ciranda.monitor.streams import Baseline, Message, Stream, observe
 from ciranda.monitor.vectors import embed
 from ciranda.store.database import Database, metadata

@@ -38,7 +38,7 @@ FOREIGN: dict[str, str | tuple[str, ...]] = {
     "chdb": "interactions/", "clickhouse_connect": "interactions/", "lance": "data/", "optuna": "train/", "alembic": "store/",
     "httptools": "gateway/", "uvloop": ("gateway/", "engines/fake.py"), "starlette": "web/", "uvicorn": "web/",
     "jinja2": "web/", "google": "interactions/otlp/wire.py", "opentelemetry": "interactions/otlp/wire.py",
-    "click": "cli/", "rich": "cli/", "openai": "cli/crowd.py", "py3langid": "monitor/language.py",
+    "click": "cli/", "rich": "cli/", "openai": "cli/crowd.py", "py3langid": "data/language.py",
 }  # fmt: skip
 ENGINES_ARE_STARTED_BY = ("loop/", "cli/demo.py")  # the demo asks the sentences' package for what its users say
 BROAD = {"loop/beat.py", "web/api/door.py"}

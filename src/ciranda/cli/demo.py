@@ -24,13 +24,13 @@ from ciranda.cli.crowd import Crowd
 from ciranda.cli.screen import Screen
 from ciranda.cli.stage import Stage
 from ciranda.cli.telling import Progress
+from ciranda.data import language
 from ciranda.data.rows import Row
 from ciranda.deploy import stages
 from ciranda.engines import hassil
 from ciranda.errors import Failed, Invalid
 from ciranda.govern import audit
 from ciranda.loop import turns
-from ciranda.monitor import language
 from ciranda.registry import verdicts, versions
 from ciranda.store import clock
 

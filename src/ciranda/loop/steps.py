@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import checks, reading, sources
+from ciranda.data import checks, language, reading, sources
 from ciranda.data import versions as datasets
 from ciranda.data.sources import Inputs
 from ciranda.deploy import rollout
@@ -24,7 +24,7 @@ from ciranda.govern.policy import Decision
 from ciranda.loop import picks
 from ciranda.loop.heavy import POLL_S, Told, failed
 from ciranda.loop.platform import Platform
-from ciranda.monitor import alerts, language
+from ciranda.monitor import alerts
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Draft, Version
 from ciranda.store import files

@@ -22,10 +22,11 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from ciranda.data import language
 from ciranda.errors import Invalid
 from ciranda.govern import audit
 from ciranda.interactions.table import Feedback, Interaction
-from ciranda.monitor import alerts, language, look, signals, streams
+from ciranda.monitor import alerts, look, signals, streams
 from ciranda.monitor.look import CHANNELS, Quality, Watched
 from ciranda.monitor.reference import LEAST
 from ciranda.monitor.signals import Signal
