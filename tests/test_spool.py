@@ -159,6 +159,26 @@ def test_a_full_disk_is_said_and_leaves_no_half_record(tmp_path: Path) -> None:
     assert len(list(read_frames(path))) == 6
 
 
+@pytest.mark.usefixtures("small_files")
+def test_of_many_records_those_that_fit_stay_and_the_rest_is_not_there(tmp_path: Path) -> None:
+    """A reader beside the writer may have seen the whole ones already, so they are never taken back."""
+    writer = SpoolWriter(tmp_path)
+    frames = [spool.pack(INTERACTION, b'{"n":%d}' % n, b"q" * 900) for n in range(6)]
+    assert writer.append_all(frames) == 4
+    (path,) = segments(tmp_path, ".open")
+    assert [frame.fields()["n"] for frame in read_frames(path)] == [0, 1, 2, 3]
+    assert spool.sound_length(path) == path.stat().st_size
+    writer.append(INTERACTION, {"n": "a small one still fits"})
+    assert len(list(read_frames(path))) == 5
+
+
+def test_more_records_than_a_system_takes_in_one_write(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path)
+    assert writer.append_all([spool.pack(FEEDBACK, b'{"n":%d}' % n, b"q", b"a") for n in range(1000)]) == 1000
+    (path,) = segments(tmp_path, ".open")
+    assert [frame.fields()["n"] for frame in read_frames(path)] == list(range(1000))
+
+
 def test_a_record_over_the_bound_is_refused_before_a_byte_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

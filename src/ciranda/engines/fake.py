@@ -194,7 +194,7 @@ class Speech:
     def _speak(self) -> None:
         if "fake:drop" in self._text or "fake:garbage" in self._text:
             if "fake:garbage" in self._text:
-                self._connection.transport.write(b"\x00\x01 this is no HTTP\r\n\r\n")
+                self._connection.send(b"\x00\x01 this is no HTTP\r\n\r\n")
             self._break()
         elif self._sent.get("stream") and "fake:whole" not in self._text:
             self._connection.begin(200, answers.EVENTS)
@@ -206,7 +206,7 @@ class Speech:
     def _break(self) -> None:
         self._connection.exchange = None
         self._over()
-        self._connection.transport.close()
+        self._connection.close()
 
     def _whole(self) -> None:
         said: dict[str, Any] = {"index": 0, "finish_reason": self._reason(), "logprobs": None}
@@ -216,7 +216,7 @@ class Speech:
         body = msgspec.json.encode({**self._shared(stream=False), "choices": [said], **usage})
         if "fake:cut" in self._text:
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-            self._connection.transport.write(head + body[: len(body) // 2])
+            self._connection.send(head + body[: len(body) // 2])
             self._break()
             return
         self._over()

@@ -18,6 +18,7 @@ from ciranda.errors import CirandaError, Forbidden, LimitReached, StorageFull, U
 from ciranda.gateway import answers, feedback, limits, listing, route, strangers, widget
 from ciranda.gateway.cache import Cache
 from ciranda.gateway.doors import DOORS
+from ciranda.gateway.journal import Journal
 from ciranda.gateway.metrics import Metrics, circuits
 from ciranda.gateway.moderation import Moderation
 from ciranda.gateway.quotas import Quotas
@@ -63,6 +64,7 @@ class Gateway:
         self.counts: set[Count] = set()
         self.moderations: set[Moderation] = set()
         self.server = Server(self)
+        self.journal = Journal(self)
         self.turnstile = Turnstile()
         self._proxies = proxies
         self._keys_of: Snapshot | None = None
@@ -261,15 +263,27 @@ class Gateway:
         try:
             self.spool.append(kind, meta, request, response)
         except StorageFull:
-            self._full_until = monotonic() + limits.FULL_SECONDS
-            self.metrics.counters["storage_full"] += 1
+            self._full()
             raise
         self.metrics.counters["records"] += 1
 
-    def write_if_possible(self, kind: int, meta: bytes) -> None:
-        """The same for a note that no answer depends on."""
-        with suppress(StorageFull):
-            self.write(kind, meta)
+    def write_all(self, frames: list[list[bytes]]) -> int:
+        """Put records into the spool in one go; how many of them are there, the first ones."""
+        written = self.spool.append_all(frames)
+        self.metrics.counters["records"] += written
+        return written
+
+    def _full(self) -> None:
+        self._full_until = monotonic() + limits.FULL_SECONDS
+        self.metrics.counters["storage_full"] += 1
+
+    def try_to_write(self, kind: int, meta: bytes, request: bytes = b"", response: bytes = b"") -> StorageFull | None:
+        """The same, for who goes on either way: what comes back is why it is not there."""
+        try:
+            self.write(kind, meta, request, response)
+        except StorageFull as full:
+            return full
+        return None
 
     def storage_full(self) -> bool:
         """Whether the last write failed a moment ago, so that asking an engine would be in vain."""
@@ -306,6 +320,7 @@ class Gateway:
 
     def stop(self) -> None:
         """End what is still running, telling its clients, and seal the spool."""
+        self.server.outbox.flush()
         for relay in list(self.relays):
             relay.break_off(Unavailable("this gateway worker is stopping", remedy="send the request again"))
         self.shadows.stop()

@@ -31,6 +31,7 @@ from ciranda.store import clock
 if TYPE_CHECKING:
     from ciranda.gateway.app import Gateway
     from ciranda.gateway.cache import Kept
+    from ciranda.gateway.journal import Entry
     from ciranda.gateway.quotas import Promise
 
 LEFT = 499
@@ -67,7 +68,7 @@ class Relay:
         self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._events: tap.Events
-        self._reply = Reply(self)
+        self._reply = Reply(connection)
 
     def start(self) -> None:
         """Read, check, route and send. Raises a CirandaError for what is refused before it counts as an interaction."""
@@ -79,9 +80,8 @@ class Relay:
         self.model, pinned = route.find(snapshot, self.key, self.seen.model)
         self.arm, self.pinned = pinned, pinned is not None
         self.record.model = self.model.name
-        self.record.rollout = (
-            "" if self.pinned else self.model.rollout
-        )  # who chose the version is no evidence in its trial
+        if not self.pinned:  # who chose the version is no evidence in its trial
+            self.record.rollout = self.model.rollout
         self.record.describe(self.request, self.seen)
         if self.door.opened is not None:
             self._reply.translation = self.door.opened(self.request.body, self.record.id)
@@ -156,11 +156,17 @@ class Relay:
         self._size += len(payload)
         self._pieces.append(payload)
         if self.streams:
-            self._reply.show(self._events.push(payload))
+            self._show(self._events.push(payload))
         if self.over:
             return
         if self._size > limits.ANSWER_BYTES or len(self._events.held) > limits.EVENT_BYTES:
             self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
+
+    def _show(self, events: bytes) -> None:
+        try:
+            self._reply.show(events, self.headers)
+        except UpstreamFailed as error:
+            self.break_off(error)
 
     def upstream_end(self) -> None:
         self._wait_over()
@@ -204,9 +210,9 @@ class Relay:
             return
         full = self._close(200, text)
         if full is not None:
-            self._reply.cut(full)
+            self._reply.cut(full, self.headers)
             return
-        self._reply.finish(last)
+        self._reply.finish(last, self.headers)
         self._copy()
         if self.cache_key:
             shown = tap.without_usage(text) if self._events.hides_usage else text
@@ -266,9 +272,26 @@ class Relay:
         self._send_recorded(body, shown, answers.JSON + answers.passed_on(self._headers))
 
     def _send_recorded(self, body: bytes, shown: bytes, lines: bytes) -> None:
-        full = self._close(self._status, body)
+        """Record and send a whole answer at the end of this turn, with the others that are ready."""
+        self.over = True
+        self.record.status = self._status
+        self.gateway.journal.add(self, self._status, body, lines + self.headers(), shown)
+
+    def seal(self, status: int) -> bytes:
+        """The record of a whole answer that is about to be written; the `journal` calls."""
+        gone = self.connection.exchange is not self
+        if gone:
+            self.record.error = "client_left"
+        self._sum_up(LEFT if gone else status)
+        return encode(self.record)
+
+    def settle(self, entry: Entry, full: StorageFull | None) -> None:
+        """The record is written, so send the answer; or it could not be, so refuse."""
+        self._leave(full)
+        if self.connection.exchange is not self:
+            return
         if full is None:
-            self._reply.whole(self._status, lines, shown)
+            self.connection.answer(entry.status, entry.lines, entry.shown)
         else:
             self.connection.fail(full, self.headers())
 
@@ -283,7 +306,8 @@ class Relay:
         self.record.error = type(error).__name__
         shown = answers.body_of(error)
         self._close(error.status, shown)
-        self._reply.fail(error.status, answers.headers_of(error), shown)
+        lines = answers.headers_of(error) + self.headers()
+        self.connection.answer(error.status, lines, answers.spoken(self.request, shown, error.status))
 
     def break_off(self, error: CirandaError) -> None:
         """End an answer that has begun: an error event, then an unclean end."""
@@ -293,7 +317,7 @@ class Relay:
             self.drop_call()
             self.record.error = type(error).__name__
             self._close(error.status, self._partly())
-            self._reply.cut(error)
+            self._reply.cut(error, self.headers)
 
     # What the client does.
 
@@ -339,14 +363,14 @@ class Relay:
         elif silent > (limits.BETWEEN_SECONDS if self._size else limits.FIRST_BYTE_SECONDS):
             self.break_off(UpstreamSlow(f"the engine was silent for {silent:.0f} s", remedy="send the request again"))
         elif self.streams and self._status == 200 and silent > limits.PING_SECONDS and not self._events.done:
-            self._reply.ping(now)
+            self._reply.ping(now, self.headers)
 
     def _since_start(self) -> float:
         return round((monotonic() - self.request.received_at) * 1000, 3)
 
     def _wait_over(self) -> None:
-        self.waited += monotonic() - self.sent_at
-        self._call = None
+        call, self._call = self._call, None
+        self.waited += monotonic() - (call.sent_at if call is not None and call.sent_at else self.sent_at)
 
     # The record.
 
@@ -362,6 +386,24 @@ class Relay:
     def _close(self, status: int, response: bytes) -> StorageFull | None:
         """Write the record and be done. What comes back is why it could not be written: then the answer must not end well."""
         self.over = True
+        self._sum_up(status)
+        full = None
+        if status != StorageFull.status:  # a record of "cannot record" would fill what was just freed
+            full = self.gateway.try_to_write(INTERACTION, encode(self.record), self.recorded, response)
+        self._leave(full)
+        return full
+
+    def _leave(self, full: StorageFull | None) -> None:
+        if full is not None:
+            self.record.status = full.status
+        self.gateway.leave(self)
+
+    @property
+    def recorded(self) -> bytes:
+        """What of the request is recorded."""
+        return self.body if self.sent_at or self.record.cached else b""
+
+    def _sum_up(self, status: int) -> None:
         record = self.record
         record.status = status
         record.latency_ms = self._since_start()
@@ -370,19 +412,8 @@ class Relay:
             record.cost = self.arm.price.nano(record.prompt_tokens, record.completion_tokens) / 1e9
         if self.promise is not None:
             self.promise.settle(record, asked=self._size > 0)
-        full = None
-        try:
-            if status != StorageFull.status:  # a record of "cannot record" would fill what was just freed
-                self.gateway.write(
-                    INTERACTION, encode(record), self.body if self.sent_at or record.cached else b"", response
-                )
-        except StorageFull as error:
-            full, record.status = error, error.status
-        self.gateway.leave(self)
-        return full
 
     def drop_call(self) -> None:
         if self._call is not None:
-            call, self._call = self._call, None
-            self.waited += monotonic() - self.sent_at
-            call.cancel()
+            self._call.cancel()
+            self._wait_over()

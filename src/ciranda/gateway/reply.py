@@ -1,11 +1,13 @@
 """The client's half of a relay: what is shown of an answer, in the shape of the door it came through.
 
 Where a door translates, whole events are turned as they pass; where none does, bytes go on as they came. It writes no record and
-decides nothing: the relay calls `finish` and `whole` when the record is in the spool.
+decides nothing: the relay calls `finish` when the record is in the spool. It does not know its relay either, or neither could
+be freed before the garbage collector came by: what names the interaction is given with each call (`headers`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,46 +21,45 @@ from ciranda.gateway.tap import done_at
 if TYPE_CHECKING:
     from ciranda.gateway.doors import Translation
     from ciranda.gateway.doors.chunks import Used
-    from ciranda.gateway.relay import Relay
+    from ciranda.gateway.server import Connection
+
+
+Headers = Callable[[], bytes]
 
 
 class Reply:
     """What one client gets."""
 
-    __slots__ = ("_connection", "_pinged_at", "_relay", "begun", "translation")
+    __slots__ = ("_connection", "_pinged_at", "begun", "translation")
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
-        self._connection = relay.connection
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self.translation: Translation | None = None
         self.begun = False
         self._pinged_at = 0.0
 
     # A stream.
 
-    def begin(self) -> None:
+    def begin(self, headers: Headers) -> None:
         """Say that events come, once."""
         if not self.begun:
             self.begun = True
-            self._connection.begin(200, answers.EVENTS + self._relay.headers())
+            self._connection.begin(200, answers.EVENTS + headers())
 
-    def show(self, events: bytes) -> None:
-        """Pass whole events on; what cannot be translated breaks the answer off."""
+    def show(self, events: bytes, headers: Headers) -> None:
+        """Pass whole events on. Raises UpstreamFailed for what cannot be translated."""
         if events and self.translation is not None:
-            try:
-                events = self.translation.push(events)
-            except UpstreamFailed as error:
-                self._relay.break_off(error)
-                return
+            events = self.translation.push(events)
         if events:
-            self.begin()
+            if not self.begun:
+                self.begin(headers)
             self._connection.piece(events)
 
-    def ping(self, now: float) -> None:
+    def ping(self, now: float, headers: Headers) -> None:
         """A sign of life, now and then."""
         if now - self._pinged_at > limits.PING_SECONDS:
             self._pinged_at = now
-            self.begin()
+            self.begin(headers)
             self._connection.piece(self.translation.ping if self.translation is not None else answers.PING)
 
     def ending(self, events: bytes, counted: Used | None, *, wanted: bool) -> bytes:
@@ -68,14 +69,14 @@ class Reply:
         done = done_at(events) if counted is not None and wanted else -1
         return events if done < 0 else events[:done] + usage_event(counted) + events[done:]
 
-    def finish(self, events: bytes) -> None:
+    def finish(self, events: bytes, headers: Headers) -> None:
         """The last events, already in the client's shape, and a clean end."""
-        self.begin()
+        self.begin(headers)
         self._connection.finish(events)
 
-    def cut(self, error: CirandaError) -> None:
+    def cut(self, error: CirandaError, headers: Headers) -> None:
         """An error event, then an unclean end."""
-        self.begin()
+        self.begin(headers)
         shown = answers.body_of(error)
         if self.translation is not None:
             self._connection.cut(self.translation.broken(shown, error.status))
@@ -83,14 +84,6 @@ class Reply:
             self._connection.cut(b"data: " + shown + b"\n\n")
 
     # A whole answer.
-
-    def whole(self, status: int, lines: bytes, shown: bytes) -> None:
-        """A whole answer, already in the client's shape."""
-        self._connection.answer(status, lines + self._relay.headers(), shown)
-
-    def fail(self, status: int, lines: bytes, shown: bytes) -> None:
-        """An error as the whole answer; `shown` is in OpenAI's shape."""
-        self.whole(status, lines, answers.spoken(self._relay.request, shown, status))
 
     def streamed(self, body: bytes, counted: Used | None, *, wanted: bool) -> bytes:
         """A whole answer as a stream: of an engine that does not stream, or of one that was checked. Raises UpstreamFailed."""

@@ -55,19 +55,23 @@ def point(salt: str, subject: str) -> float:
 
 def choose(model: Model, at: float) -> Arm:
     """The arm whose stretch holds the point; one that can answer stands in for one that has no replica."""
-    able = [arm for arm in model.arms if arm.replicas]
-    if not able:
-        raise Unavailable(f"no version of {model.name} is ready to answer", remedy="try again in a moment")
-    position = at / 100 * sum(arm.weight for arm in model.arms)
+    position = at / 100 * model.weight
     for arm in model.arms:
         position -= arm.weight
+        if position < 0 and arm.replicas:
+            return arm
         if position < 0:
-            return arm if arm.replicas else able[0]
-    return able[-1]
+            break
+    able = [one for one in model.arms if one.replicas]
+    if not able:
+        raise Unavailable(f"no version of {model.name} is ready to answer", remedy="try again in a moment")
+    return able[0] if position < 0 else able[-1]
 
 
 def pick(replicas: Collection[Replica], now: float, tried: Collection[Replica] = ()) -> Replica | None:
     """The replica with the least in flight among those not tried; ejected ones only when nothing else is left."""
+    if len(replicas) == 1 and not tried:
+        return next(iter(replicas))
     left = [one for one in replicas if one not in tried]
     ready = [one for one in left if one.ready(now)] or left
     if len(ready) < 2:

@@ -20,6 +20,7 @@ import httptools
 from ciranda.errors import CirandaError, Invalid, TooLarge, Unavailable
 from ciranda.gateway import limits
 from ciranda.gateway.answers import HeadersTooLarge, TimedOut, body_of, headers_of, spoken, status_line
+from ciranda.gateway.outbox import Outbox
 from ciranda.store import ids
 
 NEVER = float("inf")
@@ -31,30 +32,15 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 class Request:
     """One request, whole."""
 
-    __slots__ = (
-        "body",
-        "headers",
-        "ident",
-        "keep_alive",
-        "method",
-        "modern",
-        "path",
-        "query",
-        "received_at",
-        "request_id",
-    )
+    # Defaults live on the class: one is made per request, and most fields are set once, later.
+    method = path = query = body = request_id = b""
+    keep_alive = True
+    modern = True  # HTTP/1.1, so chunked answers are understood
+    received_at = 0.0
+    ident = ""
 
     def __init__(self) -> None:
-        self.method = b""
-        self.path = b""
-        self.query = b""
         self.headers: dict[bytes, bytes] = {}
-        self.body = b""
-        self.keep_alive = True
-        self.modern = True  # HTTP/1.1, so chunked answers are understood
-        self.received_at = 0.0
-        self.ident = ""
-        self.request_id = b""
 
     def name(self) -> None:
         """Give it our id, and the one under which both sides find it in their logs: the client's if that is a plain short word."""
@@ -90,6 +76,7 @@ class Server:
     def __init__(self, application: Application) -> None:
         self.application = application
         self.connections: set[Connection] = set()
+        self.outbox = Outbox()
         self.draining = False
         self.buffered = 0
         self.date = b""
@@ -128,6 +115,8 @@ class Connection(asyncio.Protocol):
         self._busy = False  # an answer is owed
         self._begun = False  # ... and its head has been sent
         self._sinking = False  # a refusal was sent; what still comes is thrown away
+        self._out: list[bytes] = []  # for the end of this turn
+        self._ending = False  # ... and then close
         self.deadline = NEVER
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
@@ -201,12 +190,12 @@ class Connection(asyncio.Protocol):
         elif self.transport.get_write_buffer_size() or self._sinking:
             self.transport.abort()
         else:
-            self.transport.close()
+            self.close()
 
     def close_if_idle(self) -> None:
         """Close when nothing is owed and nothing has begun to arrive."""
         if not self._busy and not self._partial:
-            self.transport.close()
+            self.close()
 
     # What the parser tells.
 
@@ -235,12 +224,19 @@ class Connection(asyncio.Protocol):
         request.method = self._parser.get_method()
         request.modern = self._parser.get_http_version() == "1.1"
         request.keep_alive = self._parser.should_keep_alive()
-        request.path, _, request.query = request.path.partition(b"?")
-        declared = request.headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limits.BODY_BYTES:
+        if b"?" in request.path:
+            request.path, _, request.query = request.path.partition(b"?")
+        headers = request.headers
+        declared = headers.get(b"content-length", b"0")
+        if len(declared) > 6 and declared.isdigit() and int(declared) > limits.BODY_BYTES:
             self._refuse_body()
-        elif request.headers.get(b"expect", b"").lower() == b"100-continue" and not self._busy and not self._refusal:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif (
+            b"expect" in headers
+            and headers[b"expect"].lower() == b"100-continue"
+            and not self._busy
+            and not self._refusal
+        ):
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self._busy:
             self.deadline = monotonic() + limits.BODY_SECONDS
 
@@ -297,7 +293,7 @@ class Connection(asyncio.Protocol):
         self._held -= len(self._current.body)
         self._server.buffered -= len(self._current.body)
         if not self._current.keep_alive or self._server.draining:
-            self.transport.close()
+            self.close()
         elif self._queue:
             asyncio.get_running_loop().call_soon(self._next)
         elif self._refusal is not None:
@@ -306,7 +302,7 @@ class Connection(asyncio.Protocol):
             self.deadline = monotonic() + (limits.BODY_SECONDS if self._partial else limits.IDLE_SECONDS)
 
     def _next(self) -> None:
-        if self._busy or not self._queue or self.transport.is_closing():
+        if self._busy or not self._queue or self._ending or self.transport.is_closing():
             return
         request = self._queue.popleft()
         if not self._queue:
@@ -322,9 +318,10 @@ class Connection(asyncio.Protocol):
         if self._current.method == b"HEAD":
             body = b""
         if len(body) < JOIN_BYTES:
-            self.transport.write(head + body)
+            self.send(head + body)
         else:
-            self.transport.writelines((head, body))
+            self.send(head)
+            self.send(body)
         self._answered()
 
     def fail(self, error: CirandaError, headers: bytes = b"", *, code: str | None = None) -> None:
@@ -338,27 +335,56 @@ class Connection(asyncio.Protocol):
         if not self._current.modern:
             self._current.keep_alive = False
         framing = b"transfer-encoding: chunked\r\n" if self._current.modern else b""
-        self.transport.write(self._head(status, headers, framing))
+        self.send(self._head(status, headers, framing))
 
     def piece(self, payload: bytes) -> None:
         """Send a part of it."""
         if payload:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(payload), payload) if self._current.modern else payload)
+            self.send(b"%x\r\n%b\r\n" % (len(payload), payload) if self._current.modern else payload)
 
     def finish(self, payload: bytes = b"") -> None:
         """Send the last part and end cleanly."""
         if self._current.modern:
             last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload) if payload else b"0\r\n\r\n"
-            self.transport.write(last)
+            self.send(last)
         elif payload:
-            self.transport.write(payload)
+            self.send(payload)
         self._answered()
 
     def cut(self, payload: bytes = b"") -> None:
         """Send a last part and end uncleanly: the final chunk is never sent, so no client takes the answer for complete."""
         self.piece(payload)
         self.exchange = None
-        self.transport.close()
+        self.close()
+
+    # Sending, at the end of the turn.
+
+    def flush(self) -> None:
+        """Send what this turn made. Part of the `outbox.Sender` protocol."""
+        out, self._out = self._out, []
+        if self.transport.is_closing():
+            return
+        if len(out) == 1:
+            self.transport.write(out[0])
+        else:
+            self.transport.writelines(out)
+        if self._sinking and self.transport.can_write_eof():
+            self.transport.write_eof()
+        elif self._ending:
+            self.transport.close()
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are, after all that was made before."""
+        if not self._out:
+            self._server.outbox.add(self)
+        self._out.append(data)
+
+    def close(self) -> None:
+        """Close, once what was made is sent."""
+        if self._out:
+            self._ending = True
+        else:
+            self.transport.close()
 
     def _head(self, status: int, headers: bytes, framing: bytes) -> bytes:
         close = b"" if self._current.keep_alive and not self._server.draining else b"connection: close\r\n"
@@ -375,7 +401,5 @@ class Connection(asyncio.Protocol):
         self._current.name()
         self._refusal = None
         body = spoken(self._current, body_of(error), error.status)
-        self.transport.write(self._head(error.status, headers_of(error), b"content-length: %d\r\n" % len(body)) + body)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.send(self._head(error.status, headers_of(error), b"content-length: %d\r\n" % len(body)) + body)
         self.deadline = monotonic() + limits.LINGER_SECONDS

@@ -20,6 +20,7 @@ import msgspec
 from ciranda import config
 from ciranda.errors import CirandaError, Invalid
 from ciranda.gateway import limits
+from ciranda.gateway.outbox import Outbox
 from ciranda.gateway.upstream import Replica
 from ciranda.govern.public import Public
 
@@ -158,6 +159,7 @@ class Model:
     price: Price | None = None
     cache: CacheEntry | None = None
     fallbacks: tuple[Arm, ...] = ()
+    weight: float = 0.0  # of all arms together
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ class Snapshots:
         self.errors = 0
         self.replicas: dict[tuple[str, ...], Replica] = {}
         self._home = home
+        self._outbox = Outbox()
         self._stamp: Stamp | None = None
 
     def poll(self) -> bool:
@@ -238,8 +241,9 @@ class Snapshots:
 
         arms, shadow = _arms(name, entry, place), place(entry.shadow) if entry.shadow else None
         return Model(
-            name, arms, shadow, entry.rollout or "", entry.limits, entry.guard, entry.bounds, entry.price, entry.cache
-        )
+            name, arms, shadow, entry.rollout or "", entry.limits, entry.guard, entry.bounds, entry.price, entry.cache,
+            weight=sum(arm.weight for arm in arms),
+        )  # fmt: skip
 
     def _arm(self, arm: ArmEntry, secret: str, price: Price | None, replicas: dict[tuple[str, ...], Replica]) -> Arm:
         mine = tuple(self._replica(one, arm.engine, secret, replicas) for one in arm.replicas)
@@ -267,7 +271,9 @@ class Snapshots:
     ) -> Replica:
         identity = (entry.id, entry.url, entry.wire_model, engine, secret)
         known = replicas.get(identity) or self.replicas.get(identity)
-        replica = known or Replica(entry.id, entry.url, entry.wire_model, engine=engine, secret=secret)
+        replica = known or Replica(
+            entry.id, entry.url, entry.wire_model, engine=engine, secret=secret, outbox=self._outbox
+        )
         replicas[identity] = replica
         return replica
 

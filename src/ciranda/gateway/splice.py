@@ -82,6 +82,9 @@ def _quick(body: bytes, seen: Peek, wire: bytes, usage: bool) -> bytes | None:
         changed = b"".join((body[:brace], _INCLUDE_USAGE, body[brace:start], wire, body[end:]))
     else:
         changed = b"".join((body[:start], wire, body[end:]))
+    plain = b"\\" not in body or b"\\u" not in body
+    if plain and not usage and seen.model.isascii() and body[start + 1 : end - 1] == seen.model.encode():
+        return changed  # no key can be written in another way, and the name stands once: it is the one that was read
     return changed if _means(changed, body[start:end], seen, wire, usage) else None
 
 

@@ -139,7 +139,7 @@ def give_up(relay: Relay, reason: str) -> None:
         str(ids.uuid7()), clock.now_ms(), "try_failed", record.id, record.model, record.version, record.arm,
         record.rollout, record.deployment, record.replica, reason,
     )  # fmt: skip
-    relay.gateway.write_if_possible(EVENT, encode(note))
+    relay.gateway.try_to_write(EVENT, encode(note))
 
 
 def _arm(relay: Relay) -> Arm:

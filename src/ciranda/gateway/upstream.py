@@ -22,11 +22,13 @@ import msgspec
 
 from ciranda.errors import Invalid
 from ciranda.gateway import limits
+from ciranda.gateway.outbox import Outbox
 
 READ = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"retry-after", b"retry-after-ms"})
 READ_LENGTHS = frozenset(map(len, READ))
 POOLLESS = frozenset({"llamacpp"})
 FAILURES = 3
+JOIN_BYTES = 64 << 10
 BROKEN = frozenset({502, 503, 504})  # answered, but not in a way that speaks for its health
 EJECTED_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0)
 
@@ -50,7 +52,10 @@ class Sink(Protocol):
 class Replica:
     """One serving process of a version, with what we learned of its health."""
 
-    def __init__(self, ident: str, url: str, wire_model: str, *, engine: str = "", secret: str = "") -> None:
+    def __init__(
+        self, ident: str, url: str, wire_model: str, *, engine: str = "", secret: str = "", outbox: Outbox | None = None
+    ) -> None:
+        self.outbox = outbox or Outbox()
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Invalid(f"{url!r} is no http(s) address", where=f"replica {ident}", remedy="write http://host:port")
@@ -171,6 +176,7 @@ class Upstream(asyncio.Protocol):
         self.begun = False  # a byte of this answer has arrived
         self.connected = False
         self.idle_since = 0.0
+        self.sent_at = 0.0  # when the request left; 0 while it has not
         self._sink: Sink | None = None
         self._outgoing: tuple[bytes, bytes] | None = None
         self._transport: asyncio.Transport | None = None
@@ -180,6 +186,7 @@ class Upstream(asyncio.Protocol):
 
     def _reset(self) -> None:
         self.begun = False
+        self.sent_at = 0.0
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
         self._status = 0
@@ -212,7 +219,8 @@ class Upstream(asyncio.Protocol):
             return
         self.fresh = False
         self._reset()
-        self._send(head, body)
+        self._outgoing = (head, body)
+        self.replica.outbox.add(self)
 
     def cancel(self) -> None:
         """The answer is not wanted any more: the engine must notice at once."""
@@ -254,9 +262,8 @@ class Upstream(asyncio.Protocol):
         self.connected = True
         if self._sink is None:
             self._transport.abort()
-        elif self._outgoing is not None:
-            self._send(*self._outgoing)
-            self._outgoing = None
+        else:
+            self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._sink is None:
@@ -329,9 +336,17 @@ class Upstream(asyncio.Protocol):
 
     # How a call ends.
 
-    def _send(self, head: bytes, body: bytes) -> None:
-        assert self._transport is not None
-        self._transport.writelines((head, body))
+    def flush(self) -> None:
+        """Send the request that is on this connection. Part of the `outbox.Sender` protocol."""
+        outgoing, self._outgoing = self._outgoing, None
+        if outgoing is None or self._sink is None or self._transport is None or self._transport.is_closing():
+            return
+        self.sent_at = monotonic()
+        head, body = outgoing
+        if len(body) < JOIN_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
 
     def _leave(self) -> Sink | None:
         sink, self._sink = self._sink, None

@@ -39,6 +39,7 @@ INTERACTION, STARTED, FEEDBACK, SCORE, EVENT = 1, 2, 3, 4, 5
 SEGMENT_BYTES = 8 << 20
 IDLE_SECONDS = 5.0
 MAX_FRAME_BYTES = 256 << 20
+FRAMES_AT_ONCE = 256  # of four buffers each; a system takes 1,024 buffers in one write
 
 _HEADER = struct.Struct("<IIBxxx")
 _LENGTHS = struct.Struct("<II")
@@ -92,6 +93,7 @@ class SpoolWriter:
         self._path = folder
         self._size = 0
         self._used_at = 0.0
+        self._trouble: StorageFull | None = None  # why the last write failed
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def append(self, kind: int, meta: dict[str, Any] | bytes, request: bytes = b"", response: bytes = b"") -> None:
@@ -99,18 +101,32 @@ class SpoolWriter:
 
         Raises StorageFull when the disk (or a quota, or a file-size limit) is full; the segment holds no part of the record then.
         """
-        buffers = pack(kind, meta if isinstance(meta, bytes) else msgspec.json.encode(meta), request, response)
+        if not self.append_all(
+            [pack(kind, meta if isinstance(meta, bytes) else msgspec.json.encode(meta), request, response)]
+        ):
+            assert self._trouble is not None
+            raise self._trouble
+
+    def append_all(self, frames: list[list[bytes]]) -> int:
+        """Write records that `pack` made, in one go; how many of them are written, the first ones. The rest is not there at all."""
         if self._descriptor < 0:
-            self._open()
+            try:
+                self._open()
+            except StorageFull as full:
+                self._trouble = full
+                return 0
+        begun, written = self._size, len(frames)
         try:
-            self._write(buffers)
+            for at in range(0, len(frames), FRAMES_AT_ONCE):
+                self._write([part for frame in frames[at : at + FRAMES_AT_ONCE] for part in frame])
         except OSError as error:
-            self._cut()
-            raise _full(error, self._path) from error
-        self.records += 1
+            self._trouble = _full(error, self._path)
+            written = self._cut(begun, frames)
+        self.records += written
         self._used_at = monotonic()
         if self._size >= self.segment_bytes:
             self.seal()
+        return written
 
     def seal(self) -> None:
         """Close the present segment as `.ready`; an empty one goes away. The next `append` opens another."""
@@ -138,13 +154,23 @@ class SpoolWriter:
                 rest = rest[os.write(self._descriptor, rest) :]
         self._size += expected
 
-    def _cut(self) -> None:
-        """Take a partly written frame away; where even that fails, leave the segment to `adopt`."""
+    def _cut(self, begun: int, frames: list[list[bytes]]) -> int:
+        """Take the half frame at the end away, and say how many whole ones stay: somebody may have read those already.
+
+        Where even that fails, the segment is left to `adopt`, which cuts it in the same way.
+        """
+        end, whole, there = begun, 0, os.fstat(self._descriptor).st_size
+        for size in (sum(map(len, frame)) for frame in frames):
+            if end + size > there:
+                break
+            end, whole = end + size, whole + 1
         try:
-            os.ftruncate(self._descriptor, self._size)
+            os.ftruncate(self._descriptor, end)
+            self._size = end
         except OSError:
             os.close(self._descriptor)
             self._descriptor = -1
+        return whole
 
     def _open(self) -> None:
         while self._descriptor < 0:

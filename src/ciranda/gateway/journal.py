@@ -1,0 +1,55 @@
+"""Whole answers wait here for the end of the turn: their records reach the spool in one write, then they are sent.
+
+The law of `relay` holds: no answer is sent before its record is written. Where the one write fails, each of the rest is written by
+itself, and those that cannot be are refused (507). A client that left in the meantime is recorded as gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ciranda.interactions.spool import INTERACTION, pack
+
+if TYPE_CHECKING:
+    from ciranda.gateway.app import Gateway
+    from ciranda.gateway.relay import Relay
+
+
+class Entry(NamedTuple):
+    """One whole answer: how it is recorded (`body`), and how it is shown."""
+
+    relay: Relay
+    status: int
+    body: bytes
+    lines: bytes
+    shown: bytes
+
+
+class Journal:
+    """The answers of one turn. Part of the `outbox.Sender` protocol."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._entries: list[Entry] = []
+
+    def add(self, relay: Relay, status: int, body: bytes, lines: bytes, shown: bytes) -> None:
+        """Record and send at the end of this turn."""
+        if not self._entries:
+            self._gateway.server.outbox.add(self)
+        self._entries.append(Entry(relay, status, body, lines, shown))
+
+    def flush(self) -> None:
+        """Record all, then send all."""
+        entries, self._entries = self._entries, []
+        sealed = [one.relay.seal(one.status) for one in entries]
+        frames = [
+            pack(INTERACTION, meta, one.relay.recorded, one.body) for one, meta in zip(entries, sealed, strict=True)
+        ]
+        written = self._gateway.write_all(frames)
+        for one in entries[:written]:
+            one.relay.settle(one, None)
+        for one, meta in zip(entries[written:], sealed[written:], strict=True):
+            self._alone(one, meta)
+
+    def _alone(self, entry: Entry, meta: bytes) -> None:
+        entry.relay.settle(entry, self._gateway.try_to_write(INTERACTION, meta, entry.relay.recorded, entry.body))
