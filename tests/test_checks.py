@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from ciranda.data import checks
+from ciranda.data import checks, columns
+from ciranda.data.checks import judging, stage
 from ciranda.data.rows import Message, Row
-from ciranda.errors import Invalid, Refused
+from ciranda.errors import Failed, Invalid, Refused
 
 
 def row(prompt: str, completion: str = "{}", **more: object) -> Row:
@@ -120,3 +123,50 @@ def test_a_stored_report_is_bounded_and_its_counts_are_not() -> None:
     report = checks.run([row(f"{n}" * 30) for n in range(300)], {"length": "drop"}, max_characters=10).to_dict()
     assert report["checks"]["length"]["found"] == 300
     assert len(report["checks"]["length"]["examples"]) == checks.EXAMPLES
+
+
+# Many rows
+
+
+MANY = [row(f"question {n % 400}", f"answer {n % 401}", split="test" if n % 7 == 0 else "train") for n in range(3000)]
+POLICY = {"length": "drop", "pii": "mask", "duplicates": "drop", "conflicts": "warn", "contamination": "warn"}
+
+
+def test_workers_find_what_one_process_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [*MANY, row("x" * 90, origin="long"), row("write to ana@example.org", origin="private")]
+    alone = checks.run(rows, POLICY, max_characters=80)
+    monkeypatch.setattr(judging, "INLINE_ROWS", 500)
+    monkeypatch.setattr(columns, "BATCH_ROWS", 256)
+    told: list[checks.Progress] = []
+    bounds = checks.Bounds(max_characters=80)
+    with checks.judge(rows, POLICY, bounds=bounds, folder=tmp_path, processes=2, tell=told.append) as judged:
+        assert judged.kept() == alone.kept
+        assert sorted(map(str, judged.findings)) == sorted(map(str, alone.findings))
+        assert judged.report.figures == alone.figures
+        assert judged.report.to_dict()["checks"]["duplicates"]["rows_per_second"] > 0
+        assert len(list(tmp_path.glob("staging-*/*.arrow"))) > 5
+    assert told[-1].check == "contamination"
+    assert told[-1].rows == len(rows)
+    assert not list(tmp_path.iterdir())
+
+
+def _dies(part: checks.Part, _bounds: checks.Bounds) -> Iterator[checks.Flaw]:
+    if any("question 399" in prompt for prompt in part.prompts):
+        raise ZeroDivisionError("a check with a fault")
+    yield from ()
+
+
+def test_a_worker_that_dies_is_an_error_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "INLINE_ROWS", 100)
+    monkeypatch.setattr(columns, "BATCH_ROWS", 100)
+    monkeypatch.setitem(checks.CHECKS, "dies", checks.RowCheck("dies", _dies))
+    with pytest.raises(Failed, match="a check with a fault"), checks.judge(MANY, {"dies": "warn"}, folder=tmp_path):
+        pytest.fail("it should not come so far")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_staging_of_a_killed_run_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "staging-1-dead").mkdir()
+    (tmp_path / "staging-1-dead" / "lock").touch()
+    with stage.folder_in(tmp_path) as mine, stage.folder_in(tmp_path) as other:
+        assert {one.name for one in tmp_path.iterdir()} == {mine.name, other.name}

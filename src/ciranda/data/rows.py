@@ -94,6 +94,14 @@ class Row:
         """What the person said last."""
         return next((message.content for message in reversed(self.messages) if message.role == "user"), "")
 
+    @property
+    def sound(self) -> bool:
+        """Whether all of it can be written as UTF-8."""
+        told = [message.content for message in self.messages]
+        return all(
+            unicode(text) for text in (*told, self.completion, self.rejected, self.group, self.subject, self.origin)
+        )
+
     def with_(self, **changes: Any) -> Row:
         """The same row with some fields changed (its key follows its content)."""
         return replace(self, **changes)
@@ -209,9 +217,13 @@ def _extra(value: object, origin: str) -> dict[str, Scalar]:
     return dict(value or {})
 
 
+def unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: half of a surrogate pair, which JSON can spell, cannot."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _sound(text: str, origin: str) -> str:
-    """The text, when it can be written as UTF-8: half of a surrogate pair, which JSON can spell, cannot."""
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not unicode(text):
         raise _bad("the text has half of a surrogate pair, so it is no Unicode", origin, text)
     return text
 

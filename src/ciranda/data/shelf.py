@@ -17,34 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ciranda.data.rows import Message, Row, compact
+from ciranda.data.columns import BATCH_ROWS, COLUMNS, batches_of, rows_of, schema
+from ciranda.data.rows import Row
 from ciranda.errors import Failed, NotFound, StorageFull
 from ciranda.store.files import sync_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+__all__ = ["COLUMNS", "FORMAT", "alone", "batches", "batches_of", "held", "rows_of", "store", "tag"]
+
 FORMAT = "2.2"  # older ones do not compress text well
-BATCH_ROWS = 8192
 DELETE_KEYS = 2000  # keys per delete predicate; the planner slows down on longer lists
-COLUMNS = (
-    "key",
-    "messages",
-    "prompt",
-    "completion",
-    "language",
-    "group",
-    "split",
-    "source",
-    "origin",
-    "subject",
-    "thumb",
-    "rejected",
-    "tags",
-    "extra",
-    "fingerprint",
-)
-PLAIN = ("language", "group", "split", "source", "origin", "subject", "thumb", "rejected")
 
 
 @contextmanager
@@ -104,29 +88,13 @@ def held(path: Path, number: int) -> dict[str, str]:
     return _prints(batches(path, number, columns=("key", "fingerprint")))
 
 
-def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
-    """The rows of a batch that has all columns."""
-    import json
-
-    for record in batch.to_pylist():
-        messages = tuple(Message(item["role"], item["content"]) for item in json.loads(record["messages"]))
-        rest = {name: record[name] for name in PLAIN}
-        tags, extra = tuple(json.loads(record["tags"])), json.loads(record["extra"])
-        yield Row(messages, record["completion"], tags=tags, extra=extra, **rest)
-
-
-def batches_of(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
-    """Rows as batches in the stored schema; the reverse of `rows_of`."""
-    yield from _reader(rows)
-
-
 def _create(path: Path, rows: Iterable[Row]) -> int:
     """The first Lance version; the remains of a first commit that died are written over."""
     import lance
 
     mode = "overwrite" if path.exists() else "create"
     opened = lance.write_dataset(
-        _reader(rows), str(path), schema=_schema(), mode=mode, data_storage_version=FORMAT, enable_stable_row_ids=True
+        _reader(rows), str(path), schema=schema(), mode=mode, data_storage_version=FORMAT, enable_stable_row_ids=True
     )
     return int(opened.version)
 
@@ -145,14 +113,15 @@ def _change(path: Path, rows: Mapping[str, Row], base: int) -> int:
         listed = ", ".join(f"'{key}'" for key in gone[start : start + DELETE_KEYS])
         opened.delete(f"key IN ({listed})")
     if come:
-        opened = lance.write_dataset(_reader(come), str(path), schema=_schema(), mode="append")
+        opened = lance.write_dataset(_reader(come), str(path), schema=schema(), mode="append")
     return int(opened.version)
 
 
 def _prints(found: Iterable[pa.RecordBatch]) -> dict[str, str]:
     prints: dict[str, str] = {}
     for batch in found:
-        prints.update(zip(batch.column("key").to_pylist(), batch.column("fingerprint").to_pylist(), strict=True))
+        hexes = [digest.hex() for digest in batch.column("fingerprint").to_pylist()]
+        prints.update(zip(batch.column("key").to_pylist(), hexes, strict=True))
     return prints
 
 
@@ -169,33 +138,11 @@ def _open(path: Path, version: str | None = None) -> Any:
         ) from error
 
 
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema([(name, pa.int8() if name == "thumb" else pa.string()) for name in COLUMNS])
-
-
 def _reader(rows: Iterable[Row]) -> pa.RecordBatchReader:
     """The rows as Arrow, a batch at a time, so that memory does not grow with the dataset."""
     import pyarrow as pa
 
-    def chunks() -> Iterator[pa.RecordBatch]:
-        waiting: list[dict[str, Any]] = []
-        for row in rows:
-            waiting.append(_record(row))
-            if len(waiting) == BATCH_ROWS:
-                yield pa.RecordBatch.from_pylist(waiting, schema=_schema())
-                waiting.clear()
-        if waiting:
-            yield pa.RecordBatch.from_pylist(waiting, schema=_schema())
-
-    return pa.RecordBatchReader.from_batches(_schema(), chunks())
-
-
-def _record(row: Row) -> dict[str, Any]:
-    texts = {"messages": compact([message.to_dict() for message in row.messages])}
-    texts |= {"tags": compact(row.tags), "extra": compact(dict(row.extra))}
-    return {**{name: getattr(row, name) for name in COLUMNS if name not in texts}, **texts}
+    return pa.RecordBatchReader.from_batches(schema(), batches_of(rows))
 
 
 def _files(path: Path) -> set[Path]:

@@ -1,0 +1,110 @@
+"""Checks of a row among the others, on hashes of what they say.
+
+conflicts      no two answers to one prompt (`drop` keeps the one that most rows give)
+duplicates     no example twice, case and spaces aside
+contamination  no phrase and no group of the test rows (or of a suite) among the training rows, so a test stays a test
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ciranda.data.checks.check import Bounds, Flaw, Part, Whole, hashes
+from ciranda.data.rows import Row, normalised
+
+if TYPE_CHECKING:
+    from ciranda.data.checks.check import Array, Notes
+
+WEIGHT = {"train": 0, "validation": 1, "test": 2}
+SPLIT = tuple(WEIGHT)
+
+
+def said_and_answered(part: Part, _bounds: Bounds) -> Notes:
+    """What was said, and what was answered; plain text and answers that somebody found wrong answer nothing."""
+    said = [_said(row) if row.messages and row.thumb >= 0 else "" for row in part.rows]
+    return {"said": _named(said), "answer": hashes(text.strip() for text in part.completions)}
+
+
+def conflicts(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
+    """Rows whose answer is not the one that most rows give to their prompt; the first among equals."""
+    for places in _groups(whole.notes["said"]):
+        answers, first, counts = np.unique(whole.notes["answer"][places], return_index=True, return_counts=True)
+        if len(answers) > 1:
+            best = min(range(len(answers)), key=lambda one: (-counts[one], first[one]))
+            other = int(places[first[best]])
+            for place in places[whole.notes["answer"][places] != answers[best]]:
+                reason = "another answer to this prompt stands in the rows: {answer}"
+                yield Flaw(int(place), reason, other=other)
+
+
+def examples(part: Part, _bounds: Bounds) -> Notes:
+    """What was said, answered and rejected, as one."""
+    texts = (f"{_said(row)}\0{row.completion.strip()}\0{row.rejected.strip()}" for row in part.rows)
+    return {"example": hashes(texts)}
+
+
+def duplicates(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
+    """Every row but the first of those that say the same."""
+    for places in _groups(whole.notes["example"]):
+        for place in places[1:]:
+            yield Flaw(int(place), "the same example as {row}", other=int(places[0]))
+
+
+def phrases_and_groups(part: Part, bounds: Bounds) -> Notes:
+    """The phrase and the group of each row (blank: none), how much its split weighs, and the suite that asks it too."""
+    phrases = [normalised(prompt) for prompt in part.prompts]
+    asked = {normalised(one): place for place, name in enumerate(bounds.suites) for one in bounds.suites[name]}
+    return {
+        "phrase": _named(phrases),
+        "group": _named(part.column("group")),
+        "weight": np.array([WEIGHT.get(split, 0) for split in part.column("split")], dtype=np.int8),
+        "suite": np.array([asked.get(phrase, -1) for phrase in phrases], dtype=np.int32),
+    }
+
+
+def contamination(whole: Whole, bounds: Bounds) -> Iterator[Flaw]:
+    """Flaws are on the training side, so that dropping them leaves the test whole."""
+    notes, names = whole.notes, list(bounds.suites)
+    weight, flawed = notes["weight"], np.zeros(len(whole), dtype=bool)
+    for place in np.flatnonzero((notes["suite"] >= 0) & (weight < WEIGHT["test"])):
+        flawed[place] = True
+        yield Flaw(int(place), f"{SPLIT[weight[place]]} row asks what suite {names[notes['suite'][place]]} asks")
+    for name, words in (
+        ("phrase", "says what {split} row {row} says"),
+        ("group", "shares its group {group} with {split} row {row}"),
+    ):
+        for places in _groups(notes[name]):
+            held = places[np.argmax(weight[places])]
+            for place in places[(weight[places] < weight[held]) & ~flawed[places]]:
+                flawed[place] = True
+                told = words.replace("{split}", SPLIT[weight[held]])
+                yield Flaw(int(place), f"{SPLIT[weight[place]]} row {told}", other=int(held))
+
+
+def _groups(values: Array) -> Iterator[Array]:
+    """Places of rows that have the same value, of all values that more than one has; blank values count as none."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    edges = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    starts, ends = np.concatenate(([0], edges)), np.concatenate((edges, [len(order)]))
+    for start, end in zip(*_several(starts, ends), strict=True):
+        if ordered[start] != b"":
+            yield order[start:end]
+
+
+def _several(starts: Array, ends: Array) -> tuple[Array, Array]:
+    many = ends - starts > 1
+    return starts[many], ends[many]
+
+
+def _named(texts: list[str]) -> Array:
+    """Hashes, blank where there is no text."""
+    found: Any = hashes(texts)
+    return np.where(np.array([bool(text) for text in texts]), found, b"").astype("S16")
+
+
+def _said(row: Row) -> str:
+    return "\0".join(f"{message.role}\0{normalised(message.content)}" for message in row.messages)

@@ -1,0 +1,140 @@
+"""What a check is, and how it sees rows: `Part` is one batch, `Whole` the notes that were taken of all of them.
+
+Everything here crosses the border to worker processes or runs in them, so functions are named, values are small, and a part
+builds each of its views only when a check asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from ciranda.data import columns
+from ciranda.data.rows import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    Array = np.ndarray[Any, Any]
+    Notes = Mapping[str, Array]
+
+PLAIN_ACTIONS = ("block", "drop", "warn")
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """One check's word on one row (by its place); `mended` is the row without the flaw, where that is possible.
+
+    In a reason, `{row}` and `{answer}` stand for origin and completion of the row at place `other`.
+    """
+
+    place: int
+    reason: str
+    mended: Row | None = None
+    other: int = -1
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What checks compare with: the longest row, and the prompts of suites that training must not see."""
+
+    max_characters: int = 2000
+    suites: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class Part:
+    """A batch of rows as checks read it."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    def column(self, name: str) -> list[Any]:
+        """The values of a stored column, as in `columns.COLUMNS`."""
+        return list(self.batch.column(name).to_pylist())
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows as values; the slowest view, for checks that need the whole conversation."""
+        return list(columns.rows_of(self.batch))
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """What the person said last, of each row."""
+        return self.column("prompt")
+
+    @cached_property
+    def completions(self) -> list[str]:
+        """The answer (or the text, in a row that is plain text) of each row."""
+        return self.column("completion")
+
+    @cached_property
+    def texts(self) -> list[tuple[str, ...]]:
+        """Every text of each row: the messages in their order, the completion, the rejected answer when there is one."""
+        return [
+            (*(message.content for message in row.messages), row.completion, *([row.rejected] if row.rejected else []))
+            for row in self.rows
+        ]
+
+    def only(self, keep: Array) -> Part:
+        """The rows where `keep` is true."""
+        import pyarrow as pa
+
+        return Part(self.batch.filter(pa.array(keep)))
+
+    def mended(self, rows: Mapping[int, Row]) -> Part:
+        """The part with the rows at these places replaced."""
+        import pyarrow as pa
+
+        fresh = columns.batch_of(list(rows.values()))
+        order = list(range(len(self)))
+        for at, place in enumerate(rows):
+            order[place] = len(self) + at
+        both = pa.Table.from_batches([self.batch, fresh]).take(pa.array(order)).combine_chunks()
+        return Part(both.to_batches()[0])
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The notes that one check took of all rows, in their order."""
+
+    rows: int
+    notes: Notes
+
+    def __len__(self) -> int:
+        return self.rows
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """A check that needs one row at a time."""
+
+    name: str
+    flaws: Callable[[Part, Bounds], Iterable[Flaw]]
+    actions: tuple[str, ...] = PLAIN_ACTIONS
+
+
+@dataclass(frozen=True)
+class WholeCheck:
+    """A check that needs to know of all rows; it cannot mask."""
+
+    name: str
+    notes: Callable[[Part, Bounds], Notes]
+    flaws: Callable[[Whole, Bounds], Iterable[Flaw]]
+    actions: tuple[str, ...] = PLAIN_ACTIONS
+
+
+Check = RowCheck | WholeCheck
+
+
+def hashes(texts: Iterable[str]) -> Array:
+    """16 bytes for each text (BLAKE2b), for notes that are compared for equality."""
+    import numpy as np
+
+    return np.array([blake2b(text.encode(), digest_size=16).digest() for text in texts], dtype="S16")

@@ -1,0 +1,242 @@
+"""All rows through all checks: batches through the row checks, then the notes of all rows through the whole checks.
+
+The first INLINE_ROWS rows are looked at in this process; only when there are more are workers started, which costs a second.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ciranda.data import columns
+from ciranda.data.checks import stage, workers
+from ciranda.data.checks.check import Bounds, Check, Flaw, Whole, WholeCheck
+from ciranda.data.checks.findings import CHUNK, Finding, Findings
+from ciranda.data.checks.known import CHECKS
+from ciranda.data.checks.look import Figure, Looked, Plan, look
+from ciranda.data.checks.report import CheckReport, ordered, refusal
+from ciranda.data.checks.stage import Stage
+from ciranda.data.rows import Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ciranda.data.checks.check import Array
+
+INLINE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the checks are: rows through the row checks, then which whole check is at work."""
+
+    rows: int
+    check: str
+    rows_per_second: int
+
+
+Told = Callable[[Progress], None]
+
+
+@dataclass
+class Judged:
+    """Rows that went through the checks: the report, what is left of them, and every finding."""
+
+    plan: Plan
+    bounds: Bounds
+    stage: Stage = field(default_factory=Stage)
+    looked: int = 0
+    findings: Findings = field(default_factory=Findings)
+    figures: dict[str, Figure] = field(default_factory=lambda: defaultdict(Figure))
+    began: float = field(default_factory=time.perf_counter)
+    _notes: dict[str, dict[str, list[Array]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+
+    @property
+    def report(self) -> CheckReport:
+        """Counts, speeds and examples."""
+        return self._report(tuple(one for found in self.findings.examples.values() for one in found))
+
+    def batches(self) -> columns.Sealed:
+        """The rows that are left, to be committed; may be asked for again while the block lasts."""
+        return columns.Sealed(self.stage.batches())
+
+    def kept(self) -> tuple[Row, ...]:
+        """The rows that are left, as values."""
+        return tuple(row for batch in self.stage.batches() for row in columns.rows_of(batch))
+
+    def whole_report(self) -> CheckReport:
+        """The report with every finding and the rows that are left, for rows that fit in memory."""
+        return self._report(tuple(self.findings), self.kept())
+
+    def _report(self, findings: tuple[Finding, ...], kept: tuple[Row, ...] = ()) -> CheckReport:
+        told = {
+            check.name: {
+                "action": action, "looked": self.figures[check.name].looked, "found": self.figures[check.name].found
+            }
+            for check, action in self.plan
+        }  # fmt: skip
+        seconds = {name: figure.seconds for name, figure in self.figures.items()}
+        return CheckReport(self.looked, len(self.stage), findings, told, seconds, kept)
+
+    def add(self, looked: Looked, part: pa.RecordBatch | Path) -> None:
+        """One batch that was looked at; they are added in the order of the rows."""
+        self.looked += looked.rows
+        self.stage.add(part, looked.left)
+        self.findings.add(looked.findings)
+        for name, figure in looked.figures.items():
+            self.figures[name].add(figure)
+        for name, notes in looked.notes.items():
+            for key, values in notes.items():
+                self._notes[name][key].append(values)
+
+    def among(self, tell: Told) -> None:
+        """Run the whole checks, each on what the ones before left."""
+        for check, action in self.plan:
+            if isinstance(check, WholeCheck):
+                tell(self.progress(check.name))
+                self._among(check, action)
+
+    def progress(self, check: str) -> Progress:
+        """How far it is by now."""
+        return Progress(self.looked, check, round(self.looked / max(time.perf_counter() - self.began, 1e-6)))
+
+    def _among(self, check: WholeCheck, action: str) -> None:
+        import numpy as np
+
+        began, alive = time.perf_counter(), self.stage.alive
+        notes = {name: np.concatenate(arrays)[alive] for name, arrays in self._notes.pop(check.name, {}).items()}
+        places = np.flatnonzero(alive)
+        flaws = iter(check.flaws(Whole(len(places), notes), self.bounds) if len(places) else ())
+        flawed = np.zeros(len(places), dtype=bool)
+        while some := list(islice(flaws, CHUNK)):
+            self.findings.add(self._told(check, action, some, places))
+            flawed[[flaw.place for flaw in some]] = True
+        if action == "drop":
+            alive[places[flawed]] = False
+        self.figures[check.name].add(Figure(len(places), int(flawed.sum()), time.perf_counter() - began))
+
+    def _told(self, check: Check, action: str, flaws: Sequence[Flaw], places: Array) -> Iterator[Finding]:
+        """Findings of a whole check, with the other row named where a reason speaks of one."""
+        mine = self.stage.take([places[flaw.place] for flaw in flaws], ("key", "origin", "group"))
+        others = self.stage.take(
+            [places[flaw.other] for flaw in flaws if flaw.other >= 0], ("key", "origin", "completion")
+        )
+        for flaw in flaws:
+            row, reason = mine[int(places[flaw.place])], flaw.reason
+            if flaw.other >= 0:
+                other = others[int(places[flaw.other])]
+                reason = reason.replace("{row}", other["origin"] or other["key"][:12])
+                reason = reason.replace("{group}", row["group"])
+                reason = reason.replace("{answer}", repr(other["completion"].strip()[:80]))
+            yield Finding(check.name, action, row["origin"], row["key"], reason)
+
+
+@contextmanager
+def judge(
+    rows: columns.Rows,
+    policy: Mapping[str, str],
+    *,
+    bounds: Bounds | None = None,
+    folder: Path | None = None,
+    processes: int = 0,
+    tell: Told | None = None,
+) -> Iterator[Judged]:
+    """Look at all rows, values or Arrow batches, with every check that `policy` names; what is left is staged meanwhile.
+
+    Args:
+        policy: Action by check, as under `data: checks:`.
+        folder: Where rows wait on disk when there are many; a temporary folder otherwise.
+        processes: Workers; 0 takes as many as there are processors.
+
+    Raises:
+        Blocked: A blocking check found something.
+        Invalid: An unknown check or action, or rows that are none.
+        StorageFull: There is no room for the rows to wait.
+        Failed: A worker died.
+    """
+    told = tell or _silent
+    judged = Judged(ordered(policy, CHECKS), bounds or Bounds())
+    with ExitStack() as stack:
+        batches = columns.batches_of(rows)
+        for batch in _few(batches):
+            looked, left = look(batch, judged.plan, judged.bounds)
+            judged.add(looked, left)
+            told(judged.progress(""))
+        if judged.looked >= INLINE_ROWS:
+            place = stack.enter_context(stage.folder_in(folder) if folder else _temporary())
+            judged.findings.folder = place
+            _in_parallel(judged, batches, place, processes or workers.wanted(), told)
+        judged.among(told)
+        if (report := judged.report).blocked:
+            raise refusal(report)
+        yield judged
+
+
+def run(
+    rows: columns.Rows,
+    policy: Mapping[str, str],
+    *,
+    max_characters: int = 2000,
+    suites: Mapping[str, Sequence[str]] | None = None,
+    bounds: Bounds | None = None,
+) -> CheckReport:
+    """As `judge`, for rows that fit in memory: the report holds every finding and the rows that are left.
+
+    Args:
+        policy: Action by check, as under `data: checks:`.
+        suites: Prompts by suite name, for the contamination check.
+
+    Raises Blocked when a blocking check found something, Invalid for an unknown check or action.
+    """
+    with judge(rows, policy, bounds=bounds or Bounds(max_characters, suites or {})) as judged:
+        return judged.whole_report()
+
+
+def _few(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The first batches, until INLINE_ROWS rows have come."""
+    seen = 0
+    while seen < INLINE_ROWS and (batch := next(batches, None)) is not None:
+        seen += batch.num_rows
+        yield batch
+
+
+def _in_parallel(judged: Judged, batches: Iterator[pa.RecordBatch], folder: Path, count: int, tell: Told) -> None:
+    """The rest of the batches through workers; what comes back is put in order."""
+    first = next(batches, None)
+    if first is None:
+        return
+    waiting: dict[int, tuple[Path, Looked]] = {}
+    due = 0
+
+    def heard(index: int, path: Path, looked: Looked) -> None:
+        nonlocal due
+        waiting[index] = (path, looked)
+        while due in waiting:
+            path, looked = waiting.pop(due)
+            judged.add(looked, path)
+            tell(judged.progress(""))
+            due += 1
+
+    with workers.hired(count, judged.plan, judged.bounds, folder) as staff:
+        for batch in chain([first], batches):
+            for told in staff.give(batch, sealed=True):
+                heard(*told)
+        for told in staff.rest():
+            heard(*told)
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ciranda-") as name:
+        yield Path(name)
+
+
+def _silent(_progress: Any) -> None:
+    """Nobody listens."""

@@ -1,0 +1,78 @@
+"""Checks of one row at a time.
+
+schema      prompt and answer are there, the conversation ends with a question, no control characters
+length      all texts of a row together stay below a bound
+pii         no personal data (`mask` replaces it by its kind)
+toxicity    no listed word
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ciranda.data.checks.check import Bounds, Flaw, Part
+from ciranda.data.rows import Message, Row
+from ciranda.data.words import toxic
+from ciranda.govern import guard
+
+
+def schema(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
+    """Rows that lack something, by their shape."""
+    for place, row in enumerate(part.rows):
+        if reason := _wrong(row):
+            yield Flaw(place, reason)
+
+
+def length(part: Part, bounds: Bounds) -> Iterator[Flaw]:
+    """Rows whose texts have more characters than `max_characters`."""
+    for place, texts in enumerate(part.texts):
+        size = sum(map(len, texts))
+        if size > bounds.max_characters:
+            yield Flaw(place, f"{size} characters, more than {bounds.max_characters}")
+
+
+def pii(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
+    """Rows with personal data, and the same rows with its kind in its place."""
+    for place, texts in enumerate(part.texts):
+        masked = [guard.mask(text) for text in texts]
+        kinds = Counter(one.kind for _, findings in masked for one in findings)
+        if kinds:
+            named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+            yield Flaw(place, f"personal data: {named}", _with_texts(part.rows[place], [text for text, _ in masked]))
+
+
+def toxicity(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
+    """Rows that say a listed word."""
+    for place, (prompt, completion) in enumerate(zip(part.prompts, part.completions, strict=True)):
+        if found := toxic(completion) or toxic(prompt):
+            yield Flaw(place, f"listed word: {found[0]}")
+
+
+def _wrong(row: Row) -> str:
+    if not row.completion.strip() and row.shape == "text":
+        return "the text is empty"
+    if row.shape != "text" and not row.prompt.strip():
+        return "the prompt is empty"
+    if not row.completion.strip():
+        return "the completion is empty"
+    if row.messages and row.messages[-1].role not in ("user", "tool"):
+        return f"the conversation ends with the {row.messages[-1].role}, not with a question"
+    if any(message.role == "system" for message in row.messages[1:]):
+        return "a system message stands after the first place"
+    if row.rejected and row.rejected == row.completion:
+        return "the chosen and the rejected answer are the same"
+    texts = (*(message.content for message in row.messages), row.completion, row.rejected)
+    return "a control character is in the text" if any(map(_control, texts)) else ""
+
+
+def _control(text: str) -> bool:
+    return not text.isprintable() and any(ord(character) < 32 and character not in "\n\r\t" for character in text)
+
+
+def _with_texts(row: Row, texts: list[str]) -> Row:
+    """The row with its texts replaced, in the order of `Part.texts`."""
+    told = zip(row.messages, texts, strict=False)
+    messages = tuple(Message(message.role, text) for message, text in told)
+    answers = texts[len(row.messages) :]
+    return row.with_(messages=messages, completion=answers[0], rejected=answers[1] if row.rejected else "")
