@@ -223,19 +223,6 @@ def test_a_folder_that_datasets_saved_is_read_split_by_split(tmp_path: Path) -> 
     assert report.saw == "a folder that datasets.save_to_disk wrote"
 
 
-def test_what_datasets_itself_saves_is_read(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    made = datasets.Dataset.from_list(
-        [{"messages": [USER, ASSISTANT]}, {"messages": [USER, {"role": "assistant", "content": "you"}]}]
-    )
-    datasets.DatasetDict(train=made, validation=made).save_to_disk(str(tmp_path / "saved"))
-    rows, _ = brought(tmp_path, "saved")
-    assert [(said(row), row.split) for row in rows[1:3]] == [
-        (["u:hi", "you"], "train"),
-        (["u:hi", "hello"], "validation"),
-    ]
-
-
 CARD = """---
 license: cc-by-4.0
 configs:

@@ -47,6 +47,7 @@ RAW_ROWS = {
     "data/versions.py": "writes them",
     "data/shelf.py": "keeps them",
     "data/reading.py": "the door itself",
+    "data/succession.py": "what goes back into the dataset that it came from",
     "data/sources.py": "what users taught before goes into the next version of the same dataset as it is",
 }  # everybody else reads through data/reading.py, where the policies are
 RAW = re.compile(r"(versions|datasets)\.(batches|read|export|diff)$|(^|\.)shelf\.")

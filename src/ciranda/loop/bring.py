@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import checks, imports, versions
+from ciranda.data import checks, imports, succession, versions
 from ciranda.data.imports import Look, Report
 from ciranda.data.rows import Row
-from ciranda.data.shelf import rows_of
 from ciranda.jobs.inside import Progress
 from ciranda.loop import steps
 from ciranda.loop.chores import counted
@@ -39,7 +38,9 @@ def bring(platform: Platform, asked: Mapping[str, Any], tell: Progress) -> dict[
             pass
         return {"dataset": "", "dry": True, "report": report.to_dict()}
     newest = versions.newest_of(platform.db, dataset)
-    before = _before(platform, newest.ref) if newest and asked.get("mode", "add") == "add" else iter(())
+    before = (
+        succession.inherited(platform.home, newest.ref) if newest and asked.get("mode", "add") == "add" else iter(())
+    )
     checked = _checked(platform, dataset, [*before, *read])
     tell({"phase": "committing", "rows": len(checked.kept)})
     version = versions.commit(
@@ -58,10 +59,6 @@ def _read(found: Look, report: Report, bad_rows: str) -> Iterator[Row]:
             yield one
     if report.bad and bad_rows != "drop":
         raise imports.refusal(report)
-
-
-def _before(platform: Platform, ref: str) -> Iterator[Row]:
-    return (row for batch in versions.batches(platform.home, ref) for row in rows_of(batch))
 
 
 def _checked(platform: Platform, dataset: str, rows: list[Row]) -> checks.CheckReport:
