@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ciranda.govern import pseudonyms
@@ -48,7 +49,7 @@ class Veil:
     def _column(self, batch: pa.RecordBatch, name: str) -> pa.Array:
         found = batch.column(name)
         if name in DIGESTS:
-            return _changed(found, self._digest(name)) if self._tells(name) else found
+            return self._digested(found, name) if self._tells(name) else found
         for field in sorted(self.decision.fields):
             if _column(field) == name or (field == "messages" and name == "prompt"):
                 found = self._veiled(batch, name, field, found)
@@ -85,8 +86,14 @@ class Veil:
         opened = _any(batch, (r for r, mine in self.decision.lists if mine and r.field == field))
         return pc.or_(bound, pc.and_not(shut, opened))
 
-    def _digest(self, name: str) -> Word:
-        return lambda value: pseudonyms.hashed(self.key, name, value) if value else ""
+    def _digested(self, found: pa.Array, name: str) -> pa.Array:
+        """A column of digests under other names: what is equal stays equal, and nobody can compute it from a guessed row."""
+        import pyarrow as pa
+
+        if pa.types.is_fixed_size_binary(found.type):
+            names = (pseudonyms.hashed(self.key, name, value.hex()) for value in found.to_pylist())
+            return pa.array([sha256(one.encode()).digest() for one in names], found.type)
+        return _changed(found, lambda value: pseudonyms.hashed(self.key, name, value) if value else "")
 
     def _change(self, effect: Effect, name: str, field: str) -> Word:
         """What becomes of one stored value of a column."""
