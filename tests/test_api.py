@@ -96,7 +96,14 @@ def concrete(path: str) -> str:
         "evaluation": "e",
         "turn:path": "t",
     }
-    for name, value in {**given, "term": "customer", "interaction": "i", "alert": "a", "key": "k"}.items():
+    for name, value in {
+        **given,
+        "policy": "p",
+        "term": "customer",
+        "interaction": "i",
+        "alert": "a",
+        "key": "k",
+    }.items():
         path = path.replace("{" + name + "}", value)
     return path
 

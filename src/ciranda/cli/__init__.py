@@ -24,7 +24,7 @@ COMMANDS = {
     "train": "turn", "evaluate": "turn", "promote": "release", "rollback": "release", "approve": "release", "chat": "talk",
     "feedback": "talk", "interactions": "recorded", "datasets": "datasets", "data": "chores",
     "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
-    "tenants": "keys", "base": "home", "demo": "story", "help": "manual",
+    "tenants": "keys", "policy": "policy", "exports": "policy", "base": "home", "demo": "story", "help": "manual",
 }  # fmt: skip
 INTERRUPTED = 130
 

@@ -155,9 +155,7 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
     """
     base = prepare(platform, spec)
     start = _start(platform, spec)
-    recipe = recipes.recipe(
-        {**(start.recipe if start else {}), **spec.train.recipe}, where=f"{spec.model}: train.recipe"
-    )
+    recipe = recipes.recipe({**_shape(start), **spec.train.recipe}, where=f"{spec.model}: train.recipe")
     picks.servable(spec, recipe, base.config)
     name = f"search:{turn.removeprefix('turn:')}"
     staged = _staged(platform, dataset, name, spec.evaluate.cases)
@@ -193,6 +191,12 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
         "started_from": start.ref if start else "",
         "policies": staged.policies,
     }
+
+
+def _shape(start: Version | None) -> dict[str, Any]:
+    """The recipe of the version to go on from, without what was noted beside it."""
+    held = start.recipe if start else {}
+    return {name: value for name, value in held.items() if name in recipes.Recipe.model_fields}
 
 
 def _start(platform: Platform, spec: ModelSpec) -> Version | None:

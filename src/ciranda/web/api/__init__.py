@@ -8,6 +8,7 @@
     traffic   interactions            runs    searches and trials
     chores    imports and preparations of data, as jobs
     limits    what keys, tenants and models may use
+    governance policies, exports       limits    what keys, tenants and models may use
     trust     alerts, audit, keys     verbs   what is done
 
 Deny by default: a route names the right it needs, and a test walks every route with every role. Lists answer with `items` and
@@ -23,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
-from ciranda.web.api import asked, catalogue, chores, fleet, limits, runs, traffic, trust, verbs
+from ciranda.web.api import asked, catalogue, chores, fleet, governance, limits, runs, traffic, trust, verbs
 from ciranda.web.api.door import PREFIX, Rest, alive, mounted
 from ciranda.web.api.metrics import Metrics
 
@@ -40,6 +41,22 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/datasets", "view", catalogue.listing, asked.Page, "Datasets, each with its newest version."),
     Rest("GET", "/datasets/{dataset}@{number:int}", "view", catalogue.version, asked.Nothing, "One dataset version."),
     Rest("GET", "/datasets/{dataset}", "view", catalogue.one, asked.Nothing, "One dataset, and what is said of it."),
+    Rest(
+        "GET",
+        "/datasets/{dataset}@{number:int}/preview",
+        "settings",
+        governance.preview,
+        asked.Previewed,
+        "What another would see.",
+    ),
+    Rest(
+        "GET", "/datasets/{dataset}@{number:int}/export", "data", governance.taken, asked.Taken, "Its rows, as a file."
+    ),
+    Rest("GET", "/exports", "audit", governance.register, asked.Page, "Files of rows that left the house."),
+    Rest("GET", "/policies", "view", governance.listing, asked.Nothing, "The policies in force."),
+    Rest("GET", "/policies/{policy}", "view", governance.one, asked.Nothing, "Every revision of one policy."),
+    Rest("POST", "/policies", "settings", governance.put, asked.PolicyText, "Put a policy in force."),
+    Rest("POST", "/policies/{policy}/remove", "settings", governance.remove, asked.Nothing, "Take it out of force."),
     Rest("GET", "/glossary", "view", catalogue.glossary_, asked.Page, "What words of the business mean."),
     Rest("GET", "/glossary/{term}", "view", catalogue.term, asked.Nothing, "One term, and the data it stands on."),
     Rest("GET", "/lineage", "view", catalogue.lineage, asked.Lineage, "What led to a thing, and what came of it."),

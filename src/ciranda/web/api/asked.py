@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ciranda.config.model import NAME, seconds
+from ciranda.govern.policy import Purpose
 from ciranda.store import clock
 
 MAX_FILES = 200
@@ -169,6 +170,32 @@ class Lineage(Asked):
     )
     direction: Literal["both", "back", "forward"] = Field("both", description="To causes, to effects, or both.")
     generations: int = Field(5, ge=0, le=50, description="How many dataset versions before and after are followed.")
+
+
+class PolicyText(Asked):
+    """A policy to put in force."""
+
+    policy: dict[str, Any] = Field(description="The policy, as docs/governance.md shows it.")
+
+
+class Previewed(Asked):
+    """Who would read, what for."""
+
+    role: str = Field(max_length=20, description="Such as labeller; `platform` is the loop itself.")
+    purpose: Purpose = Field(
+        "viewing", description="What for: training, evaluation, labelling, viewing, export, monitoring."
+    )
+    key: str = Field("", max_length=100, description="A key's id or name, for policies that name keys.")
+    tenant: str = Field("", max_length=100, description="A tenant, for policies that name tenants.")
+    samples: int = Field(5, ge=0, le=50, description="How many rows to show.")
+
+
+class Taken(Asked):
+    """Which rows of a dataset version, and how."""
+
+    format: Literal["jsonl", "parquet"] = Field("jsonl", description="JSON lines, or Parquet.")
+    split: str = Field("", max_length=20, description="Only this split.")
+    language: str = Field("", max_length=40, description="Only this language.")
 
 
 class Verify(Asked):

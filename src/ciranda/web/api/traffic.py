@@ -8,8 +8,10 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
+from ciranda.data.exports import note
+from ciranda.data.reading import asking
 from ciranda.errors import NotFound
-from ciranda.govern import audit
+from ciranda.govern import audit, pseudonyms
 from ciranda.interactions import export
 from ciranda.interactions.filters import Filters
 from ciranda.interactions.table import Interaction
@@ -22,6 +24,7 @@ from ciranda.web.api.fleet import within
 from ciranda.web.api.rows import Item
 
 BODIES = ("request", "response")
+PERSONAL = ("user", "conversation", "search")  # filters that may name a person
 CLASSES = {"ok": 2, "error": 5}
 
 
@@ -54,14 +57,23 @@ def exported(call: Call[Export]) -> Response:
     found = (one for chosen in _chosen(call) for one in ask.everything(**chosen))
     pieces = export.written(found, asked.format)
     first = next(pieces, b"")  # what goes wrong at the start is an error, not a file that ends early
-    told = {name: value for name, value in asked.model_dump(mode="json").items() if value not in ("", None)}
+    told = _told(call)
     with call.platform.db.writing() as conn:
         audit.record(conn, actor=call.actor, action="interactions.exported", subject=asked.model or "*", detail=told)
+        note(conn, f"interactions:{asked.model or '*'}", asking(call.principal, "export"), format_=asked.format)
     headers = {
         "content-disposition": f'attachment; filename="interactions.{asked.format}"',
         "cache-control": "no-store",
     }
     return StreamingResponse(chain([first], pieces), media_type=export.FORMATS[asked.format], headers=headers)
+
+
+def _told(call: Call[Export]) -> Item:
+    """The filters for the audit log, which is for ever: who or what was looked for stands there as a keyed hash."""
+    given = call.asked.model_dump(mode="json")
+    key = pseudonyms.key_of(call.platform.home)
+    hidden = {name: pseudonyms.hashed(key, "filter", given[name]) for name in PERSONAL if given.get(name)}
+    return {name: value for name, value in {**given, **hidden}.items() if value not in ("", None)}
 
 
 def gathered(call: Call[Gather]) -> Item:
