@@ -8,7 +8,7 @@
     traffic   interactions            runs    searches and trials
     chores    imports and preparations of data, as jobs
     limits    what keys, tenants and models may use
-    governance policies, exports       limits    what keys, tenants and models may use
+    governance policies, exports, persons that are forgotten
     trust     alerts, audit, keys     verbs   what is done
 
 Deny by default: a route names the right it needs, and a test walks every route with every role. Lists answer with `items` and
