@@ -101,6 +101,7 @@ TABLES = {
     "data_terms": "Terms of the glossary on datasets and on their fields.",
     "dataset_aliases": "Names of dataset versions: tags, which stay, and aliases, which move.",
     "dataset_parents": "Which versions a dataset version was made from.",
+    "dataset_statistics": "What the fields of a dataset version hold: rows, empties, distinct values, lengths, frequent values.",
     "dataset_versions": "Immutable versions of datasets, by the digest of their rows.",
     "datasets": "Named lines of dataset versions.",
     "deployments": "What should run: one row per version that is wanted, with its generation.",

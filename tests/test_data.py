@@ -22,7 +22,8 @@ from pyarrow import parquet
 
 from ciranda.config import Home
 from ciranda.config.model import Source
-from ciranda.data import catalog, checks, files, reading, shelf, sources, versions
+from ciranda.data import catalog, checks, entries, files, reading, shelf, sources, versions
+from ciranda.data.entries import Wanted
 from ciranda.data.rows import SPLITS, Message, Row, parse, split_of
 from ciranda.data.sources import Inputs
 from ciranda.engines import hassil
@@ -470,8 +471,10 @@ def test_a_phrase_that_two_sources_share_is_in_one_split() -> None:
 def test_the_catalogue_lists_describes_and_knows_who_uses_a_version(db: Database, home: Home) -> None:
     ingest(db, home, Source(intents="en", count=60))
     versions.commit(db, home, "other", rows(1), transformation={}, actor="tester")
-    assert [(one.name, one.versions) for one in catalog.page(db)] == [("home", 1), ("other", 1)]
-    assert [one.name for one in catalog.page(db, after="home")] == ["other"]
+    found, following, total = entries.look(db, Wanted(), limit=1)
+    assert [(one.name, one.versions) for one in found] == [("home", 1)]
+    assert total == 2
+    assert [one.name for one in entries.look(db, Wanted(), after=following)[0]] == ["other"]
     described = catalog.describe(db, home, "home@1", reading.itself("viewing"), samples=2)
     assert described["ingestions"][0]["source"] == "intents: en"
     assert all(len(found) <= 2 for found in described["samples"].values())

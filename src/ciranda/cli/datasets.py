@@ -17,14 +17,29 @@ datasets = Noun(
 )
 
 
-@verb("list", of=datasets, examples=["ciranda datasets list"])
+@verb("list", of=datasets, examples=["ciranda datasets list", "ciranda datasets list cliente --tag pii --state stale"])
+@click.argument("words", nargs=-1)
+@click.option("--tag", default="", help="Only with this tag, on the dataset or on a field.")
+@click.option("--term", default="", help="Only with this glossary term, on the dataset or on a field.")
+@click.option("--owner", default="", help="Only of this owner.")
+@click.option("--sensitivity", default="", help="Only public, internal, confidential or personal ones.")
+@click.option("--licence", default="", help="Only under this licence.")
+@click.option("--state", default="", help="fresh or stale ones only.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 200), help="How many.")
 @click.option("--cursor", default="", help="Go on where the page before ended (`next` of its JSON).")
-def listed(desk: Desk, **asked: Any) -> None:
-    """Every dataset with its newest version."""
-    told = desk.control.get("/datasets", **asked)
-    rows = [(one["newest"]["ref"], one["newest"]["rows"], ago(one["newest"]["created_at"])) for one in told["items"]]
-    desk.show(told, lambda: desk.screen.table(("dataset", "rows", "age"), rows, empty="no dataset yet"))
+def listed(desk: Desk, words: tuple[str, ...], **asked: Any) -> None:
+    """The catalogue by name, or what the words lead to, the best first."""
+    told = desk.control.get("/datasets", q=" ".join(words), **asked)
+    rows = [
+        (
+            one["name"], one["newest"]["number"] if one["newest"] else None, one["newest"]["rows"] if one["newest"] else None,
+            one["owner"] or None, one["sensitivity"] or None, one["tags"] or None, one["freshness"]["state"] or None,
+            ago(one["freshness"]["rows_at"]), one["models"] or None,
+        )
+        for one in told["items"]
+    ]  # fmt: skip
+    titles = ("dataset", "version", "rows", "owner", "sensitivity", "tags", "state", "age", "models")
+    desk.show(told, lambda: desk.screen.table(titles, rows, empty="no dataset like that"))
 
 
 @verb("show", of=datasets, examples=["ciranda datasets show smart-home"])

@@ -14,26 +14,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.config import Home
-from ciranda.data import descriptions, glossary, reading, sources, tags, versions
+from ciranda.data import descriptions, glossary, reading, sources, statistics, tags, versions
 from ciranda.data.rows import Row
+from ciranda.data.statistics import Field
 from ciranda.data.versions import DatasetVersion, dataset_versions, datasets
 from ciranda.errors import NotFound
 from ciranda.govern.policy import Reader
 from ciranda.store.database import Database
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """One dataset in the list: its newest version and how many there are."""
-
-    name: str
-    versions: int
-    newest: DatasetVersion
-    created_at: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the REST API shows it."""
-        return {**self.__dict__, "newest": self.newest.to_dict()}
+AT_ONCE = 50_000  # rows that are counted while somebody waits: a fraction of a second
 
 
 @dataclass(frozen=True)
@@ -43,24 +32,6 @@ class Use:
     kind: str
     name: str
     detail: str
-
-
-def page(db: Database, *, after: str = "", limit: int = 50) -> list[Dataset]:
-    """Datasets by name, from the one after `after` on."""
-    number = sa.func.max(dataset_versions.c.number).label("number")
-    query = (
-        sa.select(datasets.c.name, datasets.c.created_at, sa.func.count().label("versions"), number)
-        .join(dataset_versions, dataset_versions.c.dataset == datasets.c.name)
-        .where(datasets.c.name > after)
-        .group_by(datasets.c.name, datasets.c.created_at)
-        .order_by(datasets.c.name)
-        .limit(limit)
-    )
-    with db.reading() as conn:
-        found = conn.execute(query).all()
-    return [
-        Dataset(row.name, row.versions, versions.get(db, f"{row.name}@{row.number}"), row.created_at) for row in found
-    ]
 
 
 def line(db: Database, dataset: str, *, before: int | None = None, limit: int = 50) -> list[DatasetVersion]:
@@ -111,15 +82,27 @@ def used_by(db: Database, ref: str) -> list[Use]:
     return [Use("model version", f"{row.model}@{row.number}", row.stage) for row in found]
 
 
+def figures(db: Database, home: Home, ref: str, reader: Reader) -> tuple[Field, ...] | None:
+    """What the fields of a version hold, as the reader may see it. Small versions are counted when they are asked for; larger
+    ones by control, until when there is None. Raises Forbidden."""
+    bound, found = reading.decision(db, ref, reader), statistics.of(db, ref)
+    if found is None and versions.get(db, ref).rows <= AT_ONCE:
+        found = statistics.tell(db, home, ref)
+    if found is None or not (bound.fields or bound.rows):
+        return found
+    return statistics.hidden(found, {one.name for one in found} if bound.rows else bound.fields)
+
+
 def describe(db: Database, home: Home, ref: str, reader: Reader, *, samples: int = 10) -> dict[str, Any]:
     """Everything that the page of a version shows: the version, its runs, ancestors, users and some rows of each split."""
-    version = versions.get(db, ref)
+    version, fields = versions.get(db, ref), figures(db, home, ref, reader)
     runs = [run for run in sources.history(db, version.name) if run["version"] == version.ref]
     return {
         "version": told(db, version, reader),
         "ancestors": [one.ref for one in ancestors(db, version.ref)[1:]],
         "used_by": [one.__dict__ for one in used_by(db, version.ref)],
         "ingestions": reading.quoted(runs, reading.decision(db, version.ref, reader)),
+        "fields": [one.to_dict() for one in fields] if fields is not None else None,
         "samples": {
             split: _samples(reading.read(db, home, version.ref, reader, split=split), samples)
             for split in version.counts.get("split", {})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import reading, sources
+from ciranda.data import reading, sources, statistics
 from ciranda.deploy import rollout, routing, stages
 from ciranda.errors import CirandaError, Conflict
 from ciranda.evals import scorers
@@ -17,7 +17,7 @@ from ciranda.jobs.durable import Body, Durable
 from ciranda.loop import chores, exam, steps, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.platform import Platform
-from ciranda.monitor import alerts, delivery, drift, export, quality, signals
+from ciranda.monitor import alerts, delivery, drift, export, quality, signals, staleness
 from ciranda.monitor.signals import Signal
 from ciranda.registry import models, versions
 from ciranda.store import clock
@@ -50,6 +50,8 @@ class Control:
                 Task("collector", 10.0, self._collector),
                 Task("schedules", 5.0, self._schedules),
                 Task("alerts", 1.0, self._alerts),
+                Task("figures", 1.0, self._figures),
+                Task("staleness", 20.0, self._staleness),
                 *([Task("export", 1.0, self._traces)] if platform.settings.otlp_endpoint else []),
             ],
             platform.home.run / "loop.json",
@@ -255,6 +257,14 @@ class Control:
                         conn, spec.model, cause="schedule", event=brought["digest"][7:23], actor="schedule", automatic=True,
                         reason=f"{brought['dataset']} has new rows",
                     )  # fmt: skip
+
+    def _figures(self) -> None:
+        """What the fields of new dataset versions hold, one version at a look."""
+        if (ref := statistics.missing(self.platform.db)) is not None:
+            statistics.tell(self.platform.db, self.platform.home, ref)
+
+    def _staleness(self) -> None:
+        staleness.tell(self.platform.db)
 
     def _collector(self) -> None:
         """A collector that cannot store what gateways spool (a full disk, a store that is away) is everybody's matter."""

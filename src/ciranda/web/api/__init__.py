@@ -38,7 +38,7 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/models/{model}/release", "view", fleet.release, asked.Nothing, "Its rollout, and those before."),
     Rest("GET", "/models/{model}/drift", "view", fleet.drift, asked.Nothing, "Its watched streams."),
     Rest("GET", "/versions/{model}@{number:int}", "view", fleet.version, asked.Nothing, "One model version, whole."),
-    Rest("GET", "/datasets", "view", catalogue.listing, asked.Page, "Datasets, each with its newest version."),
+    Rest("GET", "/datasets", "view", catalogue.listing, asked.Datasets, "The catalogue, searched and narrowed."),
     Rest("GET", "/datasets/{dataset}@{number:int}", "view", catalogue.version, asked.Nothing, "One dataset version."),
     Rest("GET", "/datasets/{dataset}", "view", catalogue.one, asked.Nothing, "One dataset, and what is said of it."),
     Rest(

@@ -127,6 +127,20 @@ class Audit(Page):
     actor: str = Field("", max_length=200, description="Who did it.")
 
 
+class Datasets(Page):
+    """Which datasets, the best first; by name without words to look for."""
+
+    q: str = Field("", max_length=300, description="Words in names, owners, descriptions, tags, terms and fields.")
+    tag: str = Field("", max_length=63, description="Only with this tag, on the dataset or on a field.")
+    term: str = Field("", max_length=80, description="Only with this glossary term, on the dataset or on a field.")
+    owner: str = Field("", max_length=200, description="Only of this owner.")
+    sensitivity: Literal["", "public", "internal", "confidential", "personal"] = Field(
+        "", description="Only with this sensitivity, of the dataset or of a field."
+    )
+    licence: str = Field("", max_length=200, description="Only under this licence.")
+    state: Literal["", "fresh", "stale"] = Field("", description="Only what is as new as expected, or is not.")
+
+
 class Described(Asked):
     """What to say of a dataset, or of one of its fields; what is left out stays as it was."""
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ciranda.data import catalog, descriptions, glossary, reading
+from ciranda.data import catalog, descriptions, entries, glossary, reading
 from ciranda.data import versions as datasets
 from ciranda.data.descriptions import Change
+from ciranda.data.entries import Entry, Wanted
 from ciranda.data.versions import DatasetVersion
 from ciranda.errors import Forbidden
 from ciranda.registry.lineage import Node
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Described, Lineage, Nothing, Page, Term
+from ciranda.web.api.asked import Datasets, Described, Lineage, Nothing, Page, Term
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 from ciranda.web.load.lineage import chain
@@ -33,13 +34,21 @@ def demand(call: Call[Any], *, right: str = "view") -> str:
     return name
 
 
-def listing(call: Call[Page]) -> Item:
-    """Datasets by name, each with its newest version."""
-    reach = reached(call)
-    found = catalog.page(call.platform.db, after=call.asked.cursor, limit=call.asked.limit)
-    following = found[-1].name if len(found) == call.asked.limit else None
-    mine = [one for one in found if reach is None or one.name in reach]
-    return rows.listed([{**one.to_dict(), "newest": _told(call, one.newest)} for one in mine], following)
+def listing(call: Call[Datasets]) -> Item:
+    """The catalogue: what is said of each dataset, its newest version, how new it is, who uses it."""
+    asked = call.asked
+    wanted = Wanted(**asked.model_dump(exclude={"limit", "cursor"}))
+    after = rows.place(asked.cursor, 2) if asked.cursor else None
+    found, following, total = entries.look(
+        call.platform.db, wanted, reach=reached(call), after=(float(after[0]), str(after[1])) if after else None,
+        limit=asked.limit,
+    )  # fmt: skip
+    listed = rows.listed([_shown(call, one) for one in found], rows.cursor(list(following)) if following else None)
+    return {**listed, "total": total}
+
+
+def _shown(call: Call[Any], entry: Entry) -> Item:
+    return {**entry.to_dict(), "newest": _told(call, entry.newest) if entry.newest else None}
 
 
 def _told(call: Call[Any], version: DatasetVersion) -> Item:
@@ -54,7 +63,13 @@ def one(call: Call[Nothing]) -> Item:
     """One dataset: what is said of it and of its fields, its versions, the newest first."""
     name = demand(call)
     line = catalog.line(call.platform.db, name)
-    return {**catalog.said(call.platform.db, name), "versions": [_told(call, version) for version in line]}
+    entry = entries.one(call.platform.db, name)
+    return {
+        **catalog.said(call.platform.db, name),
+        "freshness": entry.freshness.to_dict(),
+        "models": list(entry.models),
+        "versions": [_told(call, version) for version in line],
+    }
 
 
 def version(call: Call[Nothing]) -> Item:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from ciranda.data import catalog, reading, versions
+from ciranda.data import catalog, entries, reading, versions
 from ciranda.data.checks import CHECKS
+from ciranda.data.entries import Wanted
 from ciranda.data.rows import Row
 from ciranda.data.versions import DatasetVersion
 from ciranda.govern.access import Principal
@@ -35,10 +36,10 @@ def listing(platform: Platform, reach: Sequence[str]) -> tuple[DatasetRow, ...]:
     """The catalogue, as far as the key reaches."""
     users = _users(platform)
     rows = []
-    for one in catalog.page(platform.db, limit=LIMIT):
+    for one in entries.look(platform.db, Wanted(), limit=LIMIT)[0]:
         mine = tuple(users.get(one.name, ()))
-        if "*" in reach or set(mine) & set(reach):
-            newest = one.newest
+        newest = one.newest
+        if newest and ("*" in reach or set(mine) & set(reach)):
             rows.append(
                 DatasetRow(
                     one.name, newest.number, newest.rows, _languages(newest), newest.created_at, _found(newest), mine
