@@ -366,7 +366,9 @@ class Relay:
             self._reply.ping(now, self.headers)
 
     def _since_start(self) -> float:
-        return round((monotonic() - self.request.received_at) * 1000, 3)
+        return (
+            int((monotonic() - self.request.received_at) * 1e6) / 1000
+        )  # in whole microseconds; `round` takes ten times as long
 
     def _wait_over(self) -> None:
         call, self._call = self._call, None
@@ -407,7 +409,7 @@ class Relay:
         record = self.record
         record.status = status
         record.latency_ms = self._since_start()
-        record.overhead_ms = max(0.0, round(record.latency_ms - self.waited * 1000, 3))
+        record.overhead_ms = max(0, int(record.latency_ms * 1000 - self.waited * 1e6)) / 1000
         if self.arm is not None and self.arm.price is not None and not record.cached:
             record.cost = self.arm.price.nano(record.prompt_tokens, record.completion_tokens) / 1e9
         if self.promise is not None:
