@@ -157,10 +157,9 @@ class Relay:
         self._pieces.append(payload)
         if self.streams:
             self._show(self._events.push(payload))
-        if self.over:
+        if self.over or (self._size <= limits.ANSWER_BYTES and len(self._events.held) <= limits.EVENT_BYTES):
             return
-        if self._size > limits.ANSWER_BYTES or len(self._events.held) > limits.EVENT_BYTES:
-            self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
+        self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
 
     def _show(self, events: bytes) -> None:
         try:
