@@ -12,11 +12,11 @@ from ciranda.data.rows import normalised
 WORDS = (
     "the committee looked at figures of last year and found that most rivers in the north had less water than expected while towns "
     "near the coast asked for more pumps before summer because pipes were old and repairs had been put off again by the council"
-).split()
+)
 
 
 def sentence(dice: random.Random, words: int = 30) -> str:
-    return " ".join(dice.choice(WORDS) for _ in range(words))
+    return " ".join(dice.choice(WORDS.split()) for _ in range(words))
 
 
 def jaccard(one: str, other: str) -> float:
@@ -58,8 +58,8 @@ def test_the_estimate_is_close_to_the_true_similarity() -> None:
 
 
 def test_a_twin_is_told_of_a_row_that_stays() -> None:
-    text = " ".join(WORDS)
-    found = twins_of([text, text + " today", text.upper(), "something else altogether", text])
+    text = WORDS
+    found = twins_of([text, f"{text} today", text.upper(), "something else altogether", text])
     assert found == {1: 0, 2: 0, 4: 0}
 
 

@@ -11,13 +11,15 @@ from ciranda.data import labels, shift
 from ciranda.data.shift import Profile
 
 SUBJECTS = {
-    "home": "lamp kitchen door heating garage window curtain music volume bedroom".split(),
-    "health": "pain doctor fever tablet dose allergy rash sleep headache blood".split(),
+    "home": "lamp kitchen door heating garage window curtain music volume bedroom",
+    "health": "pain doctor fever tablet dose allergy rash sleep headache blood",
 }
 
 
 def sample(dice: random.Random, rows: int, *, subject: str = "home", words: int = 8, pt: float = 0.3) -> Profile:
-    texts = [" ".join(dice.choice(SUBJECTS[subject]) for _ in range(dice.randrange(3, words))) for _ in range(rows)]
+    texts = [
+        " ".join(dice.choice(SUBJECTS[subject].split()) for _ in range(dice.randrange(3, words))) for _ in range(rows)
+    ]
     return shift.profile(
         np.array([len(text) for text in texts]),
         ["pt" if dice.random() < pt else "en" for _ in texts],

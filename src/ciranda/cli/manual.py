@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_origin
 
 import click
 
@@ -91,7 +91,8 @@ def keys(shape: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     for name, field in shape.model_fields.items():
         inner = _section(field.annotation)
         meaning = field.description or (inner.__doc__.split("\n")[0] if inner else "")
-        listed = "[]" if inner and inner is not field.annotation else ""
+        listed = "[]" if inner and get_origin(field.annotation) is tuple else ""
+        name = field.alias or name
         yield f"{prefix}{name}{listed}", "" if inner else _values(field), "" if inner else default(field), meaning
         if inner:
             yield from keys(inner, f"{prefix}{name}{listed}.")

@@ -105,6 +105,11 @@ class Home:
         return self.path / "datasets"
 
     @property
+    def checks(self) -> Path:
+        """Modules of the owner's own with functions that check rows."""
+        return self.path / "checks"
+
+    @property
     def artefacts(self) -> Path:
         return self.path / "artefacts"
 

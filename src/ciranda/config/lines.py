@@ -103,8 +103,16 @@ def _siblings(shape: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that the mapping around `path` may have, as far as the shape tells."""
     current: Any = shape
     for part in path[:-1]:
-        field = current.model_fields.get(part) if isinstance(part, str) and hasattr(current, "model_fields") else None
+        fields = getattr(current, "model_fields", {})
+        field = fields.get(part) or fields.get(f"{part}_")
         if field is None:
             return []
-        current = field.annotation
-    return sorted(current.model_fields) if hasattr(current, "model_fields") else []
+        current = _shape(field.annotation)
+    known = getattr(current, "model_fields", {})
+    return sorted(field.alias or name for name, field in known.items())
+
+
+def _shape(annotation: Any) -> Any:
+    """What a section is read into, where it may also be left out."""
+    given = [one for one in getattr(annotation, "__args__", ()) if hasattr(one, "model_fields")]
+    return given[0] if given and type(None) in annotation.__args__ else annotation

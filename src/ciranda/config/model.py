@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ciranda.config import lines
 from ciranda.config.bounds import Bounds
+from ciranda.config.checks import DEFAULT, Checks
 
 FAKE = "fake"  # the engine that needs no model, and the base that has no weights: the one goes with the other
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -63,13 +64,7 @@ class Data(Part):
 
     dataset: str | None = Field(None, pattern=NAME, description="The dataset's name; without it, the model's.")
     sources: tuple[Source, ...] = Field((), description="Where rows come from.")
-    checks: dict[
-        Literal["schema", "duplicates", "pii", "length", "contamination", "toxicity", "conflicts"],
-        Literal["strict", "block", "drop", "mask", "warn", "off"],
-    ] = Field(
-        default={"schema": "strict", "duplicates": "drop", "pii": "mask", "length": "drop", "contamination": "block"},
-        description="What each check does with a row that fails it.",
-    )
+    checks: Checks = Field(DEFAULT, description="What each check does with a row that fails it.")
     max_characters: int = Field(2000, ge=1, description="Bound of the length check, prompt and completion together.")
 
 

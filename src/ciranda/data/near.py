@@ -56,10 +56,10 @@ def twins(bands: Array, slots: Array, threshold: float) -> Iterator[tuple[int, i
     """
     found = np.full(len(bands), -1, dtype=np.int64)
     for band in range(BANDS if len(bands) else 0):
-        for mine, other in _candidates(bands[:, band], found):
-            alike = similarity(slots[mine], slots[other]) >= threshold
-            found[mine[alike]] = other[alike]
-    for place in np.flatnonzero(found >= 0).tolist():
+        for mine, before in _candidates(bands[:, band], found):
+            alike = similarity(slots[mine], slots[before]) >= threshold
+            found[mine[alike]] = before[alike]
+    for place in map(int, np.flatnonzero(found >= 0)):
         other = int(found[place])
         if found[other] >= 0:  # itself a twin: of whom, that one must be like this one too
             other = int(found[other])

@@ -24,6 +24,8 @@ AROUND = 48  # characters on each side of a number's digits that may belong to i
 STREET = 130  # the same of an address
 MAIL = 330  # and of a mail address's sign
 
+ALL: frozenset[str] = frozenset()
+
 Span = tuple[int, int]
 
 _DIGITS = re.compile(r"\d(?:\D{0,16}\d)*")
@@ -39,11 +41,12 @@ class Finding:
     end: int
 
 
-def find_pii(text: str, *, anywhere: bool = False) -> list[Finding]:
+def find_pii(text: str, *, anywhere: bool = False, kinds: frozenset[str] = ALL) -> list[Finding]:
     """Personal data in a text, left to right, without overlaps (the earlier kind of the list wins).
 
     Args:
         anywhere: Also names that nothing introduces, where a known first name meets a known surname.
+        kinds: Only these kinds; all when there are none.
 
     Time grows as the text does, whatever it holds: who sends nothing but addresses must not hold up the others.
     """
@@ -51,6 +54,8 @@ def find_pii(text: str, *, anywhere: bool = False) -> list[Finding]:
     taken = bytearray(len(text))
     parts = _parts(text)
     for form in FORMS:
+        if kinds and form.kind not in kinds:
+            continue
         for match in _matches(form.pattern, text, parts[form.near]):
             start, end = match.span()
             if taken.find(1, start, end) >= 0:
@@ -60,16 +65,16 @@ def find_pii(text: str, *, anywhere: bool = False) -> list[Finding]:
                 end = end if held is True else start + held
                 taken[start:end] = b"\x01" * (end - start)
                 found.append(Finding(form.kind, start, end))
-    for start, end in _names(text, anywhere):
+    for start, end in _names(text, anywhere) if not kinds or "name" in kinds else ():
         if taken.find(1, start, end) < 0:
             taken[start:end] = b"\x01" * (end - start)
             found.append(Finding("name", start, end))
     return sorted(found, key=lambda finding: finding.start)
 
 
-def mask(text: str, *, anywhere: bool = False) -> tuple[str, list[Finding]]:
+def mask(text: str, *, anywhere: bool = False, kinds: frozenset[str] = ALL) -> tuple[str, list[Finding]]:
     """The text with each finding replaced by its kind, as in `[cpf]`, and the findings."""
-    findings, pieces, at = find_pii(text, anywhere=anywhere), [], 0
+    findings, pieces, at = find_pii(text, anywhere=anywhere, kinds=kinds), [], 0
     for finding in findings:
         pieces += [text[at : finding.start], f"[{finding.kind}]"]
         at = finding.end

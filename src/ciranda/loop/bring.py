@@ -16,7 +16,7 @@ from ciranda.data import checks, imports, succession, versions
 from ciranda.data.imports import Look, Report
 from ciranda.data.rows import Row
 from ciranda.jobs.inside import Progress
-from ciranda.loop import steps
+from ciranda.loop import sieve
 from ciranda.loop.chores import counted
 from ciranda.loop.platform import Platform
 from ciranda.registry import models
@@ -65,8 +65,7 @@ def _checked(platform: Platform, dataset: str, rows: list[Row]) -> checks.CheckR
     spec = learner(platform, dataset)
     if spec is None:
         return checks.run(rows, UNCLAIMED)
-    policy = {str(name): str(action) for name, action in spec.data.checks.items()}
-    return checks.run(rows, policy, max_characters=spec.data.max_characters, suites=steps.prompts(spec))
+    return sieve.run(platform, spec, rows, dataset=dataset)
 
 
 def learner(platform: Platform, dataset: str) -> ModelSpec | None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
-from ciranda.data import checks, traffic
+from ciranda.data import traffic
 from ciranda.data import versions as datasets
 from ciranda.errors import Invalid
 from ciranda.interactions.filters import Filters
-from ciranda.loop import steps
+from ciranda.loop import sieve, steps
 from ciranda.loop.platform import Platform
 from ciranda.registry import models
 from ciranda.store import clock
@@ -32,8 +32,7 @@ def gather(platform: Platform, dataset: str, chosen: Mapping[str, Any], actor: s
         spec = models.get(conn, str(filters["model"])).spec
     found = platform.interactions.everything(**cast(Filters, filters))
     rows, looked_at = traffic.rows_from(found, languages_of=partial(steps.languages_of, spec))
-    policy = {str(name): str(action) for name, action in spec.data.checks.items()}
-    report = checks.run(rows, policy, max_characters=spec.data.max_characters, suites=steps.prompts(spec))
+    report = sieve.run(platform, spec, rows, dataset=dataset)
     told = {name: clock.iso(value) if hasattr(value, "tzinfo") else value for name, value in filters.items()}
     version = datasets.commit(
         platform.db, platform.home, dataset, report.kept, actor=actor, report=report.to_dict(),

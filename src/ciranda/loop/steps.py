@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import checks, language, reading, sources
+from ciranda.data import language, reading, sources
 from ciranda.data import versions as datasets
 from ciranda.data.sources import Inputs
 from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
 from ciranda.evals import suites
 from ciranda.govern.policy import Decision
-from ciranda.loop import picks
+from ciranda.loop import picks, sieve
 from ciranda.loop.heavy import POLL_S, Told, failed
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
@@ -110,8 +110,7 @@ def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]
     with sources.ingest(
         platform.db, platform.home, dataset=spec.dataset, model=spec.model, sources=spec.data.sources, inputs=inputs
     ) as batch:
-        policy = {str(name): str(action) for name, action in spec.data.checks.items()}
-        report = checks.run(batch.rows, policy, max_characters=spec.data.max_characters, suites=prompts(spec))
+        report = sieve.run(platform, spec, batch.rows)
         version = datasets.commit(
             platform.db, platform.home, spec.dataset, report.kept, transformation=batch.transformation, actor=actor,
             report=report.to_dict(), within=batch.finish,
@@ -136,11 +135,6 @@ def languages_of(spec: ModelSpec, texts: Sequence[str]) -> list[str]:
 
 def _traffic(platform: Platform, spec: ModelSpec) -> Any:
     return platform.interactions if any(source.interactions for source in spec.data.sources) else None
-
-
-def prompts(spec: ModelSpec) -> Mapping[str, list[str]]:
-    """The questions of the model's own suites, which training must not see."""
-    return {gate.suite: suites.from_yaml(Path(gate.suite)).prompts for gate in spec.gates if gate.suite != "test"}
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 conflicts      no two answers to one prompt (`drop` keeps the one that most rows give)
 duplicates     no example twice, case and spaces aside
-contamination  no phrase and no group of the test rows (or of a suite) among the training rows, so a test stays a test
+contamination  no phrase and no group of the test rows among the training rows, and no case of any suite, so a test stays a test
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ciranda.data.checks.check import Bounds, Flaw, Part, Whole, hashes
+from ciranda.data.overlap import Same
 from ciranda.data.rows import Row, normalised
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 WEIGHT = {"train": 0, "validation": 1, "test": 2}
 SPLIT = tuple(WEIGHT)
+HOW = ("exact", "near", "run")
 
 
 def said_and_answered(part: Part, _bounds: Bounds) -> Notes:
@@ -54,14 +56,18 @@ def duplicates(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
 
 
 def phrases_and_groups(part: Part, bounds: Bounds) -> Notes:
-    """The phrase and the group of each row (blank: none), how much its split weighs, and the suite that asks it too."""
+    """The phrase and the group of each row (blank: none), how much its split weighs, and the suite that asks it too, and how."""
     phrases = [normalised(prompt) for prompt in part.prompts]
-    asked = {normalised(one): place for place, name in enumerate(bounds.suites) for one in bounds.suites[name]}
+    names = {name: place for place, name in enumerate(bounds.suites)}
+    suite, how = np.full(len(part), -1, dtype=np.int32), np.zeros(len(part), dtype=np.int8)
+    for one in bounds.asked.same(part.prompts):
+        suite[one.place], how[one.place] = names[one.suite], HOW.index(one.how)
     return {
         "phrase": _named(phrases),
         "group": _named(part.column("group")),
         "weight": np.array([WEIGHT.get(split, 0) for split in part.column("split")], dtype=np.int8),
-        "suite": np.array([asked.get(phrase, -1) for phrase in phrases], dtype=np.int32),
+        "suite": suite,
+        "how": how,
     }
 
 
@@ -71,7 +77,8 @@ def contamination(whole: Whole, bounds: Bounds) -> Iterator[Flaw]:
     weight, flawed = notes["weight"], np.zeros(len(whole), dtype=bool)
     for place in np.flatnonzero((notes["suite"] >= 0) & (weight < WEIGHT["test"])):
         flawed[place] = True
-        yield Flaw(int(place), f"{SPLIT[weight[place]]} row asks what suite {names[notes['suite'][place]]} asks")
+        same = Same(int(place), names[notes["suite"][place]], 0, HOW[notes["how"][place]])
+        yield Flaw(int(place), f"{SPLIT[weight[place]]} row {same.reason}")
     for name, words in (
         ("phrase", "says what {split} row {row} says"),
         ("group", "shares its group {group} with {split} row {row}"),

@@ -10,10 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ciranda.config.checks import Checks, Contamination
 from ciranda.data import columns
+from ciranda.data.overlap import Asked
 from ciranda.data.rows import Row
+from ciranda.data.shift import Profile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,13 +27,16 @@ if TYPE_CHECKING:
     Notes = Mapping[str, Array]
 
 PLAIN_ACTIONS = ("block", "drop", "warn")
+MASKING = ("block", "drop", "mask", "warn")
+ALL = -1
 
 
 @dataclass(frozen=True)
 class Flaw:
     """One check's word on one row (by its place); `mended` is the row without the flaw, where that is possible.
 
-    In a reason, `{row}` and `{answer}` stand for origin and completion of the row at place `other`.
+    In a reason, `{row}` and `{answer}` stand for origin and completion of the row at place `other`. What is true of all rows
+    together has the place ALL; its reason says which.
     """
 
     place: int
@@ -40,10 +47,25 @@ class Flaw:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What checks compare with: the longest row, and the prompts of suites that training must not see."""
+    """What checks compare with, and their settings; sent to each worker once.
+
+    Args:
+        suites: The prompts that training must not see, by the name of their suite.
+        parent: What the version before was like, for the drift check; None when there is none.
+        custom: The folder of this home that functions of its own stand in.
+    """
 
     max_characters: int = 2000
     suites: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    settings: Checks = field(default_factory=Checks)
+    parent: Profile | None = None
+    custom: Path | None = None
+
+    @cached_property
+    def asked(self) -> Asked:
+        """The suites' prompts, ready to be compared with."""
+        setting = self.settings.contamination or Contamination()
+        return Asked(self.suites, similarity=setting.similarity, run=setting.run)
 
 
 class Part:

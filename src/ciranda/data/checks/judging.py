@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ciranda.data import columns
-from ciranda.data.checks import stage, workers
-from ciranda.data.checks.check import Bounds, Check, Flaw, Whole, WholeCheck
+from ciranda.data.checks import custom, stage, workers
+from ciranda.data.checks.check import ALL, Bounds, Check, Flaw, Whole, WholeCheck
 from ciranda.data.checks.findings import CHUNK, Finding, Findings
 from ciranda.data.checks.known import CHECKS
 from ciranda.data.checks.look import Figure, Looked, Plan, look
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ciranda.data.checks.check import Array
 
 INLINE_ROWS = 20_000
+OF_ALL = "all rows"  # the origin of what no single row is to blame for
 
 
 @dataclass(frozen=True)
@@ -114,21 +115,24 @@ class Judged:
         notes = {name: np.concatenate(arrays)[alive] for name, arrays in self._notes.pop(check.name, {}).items()}
         places = np.flatnonzero(alive)
         flaws = iter(check.flaws(Whole(len(places), notes), self.bounds) if len(places) else ())
-        flawed = np.zeros(len(places), dtype=bool)
+        flawed, of_all = np.zeros(len(places), dtype=bool), 0
         while some := list(islice(flaws, CHUNK)):
             self.findings.add(self._told(check, action, some, places))
-            flawed[[flaw.place for flaw in some]] = True
+            flawed[[flaw.place for flaw in some if flaw.place != ALL]] = True
+            of_all += sum(flaw.place == ALL for flaw in some)
         if action == "drop":
             alive[places[flawed]] = False
-        self.figures[check.name].add(Figure(len(places), int(flawed.sum()), time.perf_counter() - began))
+        self.figures[check.name].add(Figure(len(places), int(flawed.sum()) + of_all, time.perf_counter() - began))
 
     def _told(self, check: Check, action: str, flaws: Sequence[Flaw], places: Array) -> Iterator[Finding]:
         """Findings of a whole check, with the other row named where a reason speaks of one."""
-        mine = self.stage.take([places[flaw.place] for flaw in flaws], ("key", "origin", "group"))
+        ones = [flaw for flaw in flaws if flaw.place != ALL]
+        mine = self.stage.take([places[flaw.place] for flaw in ones], ("key", "origin", "group"))
+        yield from (Finding(check.name, action, OF_ALL, "", flaw.reason) for flaw in flaws if flaw.place == ALL)
         others = self.stage.take(
-            [places[flaw.other] for flaw in flaws if flaw.other >= 0], ("key", "origin", "completion")
+            [places[flaw.other] for flaw in ones if flaw.other >= 0], ("key", "origin", "completion")
         )
-        for flaw in flaws:
+        for flaw in ones:
             row, reason = mine[int(places[flaw.place])], flaw.reason
             if flaw.other >= 0:
                 other = others[int(places[flaw.other])]
@@ -162,14 +166,17 @@ def judge(
         Failed: A worker died.
     """
     told = tell or _silent
-    judged = Judged(ordered(policy, CHECKS), bounds or Bounds())
+    bounds = bounds or Bounds()
+    own = custom.checks(policy, bounds.custom)
+    judged = Judged(ordered(policy, {**CHECKS, **own}), bounds)
+    inline = 0 if own else INLINE_ROWS
     with ExitStack() as stack:
         batches = columns.batches_of(rows)
-        for batch in _few(batches):
+        for batch in _few(batches, inline):
             looked, left = look(batch, judged.plan, judged.bounds)
             judged.add(looked, left)
             told(judged.progress(""))
-        if judged.looked >= INLINE_ROWS:
+        if judged.looked >= inline:
             place = stack.enter_context(stage.folder_in(folder) if folder else _temporary())
             judged.findings.folder = place
             _in_parallel(judged, batches, place, processes or workers.wanted(), told)
@@ -199,10 +206,10 @@ def run(
         return judged.whole_report()
 
 
-def _few(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The first batches, until INLINE_ROWS rows have come."""
+def _few(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """The first batches, until so many rows have come."""
     seen = 0
-    while seen < INLINE_ROWS and (batch := next(batches, None)) is not None:
+    while seen < rows and (batch := next(batches, None)) is not None:
         seen += batch.num_rows
         yield batch
 

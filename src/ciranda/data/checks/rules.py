@@ -2,19 +2,25 @@
 
 schema      prompt and answer are there, the conversation ends with a question, no control characters
 length      all texts of a row together stay below a bound
+language    the text is in a language that may be, or in the one that the row says
 pii         no personal data (`mask` replaces it by its kind)
+secrets     no keys and passwords (`mask` replaces them by their issuer)
 toxicity    no listed word
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
+from ciranda.config.checks import Language, Pii
+from ciranda.data import language as languages
 from ciranda.data.checks.check import Bounds, Flaw, Part
 from ciranda.data.rows import Message, Row
 from ciranda.data.words import toxic
 from ciranda.govern import guard
+from ciranda.govern import secrets as keys
 
 
 def schema(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
@@ -32,14 +38,29 @@ def length(part: Part, bounds: Bounds) -> Iterator[Flaw]:
             yield Flaw(place, f"{size} characters, more than {bounds.max_characters}")
 
 
-def pii(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
+def language(part: Part, bounds: Bounds) -> Iterator[Flaw]:
+    """Rows in a language that may not be, or that say another one than their text is in; what cannot be told is fine."""
+    only = tuple(_short(one) for one in (bounds.settings.language or Language()).only)
+    said = [prompt or completion for prompt, completion in zip(part.prompts, part.completions, strict=True)]
+    for place, (told, read) in enumerate(zip(part.column("language"), languages.detect_all(said), strict=True)):
+        if read == languages.UNKNOWN:
+            continue
+        if only and _short(read) not in only:
+            yield Flaw(place, f"reads as {read}, not as {' or '.join(only)}")
+        elif told and not only and _short(told) not in (_short(read), languages.UNKNOWN):
+            yield Flaw(place, f"the row says {told}, its text reads as {read}")
+
+
+def pii(part: Part, bounds: Bounds) -> Iterator[Flaw]:
     """Rows with personal data, and the same rows with its kind in its place."""
-    for place, texts in enumerate(part.texts):
-        masked = [guard.mask(text) for text in texts]
-        kinds = Counter(one.kind for _, findings in masked for one in findings)
-        if kinds:
-            named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-            yield Flaw(place, f"personal data: {named}", _with_texts(part.rows[place], [text for text, _ in masked]))
+    setting = bounds.settings.pii or Pii()
+    masked = partial(guard.mask, anywhere=setting.names == "anywhere", kinds=frozenset(setting.kinds))
+    yield from _masked(part, masked, "personal data")
+
+
+def secrets(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
+    """Rows with keys or passwords, and the same rows with the issuer in their place."""
+    yield from _masked(part, keys.mask, "secrets")
 
 
 def toxicity(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
@@ -47,6 +68,20 @@ def toxicity(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
     for place, (prompt, completion) in enumerate(zip(part.prompts, part.completions, strict=True)):
         if found := toxic(completion) or toxic(prompt):
             yield Flaw(place, f"listed word: {found[0]}")
+
+
+def _masked(part: Part, mask: Callable[[str], tuple[str, list[guard.Finding]]], what: str) -> Iterator[Flaw]:
+    for place, texts in enumerate(part.texts):
+        masked = [mask(text) for text in texts]
+        kinds = Counter(one.kind for _, findings in masked for one in findings)
+        if kinds:
+            named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+            yield Flaw(place, f"{what}: {named}", _with_texts(part.rows[place], [text for text, _ in masked]))
+
+
+def _short(name: str) -> str:
+    """The language of a tag: `pt` of `pt-BR`."""
+    return name.replace("_", "-").split("-")[0].lower()
 
 
 def _wrong(row: Row) -> str:

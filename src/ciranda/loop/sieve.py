@@ -1,0 +1,50 @@
+"""Rows through the checks of a model's file, with everything that these compare with: every suite that is registered, the version
+before, and functions of the home's own. Whoever is about to commit rows comes through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ciranda.config.model import ModelSpec
+from ciranda.data import checks, columns, succession
+from ciranda.data import versions as datasets
+from ciranda.data.checks import CheckReport
+from ciranda.data.shift import Profile
+from ciranda.evals import suites
+from ciranda.loop.platform import Platform
+from ciranda.registry import models
+
+
+def run(platform: Platform, spec: ModelSpec, rows: columns.Rows, *, dataset: str = "") -> CheckReport:
+    """The checks' report on rows that are to become the next version of a dataset (by default the model's).
+
+    Raises Blocked when a blocking check found something, and what the checks themselves raise.
+    """
+    return checks.run(rows, spec.data.checks.policy(), bounds=bounds(platform, spec, dataset or spec.dataset))
+
+
+def bounds(platform: Platform, spec: ModelSpec, dataset: str) -> checks.Bounds:
+    """What the checks of a model's file compare with."""
+    setting = spec.data.checks
+    return checks.Bounds(
+        max_characters=spec.data.max_characters,
+        suites=registered(platform) if setting.contamination else {},
+        settings=setting,
+        parent=_profile(platform, dataset) if setting.drift else None,
+        custom=platform.home.checks,
+    )
+
+
+def registered(platform: Platform) -> Mapping[str, list[str]]:
+    """The prompts of every suite that a gate of any model names, by the suite's file."""
+    with platform.db.reading() as conn:
+        files = {gate.suite for model in models.every(conn) for gate in model.spec.gates if gate.suite != "test"}
+    return {file: suites.from_yaml(Path(file)).prompts for file in sorted(files)}
+
+
+def _profile(platform: Platform, dataset: str) -> Profile | None:
+    """What the newest version's rows are like; None when there is none."""
+    newest = datasets.newest_of(platform.db, dataset)
+    return succession.profile(platform.home, newest.ref, rows=newest.rows) if newest else None
