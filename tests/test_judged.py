@@ -1,4 +1,4 @@
-"""What checks find beyond one row's form: languages, secrets, near duplicates, overlap with suites, balance, drift, own functions."""
+"""What checks find beyond a row's form: languages, secrets, twins, overlap with suites, balance, drift, functions of one's own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ciranda.config import checks as written
 from ciranda.config import model
 from ciranda.config.checks import Checks
 from ciranda.data import checks, columns, shift, words
@@ -17,7 +18,6 @@ from ciranda.data.checks.spread import features, profile_of
 from ciranda.data.rows import Row
 from ciranda.errors import Failed, Invalid, NotFound, Refused
 from ciranda.govern import guard, kinds
-from ciranda.config import checks as written
 
 LONG = "the committee looked at the figures of last year and found that most rivers in the north had less water than expected"
 
@@ -149,7 +149,7 @@ def test_a_function_of_ones_own_is_a_check(own: Path) -> None:
 
 def test_a_function_that_raises_is_named_with_the_row(own: Path) -> None:
     rows = [row("how much", "R$ 10")]
-    with pytest.raises(Failed, match="mychecks.prices:broken raised ZeroDivisionError") as raised:
+    with pytest.raises(Failed, match=r"mychecks\.prices:broken raised ZeroDivisionError") as raised:
         judged(rows, {"custom": {"mychecks.prices:broken": "block"}}, custom=own)
     assert raised.value.where == "file:how much"
     with pytest.raises(Failed, match="gave int"):

@@ -6,7 +6,7 @@
       language: [pt, en]                                   # the languages there may be; of others it warns
       custom: {"mypackage.checks:no_prices": block}        # functions of your own
 
-What a file does not name is off; a file without `checks` gets the defaults. docs/checks.md says what each one finds and costs.
+What a file does not name is off; a file without `checks` gets the defaults.
 """
 
 from __future__ import annotations

@@ -132,12 +132,14 @@ class Words:
         return _("Slower than the champion's p95") if name == "latency_p95_ms" else self.metric(name)
 
     def check(self, name: str) -> str:
-        """A check on rows."""
+        """A check on rows; one of the owner's own by its function."""
         _ = self.messages.gettext
         return {
             "schema": _("Schema"), "duplicates": _("Duplicates"), "pii": _("Personal data"), "length": _("Length"),
             "contamination": _("Contamination"), "toxicity": _("Toxicity"), "split": _("Split by template"),
-        }.get(name, name)  # fmt: skip
+            "language": _("Language"), "secrets": _("Secrets"), "conflicts": _("Conflicting answers"),
+            "near_duplicates": _("Near duplicates"), "balance": _("Balance of labels"), "drift": _("Drift from the parent"),
+        }.get(name, name.removeprefix("custom: "))  # fmt: skip
 
     def step(self, name: str) -> str:
         """A step of a turn."""
