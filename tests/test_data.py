@@ -25,7 +25,7 @@ from ciranda.config.model import Source
 from ciranda.data import catalog, checks, entries, files, reading, shelf, sources, versions
 from ciranda.data.entries import Wanted
 from ciranda.data.rows import SPLITS, Message, Row, parse, split_of
-from ciranda.data.sources import Inputs
+from ciranda.data.sources import Inputs, runs
 from ciranda.engines import hassil
 from ciranda.errors import CirandaError, Conflict, Invalid, NotFound, Refused, StorageFull
 from ciranda.govern import audit
@@ -430,10 +430,10 @@ def test_bad_rows_stop_the_run_unless_policy_drops_them(db: Database, home: Home
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{oops\n{"prompt": "c"}\n')
     inputs = Inputs(root=tmp_path)
     with pytest.raises(Refused, match="2 bad rows") as error:
-        ingest(db, home, Source(files="rows.jsonl"), inputs=inputs)
+        ingest(db, home, Source(files="rows.jsonl", bad_rows="block"), inputs=inputs)
     assert "rows.jsonl:2: bad row: no JSON" in error.value.message
     assert "rows.jsonl:3: bad row: completion is missing" in error.value.message
-    assert "bad_rows: drop" in error.value.remedy
+    assert "bad_rows: quarantine" in error.value.remedy
     assert versions.newest_of(db, "home") is None
     assert ingest(db, home, Source(files="rows.jsonl", bad_rows="drop"), inputs=inputs).rows == 1
     runs = sources.history(db, "home")
@@ -442,10 +442,9 @@ def test_bad_rows_stop_the_run_unless_policy_drops_them(db: Database, home: Home
 
 
 def test_a_run_that_died_is_shown_as_interrupted(db: Database, home: Home) -> None:
-    held = sources.ingest(
-        db, home, dataset="home", model="home", sources=[Source(intents="en", count=5)], inputs=Inputs(sampler=hassil)
-    )
-    held.__enter__()  # and its process dies here
+    runs.begin(
+        db, "home", [runs.Opening("intents: en", "intents", "")], actor="t", window={}
+    )  # and its process dies here
     ingest(db, home, Source(intents="en", count=5))
     assert [run["state"] for run in sources.history(db, "home")] == ["done", "interrupted"]
 
@@ -455,7 +454,7 @@ def test_a_source_is_due_when_its_time_has_passed_since_the_last_run(db: Databas
     assert sources.due(db, "home", [hourly], now=clock.now())
     ingest(db, home, hourly)
     assert not sources.due(db, "home", [hourly], now=clock.now())
-    assert sources.due(db, "home", [hourly], now=clock.now() + timedelta(hours=1, seconds=1))
+    assert sources.due(db, "home", [hourly], now=clock.now() + timedelta(hours=1, seconds=1)) == [hourly]
     assert not sources.due(db, "home", [Source(intents="en")], now=clock.now())
 
 

@@ -119,7 +119,7 @@ def _values(field: Any) -> str:
 
 def _lasts(field: Any) -> bool:
     """Whether a key holds a duration."""
-    from ciranda.config.model import seconds
+    from ciranda.config.shape import seconds
 
     inner = [one for part in getattr(field.annotation, "__args__", ()) for one in getattr(part, "__metadata__", ())]
     return any(getattr(one, "func", None) is seconds for one in (*field.metadata, *inner))

@@ -65,6 +65,13 @@ class Settings(BaseModel):
     allow_private_addresses: Annotated[
         bool, Field(description="Let webhooks and sources call loopback and private addresses.")
     ] = False
+    allow_hosts: Annotated[
+        str,
+        Field(description="Private hosts that sources may call all the same, with commas: db.internal, 10.0.0.5:5432."),
+    ] = ""
+    connectors: Annotated[
+        str, Field(description="Modules whose dlt sources may be used, with commas; they run in control. Empty: none.")
+    ] = ""
     smtp_url: Annotated[str, Field(description="Mail server for alerts, smtp://user@host:587 or smtps://….")] = ""
     smtp_password_file: Annotated[str, Field(description="File that holds the mail server's password.")] = ""
     otlp_endpoint: Annotated[

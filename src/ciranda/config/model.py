@@ -7,56 +7,18 @@ written: a value for later (say `executor: ray`) is refused here, not ignored.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ciranda.config import lines
 from ciranda.config.bounds import Bounds
 from ciranda.config.checks import DEFAULT, Checks
+from ciranda.config.shape import NAME, Duration, Part
+from ciranda.config.source import Source
 
 FAKE = "fake"  # the engine that needs no model, and the base that has no weights: the one goes with the other
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-
-
-def seconds(value: Any) -> float:
-    """`20m`, `1.5h`, `24h`, `90s`, `7d`, or a plain number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("a duration such as 90s, 20m, 24h or 7d")
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", str(value))
-    if not match:
-        raise ValueError("a duration such as 90s, 20m, 24h or 7d")
-    return float(match[1]) * UNITS_S[match[2] or "s"]
-
-
-Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(Part):
-    """Where rows come from: exactly one of `files`, `intents`, `interactions`."""
-
-    files: str | None = Field(None, description="Glob of JSONL, JSON, CSV or Parquet files, relative to the YAML file.")
-    intents: str | None = Field(None, description="Language of the smart-home sentences in `home-assistant-intents`.")
-    interactions: str | None = Field(None, description="`feedback`: corrections and thumbs of our own traffic.")
-    count: int = Field(1500, ge=1, le=1_000_000, description="How many sentences to sample (`intents`).")
-    seed: int = Field(17, ge=0, description="Seed of the sample (`intents`).")
-    every: Duration | None = Field(None, description="Ingest again this often; without it, when asked or in a turn.")
-    bad_rows: Literal["block", "drop"] = Field("block", description="Whether one bad row stops the ingestion.")
-
-    @model_validator(mode="after")
-    def _one(self) -> Source:
-        given = [name for name in ("files", "intents", "interactions") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"a source has exactly one of files, intents, interactions; this one has {given or 'none'}"
-            )
-        return self
 
 
 class Data(Part):
@@ -297,3 +259,15 @@ class ModelSpec(Part):
 def read(text: str, *, file: str) -> ModelSpec:
     """One model file. Raises Invalid with file, line, key and remedy."""
     return lines.read(text, ModelSpec, file=file)
+
+
+class DatasetSpec(Data):
+    """A dataset that is fed without a model: `datasets/<name>.yaml`."""
+
+    dataset: str = Field(pattern=NAME, description="The dataset's name.")
+    alerts: tuple[Annotated[str, AfterValidator(_sendable)], ...] = Field(("log",), description="Where alerts go.")
+
+
+def read_dataset(text: str, *, file: str) -> DatasetSpec:
+    """One dataset file. Raises Invalid with file, line, key and remedy."""
+    return lines.read(text, DatasetSpec, file=file)

@@ -32,6 +32,12 @@ SLICE = 1024  # records of a column format that are held at a time
 Record = tuple[str, object]  # where it stands, and what stands there: an Invalid for what is no record
 
 
+class BadRecord(Invalid):
+    """What stands in place of a record that cannot be read; `stood` is the text there, as far as it is one."""
+
+    stood = ""
+
+
 def read(pattern: str, root: Path, *, strict: bool = True) -> Iterator[Row | Invalid]:
     """Every row of every file that `pattern` matches, in the order of names; Invalid in place of a bad row.
 
@@ -40,7 +46,7 @@ def read(pattern: str, root: Path, *, strict: bool = True) -> Iterator[Row | Inv
     for path in matching(pattern, root):
         name = shown(path, root)
         for origin, record in records(path, name):
-            yield record if isinstance(record, Invalid) else _parsed(record, origin, name, strict)
+            yield record if isinstance(record, Invalid) else parsed(record, origin, name, strict)
 
 
 def records(path: Path, name: str) -> Iterator[Record]:
@@ -63,14 +69,8 @@ def readable(path: Path) -> bool:
 
 
 def matching(pattern: str, root: Path) -> list[Path]:
-    """The files that a pattern means, sorted; `root` is where a relative one starts."""
-    if ".." in Path(pattern).parts:
-        raise Invalid(
-            f"the path {pattern!r} climbs out of its folder",
-            where="data: sources: files",
-            remedy="name the files relative to the model file, or by an absolute path",
-        )
-    found = sorted(path for text in glob.glob(str(root / pattern), recursive=True) if (path := Path(text)).is_file())
+    """The files that a pattern means, sorted; `root` is where a relative one starts. Raises NotFound when there is none."""
+    found = glob_of(pattern, root)
     if not found:
         raise NotFound(
             f"no file matches {pattern!r}",
@@ -80,13 +80,24 @@ def matching(pattern: str, root: Path) -> list[Path]:
     return found
 
 
+def glob_of(pattern: str, root: Path) -> list[Path]:
+    """The same, where none may be there (yet)."""
+    if ".." in Path(pattern).parts:
+        raise Invalid(
+            f"the path {pattern!r} climbs out of its folder",
+            where="data: sources: files",
+            remedy="name the files relative to the model file, or by an absolute path",
+        )
+    return sorted(path for text in glob.glob(str(root / pattern), recursive=True) if (path := Path(text)).is_file())
+
+
 def shown(path: Path, root: Path) -> str:
     """A file's name as rows carry it: from the root on, where it lies below it."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _parsed(record: object, origin: str, name: str, strict: bool) -> Row | Invalid:
-    """Our own form, else any that `shapes` finds."""
+def parsed(record: object, origin: str, name: str, strict: bool) -> Row | Invalid:
+    """A record as a row: our own form, else any that `shapes` finds; an Invalid with the reason for what is none."""
     try:
         if isinstance(record, Mapping) and not set(record) <= rows.KEYS and (found := _foreign(record)):
             return shapes.parse(record, origin=origin, source=name, layout=found, rest=not strict)
@@ -159,11 +170,11 @@ def _decoded(line: bytes, origin: str) -> object:
     try:
         return json.loads(line)
     except UnicodeDecodeError as error:
-        return _bad(f"no UTF-8: {error.reason} at byte {error.start}", origin)
+        return _bad(f"no UTF-8: {error.reason} at byte {error.start}", origin, line)
     except ValueError as error:
-        return _bad(f"no JSON: {error}", origin)
+        return _bad(f"no JSON: {error}", origin, line)
     except RecursionError:
-        return _bad("nested too deeply", origin)
+        return _bad("nested too deeply", origin, line)
 
 
 def _json(path: Path, name: str) -> Iterator[Record]:
@@ -305,12 +316,14 @@ def _batches(source: Any) -> Iterator[pa.RecordBatch]:
         yield from pa.ipc.open_stream(source)
 
 
-def _bad(reason: str, origin: str) -> Invalid:
-    return Invalid(
+def _bad(reason: str, origin: str, stood: bytes = b"") -> BadRecord:
+    bad = BadRecord(
         f"bad row: {reason}",
         where=origin,
         remedy="correct the row, or set `bad_rows: drop` at its source to go on without",
     )
+    bad.stood = stood.decode(errors="replace").strip()
+    return bad
 
 
 READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
 import smtplib
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +29,8 @@ import httpx
 import sqlalchemy as sa
 
 from ciranda.config import Settings
-from ciranda.errors import CirandaError, Failed, Invalid, Refused, Unavailable
+from ciranda.errors import CirandaError, Failed, Invalid, Unavailable
+from ciranda.govern import outgoing
 from ciranda.monitor.alerts import Alert, Delivery, alerts, deliveries
 from ciranda.store import clock
 from ciranda.store.database import Database
@@ -150,9 +149,9 @@ def post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool)
         raise Invalid(
             f"{_shown(url)} is no address of a webhook", where="alerts", remedy="write webhook:https://host/path"
         )
-    address = _checked_address(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), allow_private)
-    shown = f"[{address}]" if ":" in address else address
-    target = httpx.URL(url).copy_with(host=shown)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address = outgoing.address_of(parts.hostname, port, allow_private=allow_private, where="alerts")
+    target = httpx.URL(url).copy_with(host=outgoing.as_host(address))
     named = {**headers, "host": parts.netloc.rpartition("@")[2]}
     try:
         with (
@@ -164,25 +163,6 @@ def post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool)
     except httpx.HTTPError as error:
         raise Unavailable(f"no answer: {type(error).__name__} {error}", where=_shown(url),
                           remedy="check that the address is reachable from this machine") from error  # fmt: skip
-
-
-def _checked_address(host: str, port: int, allow_private: bool) -> str:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise Unavailable(f"{host} has no address: {error}", where="alerts", remedy="check the name") from error
-    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
-    private = [address for address in addresses if not _public(address)]
-    if private and not allow_private:
-        raise Refused(f"{host} is the private address {private[0]}", where="alerts",
-                      remedy="use a public address, or set allow_private_addresses in config.toml")  # fmt: skip
-    return addresses[0]
-
-
-def _public(address: str) -> bool:
-    parsed = ipaddress.ip_address(address)
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_global and not parsed.is_multicast
 
 
 def _email(delivery: Delivery, alert: Alert, settings: Settings) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ciranda.config.model import NAME, seconds
+from ciranda.config.shape import NAME, seconds
 from ciranda.govern.policy import Purpose
 from ciranda.store import clock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_a827ac38"
+revision = "0001_1c892feb"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -110,15 +110,6 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_data_tags_tag"), "data_tags", ["tag"], unique=False)
     op.create_table(
-        "dataset_statistics",
-        sa.Column("dataset", sa.String(length=63), nullable=False),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("rows", sa.Integer(), nullable=False),
-        sa.Column("fields", sa.JSON(), nullable=False),
-        sa.Column("counted_at", sa.String(length=32), nullable=False),
-        sa.PrimaryKeyConstraint("dataset", "number", name=op.f("pk_dataset_statistics")),
-    )
-    op.create_table(
         "datasets",
         sa.Column("name", sa.String(length=63), nullable=False),
         sa.Column("pool", sa.String(length=63), nullable=False),
@@ -201,6 +192,15 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_exports")),
     )
     op.create_table(
+        "feeds",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("applied_at", sa.String(length=32), nullable=False),
+        sa.Column("applied_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", name=op.f("pk_feeds")),
+    )
+    op.create_table(
         "glossary_terms",
         sa.Column("key", sa.String(length=160), nullable=False),
         sa.Column("term", sa.String(length=80), nullable=False),
@@ -213,17 +213,30 @@ def tables() -> None:
     )
     op.create_table(
         "ingestions",
-        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(length=48), nullable=False),
         sa.Column("run", sa.String(length=40), nullable=False),
         sa.Column("dataset", sa.String(length=63), nullable=False),
         sa.Column("source", sa.String(length=500), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("phase", sa.String(length=16), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("window", sa.JSON(), nullable=False),
         sa.Column("rows_in", sa.Integer(), nullable=False),
+        sa.Column("rows_kept", sa.Integer(), nullable=False),
         sa.Column("rows_bad", sa.Integer(), nullable=False),
-        sa.Column("cursor", sa.String(length=200), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("pages", sa.Integer(), nullable=False),
+        sa.Column("cursor_before", sa.Text(), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("fields", sa.JSON(), nullable=False),
+        sa.Column("changes", sa.JSON(), nullable=False),
+        sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("version", sa.String(length=80), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("told_at", sa.String(length=32), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ingestions")),
     )
@@ -280,6 +293,22 @@ def tables() -> None:
         sa.Column("updated_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("model", name=op.f("pk_quality_states")),
     )
+    op.create_table(
+        "quarantine",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("source", sa.String(length=500), nullable=False),
+        sa.Column("origin", sa.String(length=2000), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("first_at", sa.String(length=32), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
+    )
+    op.create_index(op.f("ix_quarantine_dataset"), "quarantine", ["dataset"], unique=False)
     op.create_table(
         "rollouts",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -346,6 +375,16 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_signals_model"), "signals", ["model"], unique=False)
     op.create_index(op.f("ix_signals_taken_at"), "signals", ["taken_at"], unique=False)
+    op.create_table(
+        "source_files",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("source", sa.String(length=500), nullable=False),
+        sa.Column("file", sa.String(length=1100), nullable=False),
+        sa.Column("mark", sa.String(length=200), nullable=False),
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("read_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "source", "file", name=op.f("pk_source_files")),
+    )
     op.create_table(
         "tenants",
         sa.Column("name", sa.String(length=100), nullable=False),
