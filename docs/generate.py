@@ -112,6 +112,7 @@ TABLES = {
     "exports": "How far interactions have been exported as OpenTelemetry spans.",
     "glossary_terms": "What words of the business mean, and who answers for that.",
     "feeds": "The applied file of each dataset that is fed without a model.",
+    "ingestion_requests": "Ingestions that somebody asked for and does not wait for.",
     "ingestions": "Runs that brought rows from a source, with the cursor to go on from.",
     "keys": "Keys by the SHA-256 of their secret, with role and models.",
     "limit_shares": "Each machine's share of each limit in use, where gateways run on several.",

@@ -49,7 +49,6 @@ RAW_ROWS = {
     "data/shelf.py": "keeps them",
     "data/reading.py": "the door itself",
     "data/succession.py": "what goes back into the dataset that it came from",
-    "data/sources.py": "what users taught before goes into the next version of the same dataset as it is",
     "data/statistics.py": "counts what all rows hold; who may not see a field does not see its values there",
 }  # everybody else reads through data/reading.py, where the policies are
 RAW = re.compile(r"(versions|datasets)\.(batches|read|export|diff)$|(^|\.)shelf\.")

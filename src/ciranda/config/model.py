@@ -267,6 +267,11 @@ class DatasetSpec(Data):
     dataset: str = Field(pattern=NAME, description="The dataset's name.")
     alerts: tuple[Annotated[str, AfterValidator(_sendable)], ...] = Field(("log",), description="Where alerts go.")
 
+    @property
+    def data(self) -> Data:
+        """Its sources and checks, where a model's file has them."""
+        return self
+
 
 def read_dataset(text: str, *, file: str) -> DatasetSpec:
     """One dataset file. Raises Invalid with file, line, key and remedy."""

@@ -9,13 +9,14 @@ from functools import partial
 from ciranda.config.model import ModelSpec
 from ciranda.data import reading, sources, statistics
 from ciranda.deploy import rollout, routing, stages
-from ciranda.errors import CirandaError, Conflict
+from ciranda.errors import Conflict
 from ciranda.evals import scorers
 from ciranda.govern import audit
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
 from ciranda.loop import chores, exam, steps, turns
 from ciranda.loop.beat import Beat, Task
+from ciranda.loop.intake import Intake
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts, delivery, drift, export, quality, signals, staleness
 from ciranda.monitor.signals import Signal
@@ -36,6 +37,7 @@ class Control:
         self.durable = Durable(url, workflows)
         self.watch = drift.Watch(platform.db, platform.interactions)
         self._export = export.Export(platform.db, platform.interactions, platform.settings)
+        self.intake = Intake(platform)
         self._seen: dict[str, tuple[str, str]] = {}
         self.beat = Beat(
             [
@@ -48,7 +50,7 @@ class Control:
                 Task("quality", 0.5, self._quality),
                 Task("drift", 1.0, self._drift),
                 Task("collector", 10.0, self._collector),
-                Task("schedules", 5.0, self._schedules),
+                Task("intake", 1.0, self.intake.tick),
                 Task("alerts", 1.0, self._alerts),
                 Task("figures", 1.0, self._figures),
                 Task("staleness", 20.0, self._staleness),
@@ -66,6 +68,7 @@ class Control:
     def close(self) -> None:
         """Stop looking; what is under way resumes at the next start."""
         self.beat.stop()
+        self.intake.close()
         self.durable.close()
 
     # --- releases -----------------------------------------------------------------------------------------------------
@@ -228,35 +231,6 @@ class Control:
     def _specs(self) -> list[ModelSpec]:
         with self.platform.db.reading() as conn:
             return [model.spec for model in models.every(conn)]
-
-    def _schedules(self) -> None:
-        """Sources with `every` are ingested when due; new rows ask for a turn."""
-        for spec in self._specs():
-            due = [source for source in spec.data.sources if source.every is not None]
-            if due and sources.due(self.platform.db, spec.dataset, due, now=clock.now()):
-                self._ingest(spec)
-
-    def _ingest(self, spec: ModelSpec) -> None:
-        with self.platform.db.reading() as conn:
-            if any(turn.model == spec.model for turn in turns.in_state(conn, *turns.BUSY)):
-                return
-        try:
-            brought = steps.ingest(self.platform, spec, actor="schedule")
-        except CirandaError as error:
-            with self.platform.db.writing() as conn:
-                alerts.raise_(
-                    conn, f"ingestion:{spec.model}:{clock.iso()[:13]}", model=spec.model, kind="ingestion",
-                    severity="warning", title=f"{spec.model}: the scheduled ingestion failed: {error.message}",
-                    body={"error": error.to_dict()}, targets=spec.alerts, actor="schedule",
-                )  # fmt: skip
-            return
-        if brought["new"]:
-            with self.platform.db.writing() as conn:
-                if not turns.barred(conn, spec):
-                    turns.ask(
-                        conn, spec.model, cause="schedule", event=brought["digest"][7:23], actor="schedule", automatic=True,
-                        reason=f"{brought['dataset']} has new rows",
-                    )  # fmt: skip
 
     def _figures(self) -> None:
         """What the fields of new dataset versions hold, one version at a look."""

@@ -10,7 +10,7 @@ from ciranda.data import traffic
 from ciranda.data import versions as datasets
 from ciranda.errors import Invalid
 from ciranda.interactions.filters import Filters
-from ciranda.loop import sieve, steps
+from ciranda.loop import intake, sieve
 from ciranda.loop.platform import Platform
 from ciranda.registry import models
 from ciranda.store import clock
@@ -31,7 +31,7 @@ def gather(platform: Platform, dataset: str, chosen: Mapping[str, Any], actor: s
     with platform.db.reading() as conn:
         spec = models.get(conn, str(filters["model"])).spec
     found = platform.interactions.everything(**cast(Filters, filters))
-    rows, looked_at = traffic.rows_from(found, languages_of=partial(steps.languages_of, spec))
+    rows, looked_at = traffic.rows_from(found, languages_of=partial(intake.languages_of, spec))
     report = sieve.run(platform, spec, rows, dataset=dataset)
     told = {name: clock.iso(value) if hasattr(value, "tzinfo") else value for name, value in filters.items()}
     version = datasets.commit(

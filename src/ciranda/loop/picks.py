@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ciranda.config import Home
 from ciranda.config.model import FAKE, ModelSpec, Serve
+from ciranda.config.source import Source
 from ciranda.data.sources import Sampler
 from ciranda.deploy.apply import Deployment
 from ciranda.engines import llamacpp
@@ -24,9 +25,9 @@ from ciranda.train.recipe import Recipe
 from ciranda.train.run import Jobs, Trainer, cores
 
 
-def sampler(spec: ModelSpec) -> Sampler | None:
-    """Whoever knows the sentences of the home, when the model has such a source. Raises Unavailable when not installed."""
-    if not any(source.intents for source in spec.data.sources):
+def sampler(sources: Sequence[Source]) -> Sampler | None:
+    """Whoever knows the sentences of the home, when there is such a source. Raises Unavailable when not installed."""
+    if not any(source.intents for source in sources):
         return None
     return cast(Sampler, importlib.import_module("ciranda.engines.hassil"))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ciranda.config.model import ModelSpec
+from ciranda.config.model import DatasetSpec, ModelSpec
 from ciranda.data import checks, columns, succession
 from ciranda.data import versions as datasets
 from ciranda.data.checks import CheckReport
@@ -17,7 +17,7 @@ from ciranda.loop.platform import Platform
 from ciranda.registry import models
 
 
-def run(platform: Platform, spec: ModelSpec, rows: columns.Rows, *, dataset: str = "") -> CheckReport:
+def run(platform: Platform, spec: ModelSpec | DatasetSpec, rows: columns.Rows, *, dataset: str = "") -> CheckReport:
     """The checks' report on rows that are to become the next version of a dataset (by default the model's).
 
     Raises Blocked when a blocking check found something, and what the checks themselves raise.
@@ -25,7 +25,7 @@ def run(platform: Platform, spec: ModelSpec, rows: columns.Rows, *, dataset: str
     return checks.run(rows, spec.data.checks.policy(), bounds=bounds(platform, spec, dataset or spec.dataset))
 
 
-def bounds(platform: Platform, spec: ModelSpec, dataset: str) -> checks.Bounds:
+def bounds(platform: Platform, spec: ModelSpec | DatasetSpec, dataset: str) -> checks.Bounds:
     """What the checks of a model's file compare with."""
     setting = spec.data.checks
     return checks.Bounds(

@@ -7,16 +7,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import language, reading, sources
+from ciranda.data import reading
 from ciranda.data import versions as datasets
-from ciranda.data.sources import Inputs
 from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
 from ciranda.evals import suites
@@ -94,47 +92,6 @@ def prepare(platform: Platform, spec: ModelSpec) -> bases.Base:
     while not prepared(platform, spec):
         time.sleep(POLL_S)
     return bases.need(platform.home.bases, spec.base)
-
-
-# --- data -------------------------------------------------------------------------------------------------------------
-
-
-def ingest(platform: Platform, spec: ModelSpec, *, actor: str) -> dict[str, Any]:
-    """Bring in what the sources have, check it, commit it. The same rows as before give the same version.
-
-    Raises:
-        Refused: A check or a bad row said no; nothing is kept. Invalid, NotFound, Unavailable as the sources do.
-    """
-    inputs = Inputs(platform.root, picks.sampler(spec), _traffic(platform, spec), partial(languages_of, spec))
-    before = datasets.newest_of(platform.db, spec.dataset)
-    with sources.ingest(
-        platform.db, platform.home, dataset=spec.dataset, model=spec.model, sources=spec.data.sources, inputs=inputs
-    ) as batch:
-        report = sieve.run(platform, spec, batch.rows)
-        version = datasets.commit(
-            platform.db, platform.home, spec.dataset, report.kept, transformation=batch.transformation, actor=actor,
-            report=report.to_dict(), within=batch.finish,
-        )  # fmt: skip
-    return {
-        "dataset": version.ref,
-        "digest": version.digest,
-        "rows": version.rows,
-        "counts": version.counts,
-        "report": version.report,
-        "before": before.ref if before else "",
-        "new": before is None or before.ref != version.ref,
-    }
-
-
-def languages_of(spec: ModelSpec, texts: Sequence[str]) -> list[str]:
-    """The languages of texts, by the names that the model's sources give them: `pt` is `pt-BR` where that was declared."""
-    declared = [source.intents for source in spec.data.sources if source.intents]
-    names = {short: name for name in reversed(declared) for short in (name.split("-")[0], name)}
-    return [names.get(found, found) for found in language.detect_all(texts)]
-
-
-def _traffic(platform: Platform, spec: ModelSpec) -> Any:
-    return platform.interactions if any(source.interactions for source in spec.data.sources) else None
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

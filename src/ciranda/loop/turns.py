@@ -125,6 +125,12 @@ def barred(conn: sa.Connection, spec: ModelSpec) -> str:
     return ""
 
 
+def learnt(conn: sa.Connection, model: str, dataset: str) -> bool:
+    """Whether a turn of the model has taken this dataset version, however that ended."""
+    mine = (turns.c.model == model) & (turns.c.dataset == dataset)
+    return conn.execute(sa.select(turns.c.id).where(mine).limit(1)).first() is not None
+
+
 def change(conn: sa.Connection, identifier: str, *, actor: str = "loop", **values: Any) -> None:
     """Set columns of a turn; a new state goes into the audit log."""
     before = conn.execute(sa.select(turns.c.state).where(turns.c.id == identifier)).scalar()

@@ -6,18 +6,20 @@ A verb that starts heavy work writes a row and returns; the leader does the work
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ciranda.config import model as specs
 from ciranda.config.model import ModelSpec
+from ciranda.data.sources import Window, runs
 from ciranda.deploy import plan as plans
 from ciranda.deploy import rollout, routing
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Conflict, Invalid
-from ciranda.loop import exam, steps, turns
+from ciranda.govern import audit
+from ciranda.loop import exam, intake, steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.store import ids
@@ -84,19 +86,56 @@ def apply(platform: Platform, todo: Plan, actor: str) -> None:
     steps.found(platform)
 
 
-def ingest(platform: Platform, model: str, actor: str) -> dict[str, Any]:
-    """Bring in what the sources have and commit it as a dataset version, with its check report.
+def ingest(
+    platform: Platform,
+    name: str,
+    actor: str,
+    *,
+    only: Sequence[str] = (),
+    window: Window = Window(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """Bring in what the sources of a model (or of a dataset of its own) have, as a dataset version with its check report.
+
+    Args:
+        only: Labels of the sources to read; the rows of others are taken over. None of them named: all.
+        window: What to read again, whatever the cursors say.
 
     Raises:
         Refused: A check or a bad row said no; nothing is kept.
-        Conflict: A turn of the model is ingesting by itself.
+        Conflict: A turn of the model is ingesting by itself, or another ingestion is under way.
     """
+    spec = _fed(platform, name)
+    with platform.db.writing() as conn:
+        running = [turn.id for turn in turns.in_state(conn, "running") if turn.model == intake.model_of(spec)]
+        if running:
+            raise Conflict(f"{running[0]} is under way and ingests by itself", where=name, remedy="wait for its end")
+        told = {"sources": list(only), "since": window.since, "until": window.until}
+        audit.record(conn, actor=actor, action="ingestion.asked", subject=spec.dataset, detail=told)
+    return intake.take(platform, spec, actor=actor, only=intake.named(spec, only), window=window)
+
+
+def ask_ingestion(
+    platform: Platform,
+    name: str,
+    actor: str,
+    *,
+    only: Sequence[str] = (),
+    window: Window = Window(),  # noqa: B008
+) -> str:
+    """The same, soon and without waiting: the leader does it. Returns the dataset's name."""
+    spec = _fed(platform, name)
+    intake.named(spec, only)
+    with platform.db.writing() as conn:
+        runs.ask(conn, spec.dataset, sources=only, window=window, actor=actor)
+        told = {"sources": list(only), "since": window.since, "until": window.until}
+        audit.record(conn, actor=actor, action="ingestion.asked", subject=spec.dataset, detail=told)
+    return spec.dataset
+
+
+def _fed(platform: Platform, name: str) -> intake.Spec:
     with platform.db.reading() as conn:
-        spec = models.get(conn, model).spec
-        running = [turn.id for turn in turns.in_state(conn, "running") if turn.model == model]
-    if running:
-        raise Conflict(f"{running[0]} is under way and ingests by itself", where=model, remedy="wait for its end")
-    return steps.ingest(platform, spec, actor=actor)
+        model = models.find(conn, name)
+    return model.spec if model is not None else intake.feeder(platform, name)
 
 
 def start_turn(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ciranda.config.model import ModelSpec
 from ciranda.deploy import rollout
 from ciranda.errors import Unavailable
-from ciranda.loop import exam, steps, turns
+from ciranda.loop import exam, intake, steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
@@ -32,7 +32,7 @@ class Work:
 
     def data(self) -> dict[str, Any]:
         """Bring in new rows and commit the dataset version to learn from."""
-        brought = steps.ingest(self.platform, self.spec, actor=self.turn)
+        brought = intake.take(self.platform, self.spec, actor=self.turn, patient=True)
         self._say("data", f"{brought['dataset']}: {brought['rows']} rows", dataset=brought["dataset"])
         return {"dataset": brought["dataset"], "digest": brought["digest"], "rows": brought["rows"]}
 

@@ -38,6 +38,7 @@ from ciranda.data.sources import marks, quarantine, runs, schedule
 from ciranda.data.sources.bring import HERE, bring, is_whole
 from ciranda.data.sources.found import Brought, Desk, Inputs, Place, Sampler, Tally, Window, label, source_of
 from ciranda.data.sources.runs import cursor_of, history, ingestions
+from ciranda.data.succession import inherited
 from ciranda.errors import CirandaError, Conflict
 from ciranda.store.database import Database
 
@@ -138,7 +139,7 @@ def ingest(
     Raises Refused (bad rows, each named), NotFound (no such file), Unavailable (nobody answers), Conflict (another run of the
     dataset is under way); nothing is kept then.
     """
-    with alone(home, dataset):
+    with alone(home, dataset, wait=patient and only is None):
         wanted = [one for one in sources if only is None or label(one) in only]
         run = _Run(db, home, dataset, model, sources, inputs, window, actor)
         run.begin(wanted)
@@ -154,12 +155,12 @@ def ingest(
 
 
 @contextmanager
-def alone(home: Home, dataset: str) -> Iterator[None]:
-    """Be the only ingestion of this dataset on this machine. Raises Conflict when another one is under way."""
+def alone(home: Home, dataset: str, *, wait: bool = False) -> Iterator[None]:
+    """Be the only ingestion of this dataset on this machine; `wait` for the one before, or raise Conflict."""
     home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(home.run / f"ingest-{dataset}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
         os.close(descriptor)
         raise Conflict(
@@ -267,7 +268,7 @@ class _Run:
                 theirs[source_of(source)].append(one.replaces if one else None)
         if self.newest is None or not theirs:
             return
-        for row in versions.read(self.home, self.newest.ref):
+        for row in inherited(self.home, self.newest.ref):
             replaced = theirs.get(row.source)
             if replaced is not None and not any(gone is not None and gone(row) for gone in replaced):
                 yield row

@@ -6,17 +6,19 @@ rows is registered, in the same transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from ciranda.data.feedback import Traffic
 from ciranda.data.rows import Row
 from ciranda.govern.outgoing import Door
+from ciranda.interactions.filters import Filters
 
 if TYPE_CHECKING:
     from ciranda.config.source import Source
+    from ciranda.interactions.table import Interaction
 
 BEGINNING = "beginning"
 NAMED = 100
@@ -34,7 +36,7 @@ class Sampler(Protocol):
 class Recorded(Traffic, Protocol):
     """Our own traffic, as sources read it."""
 
-    def everything(self, **chosen: Any) -> Any:
+    def everything(self, **chosen: Unpack[Filters]) -> Iterator[Interaction]:
         """All interactions that the filters leave, oldest first, with feedback and scores."""
 
 

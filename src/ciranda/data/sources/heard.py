@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ciranda.config.source import Chosen, Source
 from ciranda.data import feedback
@@ -18,6 +18,7 @@ from ciranda.data.feedback import Contradiction, Voice
 from ciranda.data.rows import Row
 from ciranda.data.sources.found import BEGINNING, Desk, label
 from ciranda.errors import Invalid, Unavailable
+from ciranda.interactions.filters import Filters
 from ciranda.store import clock
 
 if TYPE_CHECKING:
@@ -68,15 +69,17 @@ def _chosen(source: Source, desk: Desk, traffic: Recorded) -> Iterator[Voice]:
         since = clock.now() - EVER if desk.again else clock.parse(desk.window.since)
     if desk.window.until:
         until = clock.parse(desk.window.until)
-    wanted: dict[str, Any] = {
+    given: dict[str, Any] = {
         name: getattr(chosen, name) for name in ("version", "arm", "status", "user", "conversation", "search")
     }
+    wanted = cast(Filters, given)
     if chosen.thumb and not (chosen.any and chosen.score):
         wanted["thumb"] = 1 if chosen.thumb == "up" else -1
     model = chosen.model or desk.model
     if not model:
         raise Invalid("no model is named", where=desk.label, remedy="write `interactions: {model: …}`")
-    for number, one in enumerate(traffic.everything(model=model, since=since, until=until, **wanted)):
+    wanted["model"], wanted["since"], wanted["until"] = model, since, until
+    for number, one in enumerate(traffic.everything(**wanted)):
         if number >= MOST:
             raise Invalid(
                 f"more than {MOST:,} interactions", where=desk.label, remedy="choose fewer, or a shorter time"

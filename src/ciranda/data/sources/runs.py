@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ciranda.data.sources.found import Tally
+from ciranda.data.sources.found import Tally, Window
 from ciranda.errors import CirandaError, NotFound
 from ciranda.store import clock, ids
 from ciranda.store.database import Database, metadata
@@ -50,6 +50,28 @@ ingestions = sa.Table(
     sa.Column("told_at", sa.String(32), nullable=False),
     sa.Column("ended_at", sa.String(32), nullable=False),
 )
+
+ingestion_requests = sa.Table(
+    "ingestion_requests",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("id", sa.String(40), nullable=False),
+    sa.Column("sources", sa.JSON, nullable=False),
+    sa.Column("window", sa.JSON, nullable=False),
+    sa.Column("actor", sa.String(200), nullable=False),
+    sa.Column("asked_at", sa.String(32), nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An ingestion that somebody wants and does not wait for. No sources named: all."""
+
+    dataset: str
+    id: str
+    sources: tuple[str, ...]
+    window: Window
+    actor: str
 
 
 @dataclass(frozen=True)
@@ -226,3 +248,33 @@ def under_way(db: Database, dataset: str) -> bool:
     mine = (ingestions.c.dataset == dataset) & (ingestions.c.state == "running")
     with db.reading() as conn:
         return conn.execute(sa.select(ingestions.c.id).where(mine).limit(1)).first() is not None
+
+
+def ask(conn: sa.Connection, dataset: str, *, sources: Sequence[str], window: Window, actor: str) -> str:
+    """Want an ingestion; one that waits already is replaced by this one, which reads what both name. Returns its id."""
+    before = conn.execute(sa.select(ingestion_requests).where(ingestion_requests.c.dataset == dataset)).first()
+    both = sorted({*before.sources, *sources}) if before is not None and before.sources and sources else []
+    wanted = both if before is not None else list(sources)
+    since = window.since or (before.window.get("since", "") if before else "")
+    values = {
+        "id": ids.new("ask"), "sources": wanted, "window": {"since": since, "until": window.until}, "actor": actor,
+        "asked_at": clock.iso(),
+    }  # fmt: skip
+    conn.execute(ingestion_requests.delete().where(ingestion_requests.c.dataset == dataset))
+    conn.execute(ingestion_requests.insert().values(dataset=dataset, **values))
+    return str(values["id"])
+
+
+def asked(db: Database, dataset: str) -> Asked | None:
+    """What somebody wants of a dataset, if anything."""
+    with db.reading() as conn:
+        row = conn.execute(sa.select(ingestion_requests).where(ingestion_requests.c.dataset == dataset)).first()
+    if row is None:
+        return None
+    return Asked(row.dataset, row.id, tuple(row.sources), Window(**row.window), row.actor)
+
+
+def answered(db: Database, done: Asked) -> None:
+    """It was done, or failed visibly; one that was asked for meanwhile stays."""
+    with db.writing() as conn:
+        conn.execute(ingestion_requests.delete().where(ingestion_requests.c.id == done.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_1c892feb"
+revision = "0001_75324393"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -210,6 +210,16 @@ def tables() -> None:
         sa.Column("changed_at", sa.String(length=32), nullable=False),
         sa.Column("changed_by", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_glossary_terms")),
+    )
+    op.create_table(
+        "ingestion_requests",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("sources", sa.JSON(), nullable=False),
+        sa.Column("window", sa.JSON(), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("asked_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", name=op.f("pk_ingestion_requests")),
     )
     op.create_table(
         "ingestions",
