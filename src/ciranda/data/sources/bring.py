@@ -64,11 +64,12 @@ def _voices(source: Source, desk: Desk) -> Brought:
 
 
 def _records(source: Source, desk: Desk, last: Last, retried: Mapping[str, Item]) -> Brought:
-    fields, good, bad, mended = Fields(), [], [], []
+    fields, named, bad, mended = Fields(), dict[str, Row](), list[Bad](), list[str]()
     for name, item in chain(retried.items(), ((("", one)) for one in _within(source, desk))):
         row = _row(source, item, fields)
         if isinstance(row, Row):
-            good.append(row)
+            named.pop(row.origin, None)  # a record that comes twice counts as it came last
+            named[row.origin] = row
             desk.tally.add(rows=1)
             mended += [name] if name else []
             continue
@@ -76,7 +77,7 @@ def _records(source: Source, desk: Desk, last: Last, retried: Mapping[str, Item]
         desk.tally.wrong(row)
         if len(bad) > MOST_BAD:
             raise _too_bad(desk.label, bad)
-    changes = fields.changes(last.fields)
+    changes, good = fields.changes(last.fields), list(named.values())
     _judge(source, desk, good, bad, changes)
     return Brought(
         desk.label, tuple(good), tuple(bad), desk.place, fields=fields.seen(last.fields), changes=changes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_75324393"
+revision = "0001_7c57d5f1"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -109,6 +109,15 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("dataset", "field", "tag", name=op.f("pk_data_tags")),
     )
     op.create_index(op.f("ix_data_tags_tag"), "data_tags", ["tag"], unique=False)
+    op.create_table(
+        "dataset_statistics",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("fields", sa.JSON(), nullable=False),
+        sa.Column("counted_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "number", name=op.f("pk_dataset_statistics")),
+    )
     op.create_table(
         "datasets",
         sa.Column("name", sa.String(length=63), nullable=False),
