@@ -158,6 +158,11 @@ def _alert(platform: Platform, spec: Spec, batch: sources.Batch) -> None:
     for source, changes in batch.changes.items():
         fire(platform, spec, f"schema:{source}:{said(changes)}", f"the fields of {source} changed: {said(changes)}",
              {"source": source, "changes": list(changes), "run": batch.run}, kind="schema")  # fmt: skip
+    for one in batch.brought:
+        if one.bad and not one.dropped:
+            fire(platform, spec, f"bad:{one.source}", f"{len(one.bad)} bad rows of {one.source} wait in quarantine",
+                 {"source": one.source, "examples": [["", f"{bad.origin}: {bad.reason}"] for bad in one.bad[:3]],
+                  "run": batch.run})  # fmt: skip
     for source, error in batch.failed.items():
         fire(platform, spec, f"{source}:{clock.iso()[:13]}", f"{source} could not be read: {error.message}",
              {"source": source, "error": error.to_dict(), "run": batch.run})  # fmt: skip

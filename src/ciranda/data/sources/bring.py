@@ -82,6 +82,7 @@ def _records(source: Source, desk: Desk, last: Last, retried: Mapping[str, Item]
     return Brought(
         desk.label, tuple(good), tuple(bad), desk.place, fields=fields.seen(last.fields), changes=changes,
         replaces=_replacing(source, desk, good, bad), retried=tuple(mended),
+        dropped=source.bad_rows == "drop",
         detail={"waiting": desk.place.waiting} if desk.place.waiting else {},
     )  # fmt: skip
 

@@ -153,6 +153,7 @@ class Brought:
     Args:
         source: The source's label, the name of its cursor.
         replaces: Whether an old row of this source (by its origin) makes place for what was brought.
+        dropped: Whether bad rows are counted and not kept.
         retried: Bad rows of old (by name) that are good now.
     """
 
@@ -166,6 +167,7 @@ class Brought:
     replaces: Callable[[Row], bool] | None = None
     fingerprint: str = ""
     retried: tuple[str, ...] = ()
+    dropped: bool = False
 
 
 def label(source: Source) -> str:
