@@ -35,7 +35,7 @@ FOREIGN: dict[str, str | tuple[str, ...]] = {
     "croniter": "config/cron.py", "dlt": "data/sources/connectors.py", "obstore": "data/sources/buckets.py",
     "torch": "engines/peft", "peft": "engines/peft", "transformers": "engines/peft", "safetensors": "engines/",
     "gguf": "engines/gguf.py", "xllamacpp": "engines/llamacpp.py", "hassil": "engines/hassil.py",
-    "home_assistant_intents": "engines/hassil.py", "huggingface_hub": ("engines/peft", "data/hub.py"), "dbos": "jobs/durable.py",
+    "home_assistant_intents": "engines/hassil.py", "obstore": ("store/objects.py", "data/sources/buckets.py"), "huggingface_hub": ("engines/peft", "data/hub.py"), "dbos": "jobs/durable.py",
     "chdb": "interactions/", "clickhouse_connect": "interactions/", "lance": "data/", "optuna": "train/", "alembic": "store/",
     "httptools": "gateway/", "uvloop": ("gateway/", "engines/fake.py"), "starlette": "web/", "uvicorn": "web/",
     "jinja2": "web/", "google": "interactions/otlp/wire.py", "opentelemetry": "interactions/otlp/wire.py",
@@ -47,6 +47,7 @@ TAUGHT = 0.03  # at most this share of errors may leave out where, or what to do
 RAW_ROWS = {
     "data/versions.py": "writes them",
     "data/shelf.py": "keeps them",
+    "data/compare.py": "finds what differs, for the door",
     "data/reading.py": "the door itself",
     "data/succession.py": "what goes back into the dataset that it came from",
     "data/statistics.py": "counts what all rows hold; who may not see a field does not see its values there",

@@ -56,6 +56,24 @@ class Settings(BaseModel):
     cache: Annotated[str, Field(description="Folder for prepared base models, shared by all homes.")] = (
         "~/.cache/ciranda"
     )
+    datasets_url: Annotated[
+        str,
+        Field(
+            pattern=r"^(s3://[\w.-]+(/[\w./-]*)?)?$",
+            description="Where dataset versions lie, s3://bucket/prefix; empty means the home.",
+        ),
+    ] = ""
+    s3_endpoint: Annotated[
+        str, Field(description="Address of the S3 server for datasets, https://host:port; empty means AWS.")
+    ] = ""
+    s3_region: Annotated[str, Field(description="Region of that bucket.")] = "us-east-1"
+    s3_credentials: Annotated[
+        str,
+        Field(
+            pattern=r"^((env|file):.+)?$",
+            description="Where `key id:secret` for that bucket stands, env:NAME or file:/path; empty: no signature.",
+        ),
+    ] = ""
     data_root: Annotated[
         str,
         Field(description="Folder that file sources and suites must lie in; empty means the one that holds the home."),

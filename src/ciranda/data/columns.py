@@ -137,16 +137,27 @@ def _sealed(lists: dict[str, list[Any]], messages: Sequence[bytes]) -> pa.Record
     return pa.RecordBatch.from_arrays([pa.array(lists[one.name], one.type) for one in stored], schema=stored)
 
 
-def digests(batch: pa.RecordBatch, name: str) -> np.ndarray[Any, Any]:
-    """A column of SHA-256 (hex text or 32 bytes) as an array of 32 bytes each."""
+def digests(found: Any, name: str) -> np.ndarray[Any, Any]:
+    """A column of SHA-256 (64 hex letters or 32 bytes) of a batch or table, as an array of 32 bytes each."""
+    import numpy as np
+
+    column = found.column(name)
+    parts = [_bytes32(chunk) for chunk in getattr(column, "chunks", [column])]
+    return np.concatenate(parts) if parts else np.empty(0, dtype="S32")
+
+
+def _bytes32(column: pa.Array) -> np.ndarray[Any, Any]:
     import numpy as np
     import pyarrow as pa
 
-    column = batch.column(name)
+    start, end = column.offset, column.offset + len(column)
     if pa.types.is_fixed_size_binary(column.type):
-        data = np.frombuffer(column.buffers()[1], dtype="S32")
-        return data[column.offset : column.offset + len(column)]
-    return np.array([bytes.fromhex(text) for text in column.to_pylist()], dtype="S32")
+        return np.frombuffer(column.buffers()[1], dtype="S32")[start:end]
+    _, offsets, text = column.buffers()
+    if not len(column):
+        return np.empty(0, dtype="S32")
+    first, last = np.frombuffer(offsets, dtype=np.int32)[[start, end]]
+    return np.frombuffer(bytes.fromhex(text[int(first) : int(last)].to_pybytes().decode()), dtype="S32")
 
 
 def _filled(batch: pa.RecordBatch) -> dict[str, list[Any]]:

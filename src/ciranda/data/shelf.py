@@ -1,10 +1,14 @@
-"""Where the rows of a dataset lie: one Lance folder per dataset, one Lance tag (`v2`) per version. The only file that names Lance.
+"""What lies in a pool: rows in Lance, one tag per dataset version. The only file that names Lance.
 
 A new version is written as what changed against an older one: rows that went are marked deleted, rows that came are appended, so
 a version costs the disk what changed. Lance never overwrites a file, so a crash leaves at worst some files that no tag refers
-to; the next write starts from the tagged version it was told, not from the newest one in the folder.
-Lance does not sync its files (measured), so `store` does, before anybody is told of the version.
-It refuses a second writer: `alone` holds a lock beside the folder. Several machines on one folder are the database's to settle.
+to; the next write starts from the tagged version it was told, not from the newest one in the folder, and `sweep` removes the rest.
+Lance does not sync its files (measured), so `Writing.done` does, before anybody is told of the version.
+Rows have an id that is never used twice in a pool and survives compaction. Rows are deleted and looked up by it; looking up by
+position would be some hundred times slower once rows are deleted (measured), so nothing here does. Fragments are compacted when
+half of their rows are gone, or when MANY small ones lie about, so that compacting costs no more than the changes did.
+It refuses a second writer: `alone` holds a lock beside the pool on this machine. Of several machines with one pool the slower
+one is told so (Conflict), because each step of a change must be the next version of the pool.
 """
 
 from __future__ import annotations
@@ -14,28 +18,40 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ciranda.data import columns
 from ciranda.data.columns import BATCH_ROWS, COLUMNS, batches_of, rows_of, schema
-from ciranda.data.rows import Row
-from ciranda.errors import Failed, NotFound, StorageFull
+from ciranda.data.place import Place
+from ciranda.data.sets import Held
+from ciranda.errors import CirandaError, Conflict, Failed, NotFound, StorageFull
 from ciranda.store.files import sync_folder
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "FORMAT", "alone", "batches", "batches_of", "held", "rows_of", "store", "tag"]
+    Array = np.ndarray[Any, Any]
+
+__all__ = [
+    "COLUMNS", "FORMAT", "Held", "Writing", "alone", "batches", "batches_of", "held", "rows_of", "sweep", "tag", "taken", "untag",
+]  # fmt: skip
 
 FORMAT = "2.2"  # older ones do not compress text well
-DELETE_KEYS = 2000  # keys per delete predicate; the planner slows down on longer lists
+DELETED_AT_ONCE = 20_000  # rows per delete predicate; the planner slows down on longer lists
+FRAGMENT_ROWS = 1 << 20
+MANY = 32  # fragments of less than a tenth of FRAGMENT_ROWS, before they are put together
+GONE = 0.5  # share of deleted rows from which a fragment is written anew
+FEW = 50_000  # rows up to which looking them up is faster than reading everything
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Be the only writer of this dataset on this machine; waits for the one before."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+def alone(place: Place) -> Iterator[None]:
+    """Be the only writer of this pool on this machine; waits for the one before."""
+    place.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(place.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -43,115 +59,260 @@ def alone(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def store(path: Path, rows: Mapping[str, Row], *, base: int | None) -> int:
-    """Write `rows` (by key) as the difference to the Lance version `base`; returns the new, synced Lance version.
+class Writing:
+    """One change of a pool on top of a version of it, step by step; nothing counts before it is tagged."""
 
-    Raises StorageFull on a full disk, Failed on any other trouble; what was there before stays readable either way.
-    """
-    before = _files(path)
-    try:
-        version = _change(path, rows, base) if base is not None else _create(path, rows.values())
-        _sync(path, before)
-    except OSError as error:
-        raise _trouble(error, path) from error
-    return version
+    def __init__(self, place: Place, base: int | None) -> None:
+        self._place, self._before = place, _files(place)
+        self._opened = self._begin(base)
+        self._due = self._opened.version if self._opened else 0
+        self.fault: CirandaError | None = None
+
+    def _begin(self, base: int | None) -> Any:
+        """The version to build on, made the newest of the pool when something unfinished lies above it."""
+        if base is None:
+            return None
+        opened = _open(self._place, base)
+        if (latest := opened.latest_version) != base:
+            with _told(self._place):
+                opened.restore()
+            self._next(opened, latest)
+        return opened
+
+    def append(self, batches: Iterable[pa.RecordBatch]) -> Array:
+        """Write sealed batches as they come; returns the ids of their rows, in their order."""
+        import lance
+
+        mode = "append" if self._opened else ("overwrite" if _exists(self._place) else "create")
+        known = {one.fragment_id for one in self._opened.get_fragments()} if self._opened else set()
+        with _told(self._place, self):
+            self._opened = lance.write_dataset(
+                self._reader(batches), self._place.uri, schema=schema(), mode=mode, data_storage_version=FORMAT,
+                enable_stable_row_ids=True, max_rows_per_file=FRAGMENT_ROWS, storage_options=dict(self._place.options),
+            )  # fmt: skip
+        self._next(self._opened, self._due if mode == "append" else self._opened.version - 1)
+        fresh = [one for one in self._opened.get_fragments() if one.fragment_id not in known]
+        return _column(self._opened.scanner(columns=[], with_row_id=True, fragments=fresh).to_table(), "_rowid")
+
+    def delete(self, ids: Array) -> None:
+        """Mark these rows deleted."""
+        for start in range(0, len(ids), DELETED_AT_ONCE):
+            listed = ",".join(map(str, ids[start : start + DELETED_AT_ONCE].tolist()))
+            with _told(self._place):
+                self._opened.delete(f"_rowid IN ({listed})")
+            self._next(self._opened, self._due)
+
+    def done(self) -> int:
+        """Put fragments in order where that pays, sync everything; returns the version of the pool, to be tagged."""
+        if _ragged(self._opened):
+            with _told(self._place):
+                self._opened.optimize.compact_files(
+                    target_rows_per_fragment=FRAGMENT_ROWS, materialize_deletions=True,
+                    materialize_deletions_threshold=GONE, num_threads=1,
+                )  # fmt: skip
+        with _told(self._place):
+            _sync(self._place, self._before)
+        return int(self._opened.version)
+
+    @property
+    def version(self) -> int:
+        """The version of the pool as it is by now."""
+        return int(self._opened.version)
+
+    def scan(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Columns of the rows as they are by now."""
+        yield from self._opened.to_batches(columns=list(names), batch_size=BATCH_ROWS)
+
+    def _reader(self, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+        """What Lance pulls from; an error on the way is remembered, since Lance would make words of it."""
+        import pyarrow as pa
+
+        def pulled() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            except CirandaError as error:
+                self.fault = error
+                raise
+
+        return pa.RecordBatchReader.from_batches(schema(), pulled())
+
+    def _next(self, opened: Any, before: int) -> None:
+        """Each step must be the very next version of the pool; otherwise somebody else wrote in between."""
+        if opened.version != before + 1:
+            raise Conflict(
+                f"somebody else wrote to {self._place.pool} at the same time",
+                where=self._place.uri,
+                remedy="build the rows on the newest version and commit again",
+            )
+        self._due = opened.version
 
 
-def tag(path: Path, number: int, version: int) -> None:
-    """Name a Lance version `v<number>`, which also keeps it from ever being cleaned up."""
-    before = _files(path)
-    tags = _open(path).tags
-    name = f"v{number}"
-    try:
+def tag(place: Place, number: int, version: int) -> None:
+    """Name a version of the pool, which also keeps it from ever being swept."""
+    before, tags, name = _files(place), _open(place).tags, place.tag(number)
+    with _told(place):
         if name in tags.list():
             tags.update(name, version)  # of a commit that died before it was registered
         else:
             tags.create(name, version)
-        _sync(path, before)
-    except OSError as error:
-        raise _trouble(error, path) from error
+        _sync(place, before)
+
+
+def untag(place: Place, number: int) -> bool:
+    """Take a version's name away, so that the next sweep removes what only it held; False when it had none."""
+    tags = _open(place).tags
+    if place.tag(number) not in tags.list():
+        return False
+    with _told(place):
+        tags.delete(place.tag(number))
+    return True
+
+
+def sweep(place: Place) -> int:
+    """Remove every file of the pool that no tag refers to; returns how many bytes that were. Only while `alone`."""
+    opened = _open(place)
+    tagged = {int(one["version"]) for one in opened.tags.list().values()}
+    with _told(place):
+        if tagged and opened.version not in tagged:
+            _open(place, max(tagged)).restore()  # the newest version is never removed, so it must be one that counts
+        swept = _open(place).cleanup_old_versions(
+            older_than=timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
+        )
+    return int(swept.bytes_removed)
 
 
 def batches(
-    path: Path, number: int, *, columns: Sequence[str] = COLUMNS, where: Mapping[str, str | None] | None = None
+    place: Place, version: str | int, *, columns: Sequence[str] = COLUMNS, where: Mapping[str, str | None] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Arrow batches of a tagged version, only the rows whose columns equal `where` (None matches all)."""
+    """Arrow batches of a version (a tag, or a number of the pool), only the rows whose columns equal `where` (None: all)."""
     conditions = [f"`{name}` = '{_quoted(value)}'" for name, value in (where or {}).items() if value]
-    opened = _open(path, f"v{number}")
+    opened = _open(place, version)
     yield from opened.to_batches(
         columns=list(columns), filter=" AND ".join(conditions) or None, batch_size=BATCH_ROWS, scan_in_order=True
     )
 
 
-def held(path: Path, number: int) -> dict[str, str]:
-    """Fingerprint of every row of a version, by its key."""
-    return _prints(batches(path, number, columns=("key", "fingerprint")))
+def ids(place: Place, version: str | int) -> Array:
+    """The ids of a version's rows."""
+    return _column(_open(place, version).scanner(columns=[], with_row_id=True).to_table(), "_rowid")
 
 
-def _create(path: Path, rows: Iterable[Row]) -> int:
-    """The first Lance version; the remains of a first commit that died are written over."""
+def held(place: Place, version: str | int, *, only: Array | None = None) -> Held:
+    """Keys, fingerprints and ids of a version's rows; of those with the ids `only` when given."""
+    import numpy as np
+
+    opened, names = _open(place, version), ["key", "fingerprint"]
+    if only is not None and len(only) <= FEW:
+        found = _at(opened, only, names)
+        return Held(columns.digests(found, "key"), columns.digests(found, "fingerprint"), only)
+    table = opened.scanner(columns=names, with_row_id=True, scan_in_order=True).to_table()
+    whole = Held(columns.digests(table, "key"), columns.digests(table, "fingerprint"), _column(table, "_rowid"))
+    if only is None:
+        return whole
+    mine = np.isin(whole.ids, only)
+    return Held(whole.keys[mine], whole.prints[mine], whole.ids[mine])
+
+
+def taken(place: Place, version: str | int, wanted: Array, names: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
+    """Rows of a version by their ids, in that order."""
+    opened = _open(place, version) if len(wanted) else None
+    for start in range(0, len(wanted), BATCH_ROWS):
+        yield from _at(opened, wanted[start : start + BATCH_ROWS], list(names)).to_batches()
+
+
+def keep(place: Place, number: int, found: Iterable[pa.RecordBatch], kind: pa.Schema) -> None:
+    """Write the findings of a version beside its pool, over those of a commit that died."""
+    import lance
+    import pyarrow as pa
+
+    with _told(place):
+        lance.write_dataset(
+            pa.RecordBatchReader.from_batches(kind, iter(found)), place.findings(number), schema=kind, mode="overwrite",
+            data_storage_version=FORMAT, storage_options=dict(place.options),
+        )  # fmt: skip
+
+
+def kept(place: Place, number: int, *, check: str, start: int, limit: int) -> list[dict[str, Any]]:
+    """Some findings of a version, of one check or of all; none when nothing is kept."""
     import lance
 
-    mode = "overwrite" if path.exists() else "create"
-    opened = lance.write_dataset(
-        _reader(rows), str(path), schema=schema(), mode=mode, data_storage_version=FORMAT, enable_stable_row_ids=True
-    )
-    return int(opened.version)
+    try:
+        opened = lance.dataset(place.findings(number), storage_options=dict(place.options))
+    except ValueError:
+        return []
+    asked = f"check = '{_quoted(check)}'" if check else None
+    found: list[dict[str, Any]] = opened.to_table(filter=asked, offset=start, limit=limit).to_pylist()
+    return found
 
 
-def _change(path: Path, rows: Mapping[str, Row], base: int) -> int:
-    """Restore `base` when something unfinished lies above it, delete what went, append what came."""
-    import lance
-
-    opened = lance.dataset(str(path), version=base)
-    known = _prints(opened.to_batches(columns=["key", "fingerprint"], batch_size=BATCH_ROWS))
-    gone = [key for key, fingerprint in known.items() if key not in rows or rows[key].fingerprint != fingerprint]
-    come = [row for key, row in rows.items() if row.fingerprint != known.get(key)]
-    if opened.latest_version != base:
-        opened.restore()
-    for start in range(0, len(gone), DELETE_KEYS):
-        listed = ", ".join(f"'{key}'" for key in gone[start : start + DELETE_KEYS])
-        opened.delete(f"key IN ({listed})")
-    if come:
-        opened = lance.write_dataset(_reader(come), str(path), schema=schema(), mode="append")
-    return int(opened.version)
-
-
-def _prints(found: Iterable[pa.RecordBatch]) -> dict[str, str]:
-    prints: dict[str, str] = {}
-    for batch in found:
-        hexes = [digest.hex() for digest in batch.column("fingerprint").to_pylist()]
-        prints.update(zip(batch.column("key").to_pylist(), hexes, strict=True))
-    return prints
-
-
-def _open(path: Path, version: str | None = None) -> Any:
+def _open(place: Place, version: str | int | None = None) -> Any:
     """The Lance dataset. Raises NotFound when the folder or the tag is not there."""
     import lance
 
     try:
-        return lance.dataset(str(path), version=version)
+        return lance.dataset(place.uri, version=version, storage_options=dict(place.options))
     except ValueError as error:
-        name = f"{path.stem}@{version[1:]}" if version else path.stem
         raise NotFound(
-            f"no rows of dataset {name}", where=str(path), remedy="list what there is with `ciranda status`"
+            f"no rows of dataset {place.pool}{f' at {version}' if version else ''}",
+            where=place.uri,
+            remedy="list what there is with `ciranda datasets show`; collected versions keep their entry, not their rows",
         ) from error
 
 
-def _reader(rows: Iterable[Row]) -> pa.RecordBatchReader:
-    """The rows as Arrow, a batch at a time, so that memory does not grow with the dataset."""
-    import pyarrow as pa
+def _exists(place: Place) -> bool:
+    if place.folder is not None:
+        return place.folder.exists()
+    try:
+        _open(place)
+    except NotFound:
+        return False
+    return True
 
-    return pa.RecordBatchReader.from_batches(schema(), batches_of(rows))
+
+def _at(opened: Any, wanted: Array, names: list[str]) -> Any:
+    return opened._take_rows(wanted.tolist(), columns=names).combine_chunks()
 
 
-def _files(path: Path) -> set[Path]:
-    return {file for file in path.rglob("*") if file.is_file()} if path.exists() else set()
+def _ragged(opened: Any) -> bool:
+    """Whether compacting pays: fragments of which half is gone, or many small ones."""
+    small = 0
+    for one in opened.get_fragments():
+        rows = one.metadata.physical_rows
+        gone = one.metadata.deletion_file.num_deleted_rows or 0 if one.metadata.deletion_file else 0
+        if gone > GONE * rows:
+            return True
+        small += rows < FRAGMENT_ROWS / 10
+    return small > MANY
 
 
-def _sync(path: Path, before: set[Path]) -> None:
+def _column(table: Any, name: str) -> Array:
+    import numpy as np
+
+    return np.asarray(table.column(name).to_numpy())
+
+
+@contextmanager
+def _told(place: Place, writing: Writing | None = None) -> Iterator[None]:
+    """Errors of the disk and of Lance as ours; one that our own rows raised stays what it was."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        if writing is not None and writing.fault is not None:
+            raise writing.fault from None
+        raise _trouble(error, place) from error
+
+
+def _files(place: Place) -> set[Path]:
+    folder = place.folder
+    return {file for file in folder.rglob("*") if file.is_file()} if folder and folder.exists() else set()
+
+
+def _sync(place: Place, before: set[Path]) -> None:
     """Make durable every file that was not there before, the small ones that Lance rewrites, and their folders."""
-    fresh = [file for file in _files(path) if file not in before or file.suffix == ".json"]
+    path = place.folder
+    if path is None:
+        return  # an object store acknowledges what it has
+    fresh = [file for file in _files(place) if file not in before or file.suffix == ".json"]
     for file in fresh:
         descriptor = os.open(file, os.O_RDONLY)
         try:
@@ -162,17 +323,16 @@ def _sync(path: Path, before: set[Path]) -> None:
         sync_folder(folder)
 
 
-def _trouble(error: OSError, path: Path) -> StorageFull | Failed:
-    if error.errno == errno.ENOSPC or "No space left" in str(error):
+def _trouble(error: Exception, place: Place) -> StorageFull | Failed:
+    told = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in told or "InsufficientStorage" in told:
         return StorageFull(
             "no space left for the rows of the new version",
-            where=str(path),
-            remedy="free disk space, then run it again",
+            where=place.uri,
+            remedy="free disk space (`ciranda datasets gc` says what would go), then run it again",
         )
     return Failed(
-        f"writing the rows failed: {str(error)[:300]}",
-        where=str(path),
-        remedy="the versions before are untouched; retry",
+        f"writing the rows failed: {told[:300]}", where=place.uri, remedy="the versions before are untouched; retry"
     )
 
 

@@ -4,6 +4,8 @@ The digest is SHA-256 over the sorted fingerprints of the rows (each covers the 
 origin), so the same rows give the same digest in any order, from any files, on any machine. A version is a set: the same
 example twice is one row. Committing what the newest version already holds gives that version back, so a step that is run again
 after a crash makes nothing new.
+`commit` takes all rows of the next version, `amend` only what changes; both take rows as values or as Arrow batches, streamed, and
+hold nothing but keys and fingerprints in memory.
 The order of a commit is its safety: rows are written and synced first, then tagged, then registered in one database
 transaction with the audit event. A kill at any line leaves the version before as the newest, and a retry succeeds.
 It refuses a parent that is no longer the newest (Conflict), an empty version, and names that could leave the folder.
@@ -11,29 +13,36 @@ It refuses a parent that is no longer the newest (Conflict), an empty version, a
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ciranda.config import Home
-from ciranda.data import shelf
+from ciranda.data import columns, place, sets, shelf
+from ciranda.data.compare import Diff, diff
+from ciranda.data.place import Place, parse_ref
 from ciranda.data.rows import Row
-from ciranda.errors import Conflict, Invalid, NotFound, Refused
+from ciranda.data.sets import digest_of
+from ciranda.errors import Conflict, NotFound, Refused
 from ciranda.govern import audit
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
-from ciranda.store.files import sync_folder
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+
+    from ciranda.data.checks.findings import Findings
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = [
+    "Change", "DatasetVersion", "Diff", "amend", "at", "batches", "commit", "dataset_aliases", "dataset_parents",
+    "dataset_versions", "datasets", "diff", "digest_of", "get", "newest_of", "parse_ref", "read", "register",
+]  # fmt: skip
 
 datasets = sa.Table(
     "datasets",
@@ -117,238 +126,126 @@ class DatasetVersion:
         return {**self.__dict__, "ref": self.ref, "parent": self.parent, "parents": list(self.parents)}
 
 
+Within = Callable[[sa.Connection, DatasetVersion], None]
+
+
 @dataclass(frozen=True)
-class Diff:
-    """What leads from one version to another: rows that came, rows that went, rows whose split or other facts changed."""
+class Change:
+    """Everything about a version but its rows.
 
-    added: tuple[Row, ...]
-    removed: tuple[Row, ...]
-    changed: tuple[tuple[Row, Row], ...]
+    Args:
+        transformation: What made the rows: kind, sources, checks, cause. Goes into lineage.
+        parents: Further versions that the rows come from, beside the newest of the dataset.
+        report: What the checks said; `findings` are all of it, kept beside the rows.
+        within: Called in the transaction that registers the version (an ingestion moves its cursor there).
+    """
 
-    def apply(self, rows: Iterable[Row]) -> list[Row]:
-        """`rows` of the first version become those of the second."""
-        gone = {row.key for row in self.removed} | {old.key for old, _ in self.changed}
-        return [*(row for row in rows if row.key not in gone), *self.added, *(new for _, new in self.changed)]
-
-    def summary(self) -> dict[str, int]:
-        """The three counts."""
-        return {"added": len(self.added), "removed": len(self.removed), "changed": len(self.changed)}
-
-
-def digest_of(rows: Iterable[Row]) -> str:
-    """The digest of a set of rows; order and doubles do not count."""
-    prints = sorted({row.key: row.fingerprint for row in rows}.values())
-    return f"sha256:{hashlib.sha256(bytes.fromhex(''.join(prints))).hexdigest()}"
+    transformation: Mapping[str, Any]
+    actor: str
+    parents: Sequence[str] = ()
+    report: Mapping[str, Any] | None = None
+    findings: Findings | None = None
+    within: Within | None = None
 
 
 def commit(
     db: Database,
     home: Home,
     dataset: str,
-    rows: Iterable[Row],
+    rows: columns.Rows,
     *,
     parent: str | None = None,
     transformation: Mapping[str, Any],
     actor: str,
+    parents: Sequence[str] = (),
     report: Mapping[str, Any] | None = None,
-    within: Callable[[sa.Connection, DatasetVersion], None] | None = None,
+    findings: Findings | None = None,
+    within: Within | None = None,
 ) -> DatasetVersion:
-    """Make `rows` (all of them, not only the new ones) the next version of `dataset`.
+    """Make `rows` (all of them, not only the new ones) the next version of `dataset`; they are read once, streamed.
 
     Args:
-        parent: The version the rows were made from; None takes the newest there is.
-        transformation: What made the rows: sources, checks, cause. Goes into lineage.
-        within: Called in the transaction that registers the version (an ingestion moves its cursor there).
+        parent: The version the rows were made from; None takes the newest there is. The others are those of `Change`.
 
     Raises Conflict when `parent` is not the newest any more, Refused when there is no row, StorageFull on a full disk.
     """
-    content = _set_of(rows)
-    if not content:
-        raise Refused(
-            f"dataset {dataset} would be empty", where=dataset, remedy="look at the sources and the check report"
-        )
-    path, digest = _path(home, dataset), digest_of(content.values())
-    with shelf.alone(path):
+    change = Change(transformation, actor, parents, report, findings, within)
+    where = place.of(home, dataset)
+    with shelf.alone(where):
         newest = newest_of(db, dataset)
-        if newest and newest.digest == digest and parent in (None, newest.ref, newest.parent):
-            return _settled(db, newest, within)
-        if parent and (newest is None or parent != newest.ref):
-            raise Conflict(
-                f"{parent} is not the newest version of {dataset}, {newest.ref if newest else 'none'} is",
-                where=dataset,
-                remedy="build the rows on the newest version and commit again",
+        before = _Before.of(where, newest)
+        arrived, writing = sets.Arrived(before.known), shelf.Writing(where, newest.lance_version if newest else None)
+        ids = _append(writing, arrived.fresh(rows))
+        lost = arrived.losers()
+        prints = sets.ordered(arrived.prints[~lost])
+        if not len(prints):
+            raise Refused(
+                f"dataset {dataset} would be empty", where=dataset, remedy="look at the sources and the check report"
             )
-        stored = shelf.store(path, content, base=newest.lance_version if newest else None)
-        version = DatasetVersion(
-            dataset,
-            newest.number + 1 if newest else 1,
-            digest,
-            len(content),
-            _counts(content.values()),
-            (newest.ref,) if newest else (),
-            dict(transformation),
-            dict(report or {}),
-            stored,
-            clock.iso(),
-            actor,
-        )
-        shelf.tag(path, version.number, stored)
-        return _register(db, version, within)
+        if newest and newest.digest == sets.digest(prints) and parent in (None, newest.ref, newest.parent):
+            return _settled(db, newest, within)
+        _refuse_stale(dataset, newest, parent)
+        gone = before.held.ids[~sets.within(before.held.prints, prints)]
+        writing.delete(sets.joined([gone, ids[lost[arrived.is_fresh]]], "u8"))
+        counts = arrived.counts if not lost.any() else sets.Counts.of(writing.scan(sets.COUNTED))
+        return _finish(db, where, newest, writing, prints, counts.to_dict(), change)
 
 
-def newest_of(db: Database, dataset: str) -> DatasetVersion | None:
-    """The newest registered version, or None."""
-    query = sa.select(dataset_versions).where(dataset_versions.c.dataset == dataset)
-    with db.reading() as conn:
-        found = conn.execute(query.order_by(dataset_versions.c.number.desc()).limit(1)).first()
-    return _version(found) if found else None
-
-
-def get(db: Database, ref: str) -> DatasetVersion:
-    """A registered version by its name, `smart-home@2`; `smart-home` alone is the newest. Raises NotFound."""
-    name, _, number = ref.partition("@")
-    if not number:
-        if version := newest_of(db, name):
-            return version
-        raise _missing(ref)
-    name, wanted = parse_ref(ref)
-    with db.reading() as conn:
-        found = conn.execute(
-            sa.select(dataset_versions).where(dataset_versions.c.dataset == name, dataset_versions.c.number == wanted)
-        ).first()
-    if not found:
-        raise _missing(ref)
-    return _version(found)
-
-
-def parse_ref(ref: str) -> tuple[str, int]:
-    """`smart-home@2` as name and number. Raises Invalid."""
-    match = re.fullmatch(r"([a-z0-9][a-z0-9-]{0,62})@([1-9]\d{0,8})", ref)
-    if not match:
-        raise Invalid(f"{ref!r} names no dataset version", where="dataset", remedy="write it as smart-home@2")
-    return match[1], int(match[2])
-
-
-def batches(
+def amend(
+    db: Database,
     home: Home,
-    ref: str,
+    dataset: str,
     *,
-    split: str | None = None,
-    language: str | None = None,
-    source: str | None = None,
-    columns: Sequence[str] = shelf.COLUMNS,
-) -> Iterator[pa.RecordBatch]:
-    """A version's rows as Arrow batches, without the database: jobs read this way. Raises NotFound."""
-    name, number = parse_ref(ref)
-    where = {"split": split, "language": language, "source": source}
-    return shelf.batches(_path(home, name), number, columns=columns, where=where)
-
-
-def read(
-    home: Home, ref: str, *, split: str | None = None, language: str | None = None, source: str | None = None
-) -> list[Row]:
-    """A version's rows as values."""
-    found = batches(home, ref, split=split, language=language, source=source)
-    return [row for batch in found for row in shelf.rows_of(batch)]
-
-
-def export(home: Home, ref: str, path: Path, *, split: str | None = None, language: str | None = None) -> int:
-    """Write a version's rows as JSONL (messages, completion, language, key) for a training job; returns how many.
-
-    The file appears whole and synced, or not at all.
-    """
-    beside, count = path.with_name(f".{path.name}.{os.getpid()}"), 0
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            for batch in batches(home, ref, split=split, language=language):
-                for record in batch.select(["messages", "completion", "language", "key"]).to_pylist():
-                    record["messages"] = json.loads(record["messages"])
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                    count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
-    return count
-
-
-def diff(home: Home, before: str, after: str) -> Diff:
-    """What changed from one version to another, with the rows themselves."""
-    (name, first), (other, second) = parse_ref(before), parse_ref(after)
-    old, new = shelf.held(_path(home, name), first), shelf.held(_path(home, other), second)
-    changed = {key for key in old.keys() & new.keys() if old[key] != new[key]}
-    was = _picked(home, before, (old.keys() - new.keys()) | changed)
-    now = _picked(home, after, (new.keys() - old.keys()) | changed)
-    return Diff(
-        tuple(row for key, row in sorted(now.items()) if key not in old),
-        tuple(row for key, row in sorted(was.items()) if key not in new),
-        tuple((was[key], now[key]) for key in sorted(changed)),
-    )
-
-
-def _picked(home: Home, ref: str, keys: set[str]) -> dict[str, Row]:
-    """The rows with these keys; whole rows are read only from batches that hold one."""
-    if not keys:
-        return {}
-    picked: dict[str, Row] = {}
-    for batch in batches(home, ref):
-        places = [place for place, key in enumerate(batch.column("key").to_pylist()) if key in keys]
-        picked.update((row.key, row) for row in shelf.rows_of(batch.take(places))) if places else None
-    return picked
-
-
-def _set_of(rows: Iterable[Row]) -> dict[str, Row]:
-    content: dict[str, Row] = {}
-    for row in rows:
-        content.setdefault(row.key, row)
-    return content
-
-
-def _counts(rows: Iterable[Row]) -> dict[str, Any]:
-    rows = list(rows)
-    table = Counter((row.language, row.split) for row in rows)
-    return {
-        "split": dict(Counter(row.split for row in rows)),
-        "language": dict(Counter(row.language for row in rows)),
-        "source": dict(Counter(row.source for row in rows)),
-        "language_split": {
-            language: {split: n for (spoken, split), n in table.items() if spoken == language}
-            for language in {row.language for row in rows}
-        },
-    }
-
-
-def _register(
-    db: Database, version: DatasetVersion, within: Callable[[sa.Connection, DatasetVersion], None] | None
+    add: columns.Rows = (),
+    remove: Iterable[str] = (),
+    parent: str | None = None,
+    transformation: Mapping[str, Any],
+    actor: str,
+    parents: Sequence[str] = (),
+    report: Mapping[str, Any] | None = None,
+    findings: Findings | None = None,
+    within: Within | None = None,
 ) -> DatasetVersion:
-    """Make the version known: dataset row, version row, audit event and `within`, all or nothing."""
-    values = {name: value for name, value in version.__dict__.items() if name != "name"} | {
-        "parents": list(version.parents)
-    }
+    """The newest version with rows added, replaced (a row whose key is there already) and removed (by key): reads only these.
+
+    Raises NotFound when there is no version yet, and what `commit` raises.
+    """
+    change = Change(transformation, actor, parents, report, findings, within)
+    where = place.of(home, dataset)
+    with shelf.alone(where):
+        newest = get(db, dataset)
+        _refuse_stale(dataset, newest, parent)
+        before = _Before.of(where, newest)
+        arrived, writing = sets.Arrived(before.known), shelf.Writing(where, newest.lance_version)
+        ids = _append(writing, arrived.fresh(add))
+        lost = arrived.losers()
+        kept = arrived.prints[~lost]
+        keys = sets.joined([arrived.keys[~lost], sets.of_hex(remove)], "S32")
+        touched = sets.within(before.held.keys, sets.ordered(keys))
+        touched[touched] = ~sets.within(before.held.prints[touched], sets.ordered(kept))
+        gone = before.held.ids[touched]
+        counts = sets.Counts.of(shelf.taken(where, newest.lance_version, gone, sets.COUNTED), sign=-1)
+        fresh = ids[~lost[arrived.is_fresh]]
+        counts.take(shelf.taken(where, writing.version, fresh, sets.COUNTED) if len(fresh) else ())
+        prints = sets.merged(before.known, sets.ordered(before.held.prints[touched]), kept[arrived.is_fresh[~lost]])
+        if not len(prints):
+            raise Refused(f"dataset {dataset} would be empty", where=dataset, remedy="leave some of its rows")
+        if newest.digest == sets.digest(prints):
+            return _settled(db, newest, within)
+        writing.delete(sets.joined([gone, ids[lost[arrived.is_fresh]]], "u8"))
+        return _finish(db, where, newest, writing, prints, counts.to_dict(newest.counts), change)
+
+
+def register(
+    db: Database, version: DatasetVersion, *, within: Within | None = None, pool: str = "", branched_from: str = ""
+) -> DatasetVersion:
+    """Make a version known whose rows are tagged: dataset row, version row, parents, audit event and `within`, all or nothing.
+
+    Raises Conflict when its number was taken in the meantime.
+    """
     try:
         with db.writing() as conn:
-            known = conn.execute(sa.select(datasets.c.name).where(datasets.c.name == version.name)).first()
-            if not known:
-                conn.execute(
-                    datasets.insert().values(
-                        name=version.name, pool=version.name, branched_from="", created_at=version.created_at,
-                        created_by=version.created_by,
-                    )
-                )  # fmt: skip
-            conn.execute(dataset_versions.insert().values(dataset=version.name, format=shelf.FORMAT, **values))
-            for parent in version.parents:
-                conn.execute(
-                    dataset_parents.insert().values(dataset=version.name, number=version.number, parent=parent)
-                )
-            audit.record(
-                conn,
-                actor=version.created_by,
-                action="dataset.committed",
-                subject=version.ref,
-                detail={"digest": version.digest, "rows": version.rows, "parents": list(version.parents)},
-            )
+            _write(conn, version, pool or version.name, branched_from)
             if within:
                 within(conn, version)
     except sa.exc.IntegrityError as error:
@@ -360,9 +257,139 @@ def _register(
     return version
 
 
-def _settled(
-    db: Database, version: DatasetVersion, within: Callable[[sa.Connection, DatasetVersion], None] | None
+def newest_of(db: Database, dataset: str) -> DatasetVersion | None:
+    """The newest registered version, or None."""
+    mine = dataset_versions.c.dataset == dataset
+    query = sa.select(dataset_versions).where(mine).order_by(dataset_versions.c.number.desc()).limit(1)
+    return _first(db, query)
+
+
+def at(db: Database, dataset: str, moment: str) -> DatasetVersion:
+    """The version that was the newest at a moment (ISO 8601, UTC when it names no zone). Raises Invalid, NotFound."""
+    until = clock.iso(clock.parse(moment))
+    mine = (dataset_versions.c.dataset == dataset) & (dataset_versions.c.created_at <= until)
+    query = sa.select(dataset_versions).where(mine).order_by(dataset_versions.c.number.desc()).limit(1)
+    if found := _first(db, query):
+        return found
+    raise NotFound(f"{dataset} had no version at {until}", where=dataset, remedy=f"`ciranda datasets show {dataset}`")
+
+
+def get(db: Database, ref: str) -> DatasetVersion:
+    """A registered version by its name: `smart-home@2`, by a tag or alias: `smart-home@golden`, by a moment at which it was the
+    newest: `smart-home@2026-11-23T12:00Z`; `smart-home` alone is the newest. Raises NotFound, Invalid."""
+    name, _, which = ref.partition("@")
+    if not which:
+        found = newest_of(db, name)
+    elif which[:4].isdecimal() and which[4:5] == "-":
+        return at(db, name, which)
+    else:
+        place.parse_name(ref)
+        number = int(which) if which.isdecimal() else sa.select(dataset_aliases.c.number).where(
+            dataset_aliases.c.dataset == name, dataset_aliases.c.name == which
+        ).scalar_subquery()  # fmt: skip
+        mine = (dataset_versions.c.dataset == name) & (dataset_versions.c.number == number)
+        found = _first(db, sa.select(dataset_versions).where(mine))
+    if not found:
+        raise NotFound(
+            f"no dataset version {ref}", where="datasets", remedy="`ciranda datasets show` lists what there is"
+        )
+    return found
+
+
+def batches(
+    home: Home,
+    ref: str,
+    *,
+    split: str | None = None,
+    language: str | None = None,
+    source: str | None = None,
+    columns: Sequence[str] = columns.COLUMNS,
+) -> Iterator[pa.RecordBatch]:
+    """A version's rows as Arrow batches, without the database: jobs read this way. Raises NotFound."""
+    name, number = parse_ref(ref)
+    where = place.of(home, name)
+    wanted = {"split": split, "language": language, "source": source}
+    return shelf.batches(where, where.tag(number), columns=columns, where=wanted)
+
+
+def read(
+    home: Home, ref: str, *, split: str | None = None, language: str | None = None, source: str | None = None
+) -> list[Row]:
+    """A version's rows as values."""
+    found = batches(home, ref, split=split, language=language, source=source)
+    return [row for batch in found for row in columns.rows_of(batch)]
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What the version before holds; `known` are its fingerprints in order."""
+
+    held: shelf.Held
+    known: Array
+
+    @classmethod
+    def of(cls, where: Place, newest: DatasetVersion | None) -> _Before:
+        held = shelf.held(where, newest.lance_version) if newest else shelf.Held.nothing()
+        return cls(held, sets.ordered(held.prints))
+
+
+def _append(writing: shelf.Writing, fresh: Iterator[pa.RecordBatch]) -> Array:
+    """Write what is new, if anything is; returns the ids."""
+    first = next(fresh, None)
+    return writing.append(chain([first], fresh)) if first is not None else sets.joined([], "u8")
+
+
+def _finish(
+    db: Database,
+    where: Place,
+    newest: DatasetVersion | None,
+    writing: shelf.Writing,
+    prints: Array,
+    counts: dict[str, Any],
+    change: Change,
 ) -> DatasetVersion:
+    """Sync, tag, register."""
+    stored = writing.done()
+    number, line = (newest.number + 1, (newest.ref,)) if newest else (1, ())
+    parents = tuple(dict.fromkeys((*line, *change.parents)))
+    version = DatasetVersion(
+        where.dataset, number, sets.digest(prints), len(prints), counts, parents, dict(change.transformation),
+        dict(change.report or {}), stored, clock.iso(), change.actor,
+    )  # fmt: skip
+    if change.findings is not None:
+        shelf.keep(where, number, change.findings.batches(), change.findings.schema())
+    shelf.tag(where, number, stored)
+    return register(db, version, within=change.within)
+
+
+def _refuse_stale(dataset: str, newest: DatasetVersion | None, parent: str | None) -> None:
+    if parent and (newest is None or parent != newest.ref):
+        raise Conflict(
+            f"{parent} is not the newest version of {dataset}, {newest.ref if newest else 'none'} is",
+            where=dataset,
+            remedy="build the rows on the newest version and commit again",
+        )
+
+
+def _write(conn: sa.Connection, version: DatasetVersion, pool: str, branched_from: str) -> None:
+    values = {name: value for name, value in version.__dict__.items() if name != "name"}
+    values |= {"parents": list(version.parents), "dataset": version.name, "format": shelf.FORMAT}
+    made = {"created_at": version.created_at, "created_by": version.created_by}
+    if not conn.execute(sa.select(datasets.c.name).where(datasets.c.name == version.name)).first():
+        conn.execute(datasets.insert().values(name=version.name, pool=pool, branched_from=branched_from, **made))
+    conn.execute(dataset_versions.insert().values(**values))
+    for parent in version.parents:
+        conn.execute(dataset_parents.insert().values(dataset=version.name, number=version.number, parent=parent))
+    audit.record(
+        conn,
+        actor=version.created_by,
+        action="dataset.committed",
+        subject=version.ref,
+        detail={"digest": version.digest, "rows": version.rows, "parents": list(version.parents)},
+    )
+
+
+def _settled(db: Database, version: DatasetVersion, within: Within | None) -> DatasetVersion:
     """Nothing to write; whoever wanted to act within the commit still does."""
     if within:
         with db.writing() as conn:
@@ -370,19 +397,14 @@ def _settled(
     return version
 
 
-def _version(found: sa.Row[Any]) -> DatasetVersion:
+def _first(db: Database, query: sa.Select[Any]) -> DatasetVersion | None:
+    with db.reading() as conn:
+        found = conn.execute(query).first()
+    return version_of(found) if found else None
+
+
+def version_of(found: sa.Row[Any]) -> DatasetVersion:
+    """A row of `dataset_versions` as a value."""
     values = dict(found._mapping)
     values.pop("format")
     return DatasetVersion(name=values.pop("dataset"), parents=tuple(values.pop("parents")), **values)
-
-
-def _path(home: Home, name: str) -> Path:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
-        raise Invalid(
-            f"{name!r} is no name for a dataset", where="dataset", remedy="use small letters, digits and hyphens"
-        )
-    return home.datasets / f"{name}.lance"
-
-
-def _missing(ref: str) -> NotFound:
-    return NotFound(f"no dataset version {ref}", where="datasets", remedy="list what there is with `ciranda status`")

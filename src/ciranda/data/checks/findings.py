@@ -60,6 +60,13 @@ class Findings:
         if self._newest:
             yield _batch(self._newest)
 
+    @staticmethod
+    def schema() -> pa.Schema:
+        """The columns of `batches`; all are text."""
+        import pyarrow as pa
+
+        return pa.schema([(name, pa.string()) for name in COLUMNS])
+
     def _put_by(self) -> None:
         batch, self._newest = _batch(self._newest), []
         if self.folder is None:
@@ -70,15 +77,8 @@ class Findings:
         self._older.append(path)
 
 
-def schema() -> pa.Schema:
-    """All columns are text."""
-    import pyarrow as pa
-
-    return pa.schema([(name, pa.string()) for name in COLUMNS])
-
-
 def _batch(found: list[Finding]) -> pa.RecordBatch:
     import pyarrow as pa
 
     columns = zip(*(astuple(one) for one in found), strict=True)
-    return pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], schema=schema())
+    return pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], schema=Findings.schema())

@@ -1,0 +1,107 @@
+"""What changed from one version to another: rows that came, went or have other facts, and how the whole of them moved.
+
+Versions of one pool share rows by their ids, so only ids that one of the two lacks are looked at; other versions are compared by
+all keys and fingerprints. Rows themselves are read only as far as somebody asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ciranda.config import Home
+from ciranda.data import columns, place, sets, shelf
+from ciranda.data.place import Place
+from ciranda.data.rows import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What leads from one version to another: rows that came, rows that went, rows whose split or other facts changed.
+
+    `counts` are of all, also when only the first rows of each kind were asked for.
+    """
+
+    added: tuple[Row, ...]
+    removed: tuple[Row, ...]
+    changed: tuple[tuple[Row, Row], ...]
+    counts: tuple[int, int, int] | None = None
+
+    def apply(self, rows: Iterable[Row]) -> list[Row]:
+        """`rows` of the first version become those of the second."""
+        gone = {row.key for row in self.removed} | {old.key for old, _ in self.changed}
+        return [*(row for row in rows if row.key not in gone), *self.added, *(new for _, new in self.changed)]
+
+    def summary(self) -> dict[str, int]:
+        """The three counts."""
+        counts = self.counts or (len(self.added), len(self.removed), len(self.changed))
+        return dict(zip(("added", "removed", "changed"), counts, strict=True))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The ids of rows that differ, by key: in the later version, in the earlier one, and pairs of both."""
+
+    added: Array
+    removed: Array
+    was: Array
+    now: Array
+    before: tuple[Place, int]
+    after: tuple[Place, int]
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Added, removed, changed."""
+        return len(self.added), len(self.removed), len(self.now)
+
+    def rows(self, kind: str) -> Iterator[Row]:
+        """The rows of a kind: `added`, `removed`, `was` or `now` (of the changed ones)."""
+        where, number = self.after if kind in ("added", "now") else self.before
+        for batch in shelf.taken(where, where.tag(number), getattr(self, kind)):
+            yield from columns.rows_of(batch)
+
+
+def diff(home: Home, before: str, after: str, *, most: int | None = None) -> Diff:
+    """What changed from one version to another, with the rows themselves; at most `most` of each kind."""
+    found = difference(home, before, after)
+    changed = zip(islice(found.rows("was"), most), islice(found.rows("now"), most), strict=True)
+    return Diff(
+        tuple(islice(found.rows("added"), most)),
+        tuple(islice(found.rows("removed"), most)),
+        tuple(changed),
+        found.counts,
+    )
+
+
+def difference(home: Home, before: str, after: str) -> Difference:
+    """Which rows differ between two versions, without reading them. Raises NotFound, Invalid."""
+    first, second = _named(home, before), _named(home, after)
+    old, new = _differing(first, second)
+    only_old, only_new = sets.without(old, new), sets.without(new, old)
+    was, now = only_old.by_key(), only_new.by_key()
+    both_old, both_new = sets.within(was.keys, now.keys), sets.within(now.keys, was.keys)
+    return Difference(now.ids[~both_new], was.ids[~both_old], was.ids[both_old], now.ids[both_new], first, second)
+
+
+def _named(home: Home, ref: str) -> tuple[Place, int]:
+    name, number = place.parse_ref(ref)
+    return place.of(home, name), number
+
+
+def _differing(first: tuple[Place, int], second: tuple[Place, int]) -> tuple[sets.Held, sets.Held]:
+    """Keys, fingerprints and ids of the rows that may differ."""
+    import numpy as np
+
+    (here, number), (there, other) = first, second
+    if here.uri != there.uri:
+        return shelf.held(here, here.tag(number)), shelf.held(there, there.tag(other))
+    old, new = shelf.ids(here, here.tag(number)), shelf.ids(there, there.tag(other))
+    gone, come = np.setdiff1d(old, new, assume_unique=True), np.setdiff1d(new, old, assume_unique=True)
+    return shelf.held(here, here.tag(number), only=gone), shelf.held(there, there.tag(other), only=come)
