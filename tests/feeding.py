@@ -56,7 +56,13 @@ class World:
                 return versions.get(self.db, "d")
             report = checks.run(batch.rows, CHECKS)
             return versions.commit(
-                self.db, self.home, "d", report.kept, transformation=batch.transformation, actor="test", within=batch.finish
+                self.db,
+                self.home,
+                "d",
+                report.kept,
+                transformation=batch.transformation,
+                actor="test",
+                within=batch.finish,
             )
 
     def rows(self) -> list[Row]:

@@ -32,10 +32,11 @@ PUBLIC = {
 }  # fmt: skip
 # A foreign library is named in one file, or in one package that owns what it stores.
 FOREIGN: dict[str, str | tuple[str, ...]] = {
-    "croniter": "config/cron.py", "dlt": "data/sources/connectors.py", "obstore": "data/sources/buckets.py",
+    "croniter": "config/cron.py", "dlt": "data/sources/connectors.py", "obstore": ("store/objects.py", "data/sources/buckets.py"),
     "torch": "engines/peft", "peft": "engines/peft", "transformers": "engines/peft", "safetensors": "engines/",
     "gguf": "engines/gguf.py", "xllamacpp": "engines/llamacpp.py", "hassil": "engines/hassil.py",
-    "home_assistant_intents": "engines/hassil.py", "obstore": ("store/objects.py", "data/sources/buckets.py"), "huggingface_hub": ("engines/peft", "data/hub.py"), "dbos": "jobs/durable.py",
+    "home_assistant_intents": "engines/hassil.py",
+    "huggingface_hub": ("engines/peft", "data/hub.py"), "dbos": "jobs/durable.py",
     "chdb": "interactions/", "clickhouse_connect": "interactions/", "lance": "data/", "optuna": "train/", "alembic": "store/",
     "httptools": "gateway/", "uvloop": ("gateway/", "engines/fake.py"), "starlette": "web/", "uvicorn": "web/",
     "jinja2": "web/", "google": "interactions/otlp/wire.py", "opentelemetry": "interactions/otlp/wire.py",

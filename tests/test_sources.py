@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import postgres
 import pytest
 import sqlalchemy as sa
 
+import postgres
 from ciranda.config.source import Source
 from ciranda.data import sources, versions
 from ciranda.data.sources import Inputs, quarantine, runs, schedule
@@ -103,7 +103,9 @@ def test_every_way_of_paging_brings_every_record_once(world: World, api: Api, ki
 
 
 def test_only_what_is_new_is_asked_for_and_a_record_that_comes_again_replaces_its_row(world: World, api: Api) -> None:
-    records = [{"id": n, "prompt": f"q{n}", "completion": "first", "at": f"2026-01-{n:02d}T00:00:00Z"} for n in range(1, 9)]
+    records = [
+        {"id": n, "prompt": f"q{n}", "completion": "first", "at": f"2026-01-{n:02d}T00:00:00Z"} for n in range(1, 9)
+    ]
     api.answer = lambda path, query, headers: (
         200, {}, [one for one in records if one["at"] >= query.get("updated_after", "")]
     )  # fmt: skip
@@ -119,7 +121,10 @@ def test_only_what_is_new_is_asked_for_and_a_record_that_comes_again_replaces_it
         "q1": "first", "q6": "late", "q8": "second", "q9": "new",
     }  # fmt: skip
     run = world.last()
-    assert (run["cursor_before"], run["cursor"]) == ('{"text": "2026-01-08T00:00:00Z"}', '{"text": "2026-01-09T00:00:00Z"}')
+    assert (run["cursor_before"], run["cursor"]) == (
+        '{"text": "2026-01-08T00:00:00Z"}',
+        '{"text": "2026-01-09T00:00:00Z"}',
+    )
     before = len(sources.history(world.db, "d"))
     assert world.ingest(wanted).ref == version.ref
     assert world.ingest(wanted, lazy=True).ref == version.ref
@@ -158,7 +163,9 @@ def test_what_passes_by_itself_is_tried_again_and_what_does_not_is_told(world: W
         world.ingest(source(http={"url": f"{api.url}/moved"}))
     api.answer = lambda path, query, headers: (200, {}, {"next": "http://evil.example/2", "items": [{"prompt": "q"}]})
     with pytest.raises(Refused, match="another host"):
-        world.ingest(source(http={"url": f"{api.url}/away", "items": "items", "paging": {"kind": "link", "at": "next"}}))
+        world.ingest(
+            source(http={"url": f"{api.url}/away", "items": "items", "paging": {"kind": "link", "at": "next"}})
+        )
     assert versions.get(world.db, "d").number == 1
 
 
@@ -256,7 +263,9 @@ def test_a_database_that_is_away_says_what_to_do(world: World, monkeypatch: pyte
         world.ingest(source(sql={"url": "env:AWAY", "table": "t"}), inputs=Inputs(root=world.root))
 
 
-def test_a_sqlite_file_is_read_below_the_data_root_and_never_in_the_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sqlite_file_is_read_below_the_data_root_and_never_in_the_home(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = sa.create_engine(f"sqlite:///{world.root}/own.db")
     with engine.begin() as conn:
         conn.execute(sa.text("CREATE TABLE said (id INTEGER PRIMARY KEY, prompt TEXT, completion TEXT, at INTEGER)"))
@@ -321,7 +330,11 @@ def test_a_file_that_was_just_touched_waits(world: World) -> None:
 def test_bad_rows_are_kept_aside_and_come_back_when_the_mapping_is_mended(world: World, api: Api) -> None:
     records: list[dict[str, Any]] = [{"id": n, "q": f"q{n}", "a": "x", "at": n} for n in range(5)]
     records[2] = {"id": 2, "q": "q2", "reply": "y", "at": 2}
-    api.answer = lambda path, query, headers: (200, {}, [one for one in records if one["at"] >= int(query.get("from", 0))])
+    api.answer = lambda path, query, headers: (
+        200,
+        {},
+        [one for one in records if one["at"] >= int(query.get("from", 0))],
+    )
     wanted = {"http": {"url": f"{api.url}/t", "since": "from"}, "id": "id", "cursor": "at", "name": "tickets"}
     world.ingest(source(**wanted, map={"prompt": "q", "completion": "a"}))
     assert len(world.said()) == 4
