@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from ciranda.gateway.record import Record
 from ciranda.interactions.spool import EVENT, FEEDBACK, INTERACTION, STARTED, Frame, read_frames
 from ciranda.store import clock, files
 
@@ -52,6 +55,13 @@ class Process:
 
     def ended(self, seconds: float = 10.0) -> int:
         return self.child.wait(seconds)
+
+
+def whole(frame: Frame) -> dict[str, Any]:
+    """A record's metadata with the fields that were left out since they are as always."""
+    usual = (Record.__struct_fields__[-len(Record.__struct_defaults__) :], Record.__struct_defaults__)
+    filled = {name: value for name, value in zip(*usual, strict=True) if value is not msgspec.UNSET}
+    return (filled if frame.kind in (INTERACTION, STARTED) else {}) | frame.fields()
 
 
 @dataclass
@@ -107,7 +117,7 @@ class Rig:
 
     def records(self, kind: str = "interaction") -> list[dict[str, Any]]:
         """The metadata of all records of a kind, in the order they were written."""
-        return [frame.fields() for frame in self.frames() if KINDS[frame.kind] == kind]
+        return [whole(frame) for frame in self.frames() if KINDS[frame.kind] == kind]
 
     def record(self, ident: str) -> dict[str, Any]:
         return next(one for one in self.records() if one["id"] == ident)

@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from gatewayrig import Rig, arm, model, wait_for
+from gatewayrig import Rig, arm, model, wait_for, whole
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 LAMP = {"name": "lamp", "description": "Switches a lamp", "input_schema": SCHEMA}
@@ -89,7 +89,7 @@ def test_a_response_is_answered_and_recorded_in_chat_form(door: Door) -> None:
     frame = door.frame(raw.headers["x-ciranda-interaction"])
     assert json.loads(frame.request)["messages"] == [{"role": "user", "content": "turn on the light"}]
     assert json.loads(frame.response)["object"] == "chat.completion"
-    meta = frame.fields()
+    meta = whole(frame)
     assert (meta["endpoint"], meta["user"], meta["status"], meta.get("counted", "")) == (
         "/v1/responses",
         "ana",
@@ -204,7 +204,7 @@ def test_a_message_is_answered_and_recorded_in_chat_form(door: Door) -> None:
     assert (message.usage.input_tokens, message.usage.output_tokens) == (4, 1)
     assert message._request_id == raw.headers["x-request-id"]
     frame = door.frame(raw.headers["x-ciranda-interaction"])
-    sent, meta = json.loads(frame.request), frame.fields()
+    sent, meta = json.loads(frame.request), whole(frame)
     assert sent["messages"] == [{"role": "user", "content": "hello"}]
     assert sent["max_tokens"] == 9
     assert (meta["endpoint"], meta["user"], meta["finish_reason"]) == ("/v1/messages", "ana", "stop")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ciranda.gateway.tap import Summary, Usage
 
 
-class Record(msgspec.Struct):
-    """An interaction. Field by field in `docs/`."""
+class Record(msgspec.Struct, omit_defaults=True):
+    """An interaction. Field by field in `docs/`. What is as always is left out: a third less to write, and to check sums of."""
 
     id: str
     ts_ms: int
