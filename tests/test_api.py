@@ -94,6 +94,7 @@ def concrete(path: str) -> str:
         "dataset": MODEL,
         "run:path": "s.0",
         "evaluation": "e",
+        "ingestion": "ing_1-000",
         "turn:path": "t",
     }
     for name, value in {

@@ -18,9 +18,11 @@ from ciranda.data import sources, versions
 from ciranda.data.sources import Inputs, quarantine, runs, schedule
 from ciranda.data.sources.fields import Fields, said
 from ciranda.errors import Conflict, Failed, Invalid, Refused, Unavailable
+from ciranda.govern import audit
 from ciranda.govern.outgoing import Door
+from ciranda.loop.intake import Intake
 from ciranda.store import clock
-from feeding import Api, World, finance, paged, served, since, source, world
+from feeding import Api, Front, World, finance, paged, served, since, source, world
 
 __all__ = ["world"]
 MAP = {"prompt": "question", "completion": "answer", "group": "=fiqa"}
@@ -159,7 +161,7 @@ def test_what_passes_by_itself_is_tried_again_and_what_does_not_is_told(world: W
         world.ingest(source(http={"url": f"{api.url}/closed"}))
     assert world.last()["error"]["remedy"] == "check the secret that `auth` refers to"
     api.answer = lambda path, query, headers: (302, {"location": "http://evil.example/"}, b"")
-    with pytest.raises(Refused, match="leads on to http://evil.example/"):
+    with pytest.raises(Refused, match=r"leads on to http://evil\.example/"):
         world.ingest(source(http={"url": f"{api.url}/moved"}))
     api.answer = lambda path, query, headers: (200, {}, {"next": "http://evil.example/2", "items": [{"prompt": "q"}]})
     with pytest.raises(Refused, match="another host"):
@@ -474,3 +476,81 @@ def test_when_a_source_is_due_by_period_by_cron_and_after_failures(world: World)
 def test_a_source_that_cannot_be_is_refused_when_it_is_written(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Source.model_validate(wrong)
+
+
+# --- through the front door -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Front]:
+    made = Front(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_dataset_without_a_model_is_fed_by_a_file_of_its_own(door: Front) -> None:
+    settled(door.root / "in" / "a.jsonl", line("a", "x") + '{"prompt": "b"}\n')
+    text = "dataset: tickets\nsources: [{files: ../in/*.jsonl, name: inbox}]\nchecks: {duplicates: drop}\n"
+    file = str(door.root / "datasets" / "tickets.yaml")
+    assert door.post("/sources", {"files": {file: text}}) == {"datasets": ["tickets"]}
+    told = door.post("/datasets/tickets/ingest", {})
+    assert (told["dataset"], told["rows"], told["bad"], told["failed"]) == ("tickets@1", 1, 1, {})
+    (one,) = door.get("/sources")["items"]
+    assert (one["dataset"], one["source"], one["kind"], one["waiting"]) == ("tickets", "inbox", "files", 1)
+    assert (one["last"]["state"], one["last"]["version"]) == ("done", "tickets@1")
+    (run,) = door.get("/sources/runs", dataset="tickets")["items"]
+    assert door.get(f"/sources/runs/{run['id']}")["detail"]["bad"][0]["where"] == "in/a.jsonl:2"
+    (bad,) = door.get("/quarantine", dataset="tickets")["items"]
+    assert door.post("/datasets/tickets/quarantine/drop", {"rows": [bad["id"]]}) == {"dataset": "tickets", "rows": 1}
+    assert door.get("/quarantine", state="waiting")["items"] == []
+    assert [one.title for one in door.alerts()] == ["tickets: 1 bad rows of inbox wait in quarantine"]
+    assert door.post("/datasets/tickets/sources/remove") == {"dataset": "tickets", "removed": True}
+    assert door.get("/sources")["items"] == []
+    actions = [event.action for event in audit.page(door.platform.db, limit=20)]
+    assert {"feed.applied", "ingestion.asked", "dataset.committed", "quarantine.dropped", "feed.removed"} <= set(
+        actions
+    )
+
+
+def test_what_is_wrong_with_a_dataset_file_is_named(door: Front) -> None:
+    file = str(door.root / "datasets" / "t.yaml")
+    for text, said_ in (
+        ("dataset: t\nsources: [{http: {url: ftp://x}}]\n", "t.yaml:2"),
+        ("dataset: t\nsources: [{folder: /etc/*}]\n", "lies outside of"),
+        ("dataset: t\nsources: [{intents: en}, {intents: en}]\n", "two sources are called"),
+        ("dataset: t\nsources: [{intents: en, schema: freez}]\n", "sources.0.schema"),
+    ):
+        answer = door.call("POST", "/sources", json={"files": {file: text}})
+        assert answer.status_code == 400
+        assert said_ in json.dumps(answer.json()["error"])
+
+
+def test_what_somebody_asked_for_and_what_is_watched_comes_in_by_itself(door: Front) -> None:
+    (door.root / "in").mkdir()
+    text = "dataset: tickets\nsources: [{folder: ../in/*.jsonl, quiet: 0s, name: inbox}]\n"
+    door.post("/sources", {"files": {str(door.root / "datasets" / "tickets.yaml"): text}})
+    intake = Intake(door.platform)
+    try:
+        intake.tick()
+        assert door.get("/sources/runs")["items"] == []
+        settled(door.root / "in" / "a.jsonl", line("a", "x"))
+        door.settle(intake)
+        assert door.get("/sources/runs")["items"][0]["version"] == "tickets@1"
+        settled(door.root / "in" / "b.jsonl", line("b", "x"))
+        door.settle(intake)
+        assert [one["state"] for one in door.get("/sources/runs")["items"]] == ["done", "done"]
+        settled(door.root / "in" / "b.jsonl", "not json\n" + line("c", "x"))
+        assert door.post("/datasets/tickets/ingest", {"wait": False, "since": "beginning"}) == {
+            "dataset": "tickets", "asked": True,
+        }  # fmt: skip
+        door.settle(intake)
+        run = door.get("/sources/runs")["items"][0]
+        assert (run["window"]["since"], run["rows_in"], run["rows_bad"], run["version"]) == (
+            "beginning",
+            2,
+            1,
+            "tickets@3",
+        )
+        assert {row.prompt for row in versions.read(door.platform.home, "tickets@3")} == {"a", "c"}
+    finally:
+        intake.close()

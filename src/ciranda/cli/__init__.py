@@ -20,7 +20,8 @@ from ciranda.cli.verb import options
 from ciranda.errors import CirandaError, Failed, StorageFull
 
 COMMANDS = {
-    "init": "home", "up": "home", "down": "home", "status": "watch", "plan": "files", "apply": "files", "ingest": "turn",
+    "init": "home", "up": "home", "down": "home", "status": "watch", "plan": "files", "apply": "files",
+    "ingest": "sources", "sources": "sources", "quarantine": "sources",
     "train": "turn", "evaluate": "turn", "promote": "release", "rollback": "release", "approve": "release", "chat": "talk",
     "feedback": "talk", "interactions": "recorded", "datasets": "datasets", "data": "chores",
     "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",

@@ -1,4 +1,4 @@
-"""`ingest`, `train`, `evaluate`: making a better version. `train` starts one whole run of the loop; `--follow` watches it."""
+"""`train`, `evaluate`: making a better version. `train` starts one whole run of the loop; `--follow` watches it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from ciranda.cli.client import part
-from ciranda.cli.screen import text
 from ciranda.cli.verb import Desk, verb
 from ciranda.cli.watch import turn as draw_turn
 from ciranda.errors import Failed, Invalid, Refused
@@ -20,15 +19,6 @@ TELL_S = 10.0
 LONGEST = 160
 OVER = ("promoted", "rolled_back", "refused", "failed", "unchanged", "cancelled", "awaiting_approval")
 Told = Mapping[str, Any]
-
-
-@verb("ingest", examples=["ciranda ingest smart-home", "ciranda ingest smart-home --json"])
-@click.argument("model")
-def ingest(desk: Desk, model: str) -> None:
-    """Bring in what the model's sources have, check it, and commit it as a dataset version."""
-    with desk.screen.waiting(f"ingesting for {model}"):
-        told = desk.control.post(f"/models/{part(model)}/ingest")
-    desk.show(told, lambda: desk.screen.facts((name, _short(value)) for name, value in told.items()))
 
 
 @verb(
@@ -146,9 +136,3 @@ def _figures(desk: Desk, told: Told) -> None:
 
 def _figure(label: str, name: str, value: Mapping[str, Any]) -> tuple[Any, ...]:
     return label, name, f"{value['mean']:.3f}", f"{value['low']:.3f} to {value['high']:.3f}", value["n"]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {text(one)}" for name, one in value.items() if not isinstance(one, dict | list))
-    return f"{len(value)}" if isinstance(value, list) and value and isinstance(value[0], dict) else text(value)

@@ -19,9 +19,10 @@ from typing import Any
 from ciranda.errors import CirandaError
 from ciranda.jobs.durable import Body, Steps
 from ciranda.loop.control import Control
+from ciranda.loop.feeding import ingest
 from ciranda.loop.platform import Platform, first_key, open
 from ciranda.loop.up import up
-from ciranda.loop.verbs import apply, approve, evaluate, ingest, plan, promote, publish, rollback, start_turn
+from ciranda.loop.verbs import apply, approve, evaluate, plan, promote, publish, rollback, start_turn
 from ciranda.loop.work import Work
 
 __all__ = [

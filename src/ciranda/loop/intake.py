@@ -206,6 +206,10 @@ class Intake:
                 self._busy[spec.dataset] = self._pool.submit(self._bring, spec, wanted, asked)
         self._learn()
 
+    def under_way(self) -> list[Future[None]]:
+        """The runs that it began and that have not ended as far as it knows."""
+        return list(self._busy.values())
+
     def close(self) -> None:
         """Wait for what is under way."""
         self._pool.shutdown(wait=True, cancel_futures=True)

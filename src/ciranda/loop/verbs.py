@@ -6,6 +6,7 @@ A verb that starts heavy work writes a row and returns; the leader does the work
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any
 
 from ciranda.config import model as specs
 from ciranda.config.model import ModelSpec
-from ciranda.data.sources import Window, runs
+from ciranda.config.source import Source
+from ciranda.data import feeds
+from ciranda.data.sources import label
 from ciranda.deploy import plan as plans
 from ciranda.deploy import rollout, routing
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Conflict, Invalid
-from ciranda.govern import audit
-from ciranda.loop import exam, intake, steps, turns
+from ciranda.loop import exam, steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.store import ids
@@ -50,17 +52,32 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
 
 def _rooted(spec: ModelSpec, folder: Path, root: Path) -> ModelSpec:
     """File globs are relative to the model's file; from here on they are absolute, and none leads out of the data root."""
-    sources = tuple(
-        source.model_copy(update={"files": _confined(folder / source.files, root)}) if source.files else source
-        for source in spec.data.sources
-    )
     gates = tuple(
         gate.model_copy(update={"suite": _confined(folder / gate.suite, root)})
         if gate.suite.endswith((".yaml", ".yml"))
         else gate
         for gate in spec.gates
     )
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"sources": sources}), "gates": gates})
+    data = spec.data.model_copy(update={"sources": placed(spec.data.sources, folder, root)})
+    return spec.model_copy(update={"data": data, "gates": gates})
+
+
+def placed(sources: Sequence[Source], folder: Path, root: Path) -> tuple[Source, ...]:
+    """Sources whose globs are absolute and confined; no two may have one label, since their cursors would be one."""
+    found = []
+    for source in sources:
+        moved = {
+            kind: _confined(folder / glob, root)
+            for kind, glob in (("files", source.files), ("folder", source.folder))
+            if glob is not None
+        }
+        found.append(source.model_copy(update=moved))
+    doubled = [name for name, count in Counter(map(label, found)).items() if count > 1]
+    if doubled:
+        raise Invalid(
+            f"two sources are called {doubled[0]!r}", where="data: sources", remedy="give each a `name` of its own"
+        )
+    return tuple(found)
 
 
 def _confined(path: Path, root: Path) -> str:
@@ -83,59 +100,13 @@ def apply(platform: Platform, todo: Plan, actor: str) -> None:
     """
     with platform.db.writing() as conn:
         plans.perform(conn, todo, actor=actor)
+        for model in models.every(conn):
+            if model.spec.data.sources and feeds.find(conn, model.spec.dataset):
+                raise Conflict(
+                    f"{model.spec.dataset} is fed by a file of its own", where=model.name,
+                    remedy=f"leave `sources` out of the model, or `ciranda sources remove {model.spec.dataset}` first",
+                )  # fmt: skip
     steps.found(platform)
-
-
-def ingest(
-    platform: Platform,
-    name: str,
-    actor: str,
-    *,
-    only: Sequence[str] = (),
-    window: Window = Window(),  # noqa: B008 - frozen
-) -> dict[str, Any]:
-    """Bring in what the sources of a model (or of a dataset of its own) have, as a dataset version with its check report.
-
-    Args:
-        only: Labels of the sources to read; the rows of others are taken over. None of them named: all.
-        window: What to read again, whatever the cursors say.
-
-    Raises:
-        Refused: A check or a bad row said no; nothing is kept.
-        Conflict: A turn of the model is ingesting by itself, or another ingestion is under way.
-    """
-    spec = _fed(platform, name)
-    with platform.db.writing() as conn:
-        running = [turn.id for turn in turns.in_state(conn, "running") if turn.model == intake.model_of(spec)]
-        if running:
-            raise Conflict(f"{running[0]} is under way and ingests by itself", where=name, remedy="wait for its end")
-        told = {"sources": list(only), "since": window.since, "until": window.until}
-        audit.record(conn, actor=actor, action="ingestion.asked", subject=spec.dataset, detail=told)
-    return intake.take(platform, spec, actor=actor, only=intake.named(spec, only), window=window)
-
-
-def ask_ingestion(
-    platform: Platform,
-    name: str,
-    actor: str,
-    *,
-    only: Sequence[str] = (),
-    window: Window = Window(),  # noqa: B008
-) -> str:
-    """The same, soon and without waiting: the leader does it. Returns the dataset's name."""
-    spec = _fed(platform, name)
-    intake.named(spec, only)
-    with platform.db.writing() as conn:
-        runs.ask(conn, spec.dataset, sources=only, window=window, actor=actor)
-        told = {"sources": list(only), "since": window.since, "until": window.until}
-        audit.record(conn, actor=actor, action="ingestion.asked", subject=spec.dataset, detail=told)
-    return spec.dataset
-
-
-def _fed(platform: Platform, name: str) -> intake.Spec:
-    with platform.db.reading() as conn:
-        model = models.find(conn, name)
-    return model.spec if model is not None else intake.feeder(platform, name)
 
 
 def start_turn(

@@ -7,6 +7,7 @@
     catalogue datasets, what is said of them, the glossary
     traffic   interactions            runs    searches and trials
     chores    imports and preparations of data, as jobs
+    sources   where data comes from, its runs, bad rows
     limits    what keys, tenants and models may use
     governance policies, exports, persons that are forgotten
     trust     alerts, audit, keys     verbs   what is done
@@ -24,7 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
-from ciranda.web.api import asked, catalogue, chores, fleet, governance, limits, runs, traffic, trust, verbs
+from ciranda.web.api import asked, catalogue, chores, fleet, governance, limits, runs, sources, traffic, trust, verbs
 from ciranda.web.api.door import PREFIX, Rest, alive, mounted
 from ciranda.web.api.metrics import Metrics
 
@@ -85,7 +86,20 @@ ROUTES: tuple[Rest, ...] = (
     ),
     Rest("POST", "/plan", "plan", verbs.plan, asked.Files, "What applying these model files would do."),
     Rest("POST", "/apply", "apply", verbs.apply, asked.Files, "Apply these model files: all steps, or none."),
-    Rest("POST", "/models/{model}/ingest", "data", verbs.ingest, asked.Nothing, "Bring in what its sources have."),
+    Rest("GET", "/sources", "view", sources.listing, asked.OfDataset, "Sources, each with its last run and its next."),
+    Rest("GET", "/sources/runs", "view", sources.runs_, asked.OfDataset, "Runs of sources, newest first."),
+    Rest("GET", "/sources/runs/{ingestion}", "view", sources.run, asked.Nothing, "One run of one source, whole."),
+    Rest("GET", "/quarantine", "data", sources.bad_rows, asked.BadRows, "Bad rows that were kept, newest first."),
+    Rest("POST", "/models/{model}/ingest", "data", sources.ingest, asked.Ingestion, "Bring in what its sources have."),
+    Rest(
+        "POST", "/datasets/{dataset}/ingest", "data", sources.ingest_dataset, asked.Ingestion, "The same, by dataset."
+    ),
+    Rest(
+        "POST", "/sources", "apply", sources.add, asked.Files, "Apply files of datasets that are fed without a model."
+    ),
+    Rest("POST", "/datasets/{dataset}/sources/remove", "apply", sources.remove, asked.Nothing, "Stop feeding it so."),
+    Rest("POST", "/datasets/{dataset}/quarantine/retry", "data", sources.retry, asked.Named, "Read bad rows again."),
+    Rest("POST", "/datasets/{dataset}/quarantine/drop", "data", sources.drop, asked.Named, "Give bad rows up."),
     Rest("POST", "/interactions/gather", "data", traffic.gathered, asked.Gather, "Make them a dataset version.", 201),
     Rest("POST", "/datasets/{dataset}/describe", "data", catalogue.describe, asked.Described, "Say what it is."),
     Rest("POST", "/glossary", "data", catalogue.define, asked.Term, "Define a term, or say it anew.", 201),

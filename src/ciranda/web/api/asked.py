@@ -51,6 +51,39 @@ class OfModel(Page):
     model: str = Field("", max_length=63, description="Only this model.")
 
 
+class OfDataset(Page):
+    """One page, of one dataset or of all that the key reaches."""
+
+    dataset: str = Field("", max_length=63, description="Only this dataset.")
+
+
+class BadRows(OfDataset):
+    """Which bad rows."""
+
+    state: Literal["", "waiting", "retry", "mended", "dropped"] = Field("", description="Only rows in this state.")
+
+
+class Named(Asked):
+    """Which bad rows: those that are named, or all that wait."""
+
+    rows: tuple[Annotated[str, Field(max_length=40)], ...] = Field(
+        (), max_length=1000, description="Their ids; without any, all of the dataset that wait."
+    )
+
+
+class Ingestion(Asked):
+    """What to bring in, and from when on."""
+
+    sources: tuple[Annotated[str, Field(max_length=500)], ...] = Field(
+        (), max_length=200, description="Only these sources, by name or label; rows of others are taken over."
+    )
+    since: str = Field(
+        "", max_length=100, description="Read again from here: a time, a value of the cursor, or `beginning`."
+    )
+    until: str = Field("", max_length=100, description="And up to here.")
+    wait: bool = Field(True, description="Answer when it is done; else it is done soon.")
+
+
 class Alerts(OfModel):
     """Which alerts."""
 

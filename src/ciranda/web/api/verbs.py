@@ -8,7 +8,7 @@ from ciranda import loop
 from ciranda.config import model as files
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Invalid
-from ciranda.web.api.asked import Back, Files, Note, Nothing, Turn, Version
+from ciranda.web.api.asked import Back, Files, Note, Turn, Version
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 
@@ -34,11 +34,6 @@ def _planned(call: Call[Files], right: str) -> Plan:
 def _demand(call: Call[Files], given: Mapping[str, str], right: str) -> None:
     for name, text in given.items():
         call.require(files.read(text, file=name).model, right=right)
-
-
-def ingest(call: Call[Nothing]) -> Item:
-    """Bring in what the sources have."""
-    return loop.ingest(call.platform, call.path["model"], call.actor)
 
 
 def turn(call: Call[Turn]) -> Item:
