@@ -31,10 +31,10 @@ LOOK_S = 1.0
 @click.option("--source", "sources", multiple=True, help="Only this source, by name or label; may be repeated.")
 @click.option("--from", "since", default="", help="Read again from here: a time, a cursor's value, or `beginning`.")
 @click.option("--until", default="", help="And up to here.")
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until it is done.")
-def ingest(desk: Desk, name: str, sources: tuple[str, ...], since: str, until: str, wait: bool) -> None:
+@click.option("--no-wait", is_flag=True, help="Do not stay until it is done.")
+def ingest(desk: Desk, name: str, sources: tuple[str, ...], since: str, until: str, no_wait: bool) -> None:
     """Bring in what the sources of a model or a dataset have, check it, and commit it as a dataset version."""
-    body = {"sources": list(sources), "since": since, "until": until, "wait": wait}
+    body = {"sources": list(sources), "since": since, "until": until, "wait": not no_wait}
     with _watched(desk, name):
         told = desk.control.post(f"/datasets/{part(name)}/ingest", body)
     desk.show(told, lambda: desk.screen.facts((key, _short(value)) for key, value in told.items()))
