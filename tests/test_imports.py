@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from ciranda import loop
 from ciranda.config import Home
-from ciranda.data import files, imports, shapes, versions
+from ciranda.data import files, imports, sets, shapes, versions
 from ciranda.data.dialogue import Unreadable
 from ciranda.data.imports import Report
 from ciranda.data.rows import Row
@@ -192,7 +192,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path) -> None:
         with opened(str(tmp_path / name), table.schema) as writer:
             writer.write_table(table)
     digests = {
-        versions.digest_of(brought(tmp_path, name)[0])
+        sets.digest_of(brought(tmp_path, name)[0])
         for name in ("a.jsonl", "b.json", "c.csv", "d.parquet", "e.jsonl.gz", "f.arrow", "g.arrow")
     }
     assert len(digests) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from ciranda.cli.client import part, rebuilt
 from ciranda.cli.screen import ago
 from ciranda.cli.verb import Desk, Noun, verb
-from ciranda.errors import Invalid
+from ciranda.errors import Invalid, NotFound, Refused
 from ciranda.store import ids
 
 EVERY_S = 0.2
@@ -102,6 +103,37 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+@verb(
+    "prepare",
+    of=data,
+    examples=[
+        "ciranda data prepare recipes/clean.yaml",
+        "ciranda data prepare recipes/clean.yaml --dry-run",
+    ],
+)
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--dry-run", "dry", is_flag=True, help="Only count rows at each step; nothing is written.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until it is done.")
+def prepare(desk: Desk, recipe: Path, dry: bool, wait: bool) -> None:
+    """Run a recipe: datasets in, steps, dataset out. The version that it makes can be made again."""
+    try:
+        text = recipe.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFound(f"no readable recipe: {error}", where=str(recipe), remedy="name a YAML file") from None
+    body = {"file": str(recipe), "text": text, "dry": dry}
+    begun = desk.control.post("/data/prepare", body, key=ids.new("prepare"))
+    ended(desk, begun["job"], wait=wait)
+
+
+@verb("rebuild", of=data, examples=["ciranda data rebuild smart-home-clean@3"])
+@click.argument("version")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until it is done.")
+def rebuild(desk: Desk, version: str, wait: bool) -> None:
+    """Make a version again from its recipe, and say whether its digest is the same. Nothing is written."""
+    begun = desk.control.post(f"/datasets/{part(version)}/rebuild", key=ids.new("rebuild"))
+    ended(desk, begun["job"], wait=wait)
+
+
 def ended(desk: Desk, job: str, *, wait: bool) -> None:
     """Show a job to its end: progress meanwhile, then its result, or its error as an error of this command."""
     if not wait:
@@ -113,6 +145,11 @@ def ended(desk: Desk, job: str, *, wait: bool) -> None:
     if told["error"]:
         raise rebuilt(told["error"], 0)
     desk.show({"job": job, **told["result"]}, lambda: drawn(desk, told["kind"], told["result"]))
+    if not told["result"].get("same", True):
+        raise Refused(
+            f"{told['result']['ref']} did not come out the same", where=job,
+            remedy="look at what changed since, if anything is named; else at functions that are not pure",
+        )  # fmt: skip
 
 
 def _watched(desk: Desk, job: str, sign: Any) -> Told:
@@ -142,8 +179,42 @@ def drawn(desk: Desk, kind: str, result: Told) -> None:
     """A result as people read it."""
     if kind == "import":
         _imported(desk, result)
+    elif kind == "rebuild":
+        _rebuilt(desk, result)
     else:
-        desk.screen.facts((name, value) for name, value in result.items() if not isinstance(value, dict | list))
+        _prepared(desk, result)
+
+
+def _prepared(desk: Desk, result: Told) -> None:
+    new = "" if result.get("new", True) else " (nothing new)"
+    desk.screen.facts([
+        ("from", result["inputs"]), ("dataset", f"{result['dataset']}{new}" if result["dataset"] else "nothing written: a dry run"),
+        ("rows", result["rows"]), ("digest", result.get("digest")),
+    ])  # fmt: skip
+    _steps(desk, result)
+    shown = [(one["origin"], one["split"], one["prompt"], one["completion"]) for one in result.get("shown", ())]
+    if shown:
+        desk.screen.table(("origin", "split", "prompt", "answer"), shown)
+
+
+def _steps(desk: Desk, result: Told) -> None:
+    desk.screen.table(
+        ("step", "rows in", "rows out"), [(one["step"], one["in"], one["out"]) for one in result["steps"]]
+    )
+
+
+def _rebuilt(desk: Desk, result: Told) -> None:
+    desk.screen.facts([
+        ("version", result["ref"]), ("rows", result["rows"]), ("digest", result["digest"]), ("was", result["was"]),
+        ("the same", result["same"]), ("changed since", result["changed_since"] or None),
+    ])  # fmt: skip
+    _steps(desk, result)
+    names = ("missing", "unexpected", "other_facts")
+    found = [
+        (name.replace("_", " "), result[name]["rows"], result[name]["some"][:3]) for name in names if name in result
+    ]
+    if found:
+        desk.screen.table(("rows that are", "how many", "some of them"), found)
 
 
 def _imported(desk: Desk, result: Told) -> None:

@@ -147,6 +147,11 @@ class Home:
         return self.path / "jobs"
 
     @property
+    def functions(self) -> Path:
+        """Python functions that recipes of data may name; nobody but the machine's owner writes there."""
+        return self.path / "functions"
+
+    @property
     def run(self) -> Path:
         return self.path / "run"
 

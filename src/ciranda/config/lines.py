@@ -18,8 +18,8 @@ from ciranda.errors import Invalid
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
-def read(text: str, shape: type[Shape], *, file: str) -> Shape:
-    """Parse `text` into `shape`.
+def read(text: str, shape: type[Shape], *, file: str, manual: str = "`ciranda help model`") -> Shape:
+    """Parse `text` into `shape`; `manual` shows every key.
 
     Raises:
         Invalid: No YAML, no mapping, an unknown or doubled key, a wrong value; every problem of the file is in the message.
@@ -31,7 +31,7 @@ def read(text: str, shape: type[Shape], *, file: str) -> Shape:
     try:
         return shape.model_validate(yaml.safe_load(text))
     except ValidationError as error:
-        problems = [_problem(tree, dict(item), shape) for item in error.errors()]
+        problems = [_problem(tree, dict(item), shape, manual) for item in error.errors()]
         first_line, first, remedy = problems[0]
         rest = "".join(f"\n  also {file}:{line}: {message}" for line, message, _ in problems[1:])
         raise Invalid(f"{first}{rest}", where=f"{file}:{first_line}", remedy=remedy) from None
@@ -69,7 +69,7 @@ def _refuse_doubles(node: yaml.Node, file: str) -> None:
         _refuse_doubles(value, file)
 
 
-def _problem(tree: yaml.Node, item: dict[str, Any], shape: type[BaseModel]) -> tuple[int, str, str]:
+def _problem(tree: yaml.Node, item: dict[str, Any], shape: type[BaseModel], manual: str) -> tuple[int, str, str]:
     """Line, message and remedy of one pydantic error."""
     path = [part for part in item["loc"] if part != "[key]"]
     line = _line(tree, path)
@@ -82,7 +82,7 @@ def _problem(tree: yaml.Node, item: dict[str, Any], shape: type[BaseModel]) -> t
     if item["type"] == "missing":
         return line, f"key {key!r} is missing", f"add `{path[-1]}: …`"
     message = item["msg"].removeprefix("Value error, ")
-    return line, f"{key}: {message} (got {item['input']!r})", f"correct {key!r}; `ciranda help model` shows every key"
+    return line, f"{key}: {message} (got {item['input']!r})", f"correct {key!r}; {manual} shows every key"
 
 
 def _line(node: yaml.Node, path: Sequence[str | int]) -> int:

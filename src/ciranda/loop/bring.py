@@ -9,17 +9,16 @@ without one, doubles are dropped and personal data is reported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
-from ciranda.config.model import ModelSpec
-from ciranda.data import checks, imports, succession, versions
+from ciranda.data import imports, succession, versions
 from ciranda.data.imports import Look, Report
 from ciranda.data.rows import Row
 from ciranda.jobs.inside import Progress
-from ciranda.loop import sieve
+from ciranda.loop import committed
 from ciranda.loop.chores import counted
 from ciranda.loop.platform import Platform
-from ciranda.registry import models
 from ciranda.store import files
 
 UNCLAIMED = {"duplicates": "drop", "pii": "warn"}  # checks of a dataset that no model learns from (yet)
@@ -41,15 +40,15 @@ def bring(platform: Platform, asked: Mapping[str, Any], tell: Progress) -> dict[
     before = (
         succession.inherited(platform.home, newest.ref) if newest and asked.get("mode", "add") == "add" else iter(())
     )
-    checked = _checked(platform, dataset, [*before, *read])
-    tell({"phase": "committing", "rows": len(checked.kept)})
-    version = versions.commit(
-        platform.db, platform.home, dataset, checked.kept, transformation=_made(found, report, asked),
-        actor=str(asked["actor"]), report={**checked.to_dict(), "import": report.to_dict()},
+    version = committed.commit(
+        platform, dataset, chain(before, read), committed.policy(platform, dataset, otherwise=UNCLAIMED),
+        made=lambda: _made(found, report, asked), actor=str(asked["actor"]), also=lambda: {"import": report.to_dict()},
     )  # fmt: skip
-    return {"dataset": version.ref, "rows": version.rows, "digest": version.digest, "before": newest.ref if newest else "",
-            "new": newest is None or newest.ref != version.ref, "report": report.to_dict(),
-            "checks": checked.to_dict()}  # fmt: skip
+    return {
+        "dataset": version.ref, "rows": version.rows, "digest": version.digest, "before": newest.ref if newest else "",
+        "new": newest is None or newest.ref != version.ref, "report": report.to_dict(),
+        "checks": {name: told for name, told in version.report.items() if name != "import"},
+    }  # fmt: skip
 
 
 def _read(found: Look, report: Report, bad_rows: str) -> Iterator[Row]:
@@ -59,19 +58,6 @@ def _read(found: Look, report: Report, bad_rows: str) -> Iterator[Row]:
             yield one
     if report.bad and bad_rows != "drop":
         raise imports.refusal(report)
-
-
-def _checked(platform: Platform, dataset: str, rows: list[Row]) -> checks.CheckReport:
-    spec = learner(platform, dataset)
-    if spec is None:
-        return checks.run(rows, UNCLAIMED)
-    return sieve.run(platform, spec, rows, dataset=dataset)
-
-
-def learner(platform: Platform, dataset: str) -> ModelSpec | None:
-    """The model that learns from a dataset, or None."""
-    with platform.db.reading() as conn:
-        return next((one.spec for one in models.every(conn) if one.spec.dataset == dataset), None)
 
 
 def _made(found: Look, report: Report, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from ciranda.loop.platform import Platform
 from ciranda.store import clock, files, ids
 
 PREFIX = "data:"
-KINDS = ("import", "prepare", "rebuild")
 TELL_S = 0.5
 
 One = TypeVar("One")
@@ -44,7 +43,8 @@ def begin(
     folder = platform.home.jobs / key
     if not (folder / "spec.json").exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        told = {"kind": kind, "home": str(platform.home.path), "actor": actor, "asked_at": clock.iso(), **values}
+        told = {"kind": kind, "home": str(platform.home.path), "actor": actor, "asked_at": clock.iso(),
+                "scratch": str(folder / "scratch"), **values}  # fmt: skip
         with platform.db.writing() as conn:
             audit.record(conn, actor=actor, action=f"dataset.{kind}_asked", subject=subject, detail={"job": key})
         files.write_atomic(folder / "spec.json", json.dumps(told, ensure_ascii=False))
@@ -146,9 +146,10 @@ def _working(work: Callable[[Platform, Mapping[str, Any], Progress], dict[str, A
 
 def main() -> int:
     """Do what the folder on the command line asks for."""
-    from ciranda.loop import bring
+    from ciranda.loop import bring, prepare
 
-    return inside.main({"import": _working(bring.bring)})
+    kinds = {"import": bring.bring, "prepare": prepare.prepare, "rebuild": prepare.rebuild}
+    return inside.main({name: _working(work) for name, work in kinds.items()})
 
 
 if __name__ == "__main__":

@@ -152,6 +152,14 @@ class Import(Asked):
     dry: bool = Field(False, description="Only the report; nothing is written.")
 
 
+class Recipe(Asked):
+    """A recipe to run."""
+
+    file: str = Field("recipe.yaml", min_length=1, max_length=300, description="What its file is called, for messages.")
+    text: str = Field(min_length=1, max_length=200_000, description="The recipe, YAML.")
+    dry: bool = Field(False, description="Only count rows at each step; nothing is written.")
+
+
 class Audit(Page):
     """Which events of the audit log; texts match from the beginning."""
 
