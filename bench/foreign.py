@@ -12,10 +12,11 @@ INSTALL_S = 900
 DONE = "installed"
 
 
-def install(folder: Path, packages: Sequence[str], *, manager: str = "pip") -> str:
+def install(folder: Path, packages: Sequence[str], *, manager: str = "pip", alone: bool = False) -> str:
     """Why the packages cannot be installed into the folder; empty when they are. Half an installation is begun anew.
 
     Args:
+        alone: Without what they depend on, for packages of which only the files are wanted.
         manager: `pip` makes a virtual environment `venv` in the folder, `npm` a `node_modules`.
     """
     if (folder / DONE).exists():
@@ -29,7 +30,16 @@ def install(folder: Path, packages: Sequence[str], *, manager: str = "pip") -> s
         "npm": [["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), *packages]],
         "pip": [
             [sys.executable, "-m", "venv", str(folder / "venv")],
-            [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *packages],
+            [
+                python,
+                "-m",
+                "pip",
+                "install",
+                "-qq",
+                "--disable-pip-version-check",
+                *(["--no-deps"] if alone else []),
+                *packages,
+            ],
         ],
     }
     for command in commands[manager]:

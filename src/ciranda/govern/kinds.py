@@ -56,7 +56,7 @@ _TOKENS = re.compile(r"[^\W\d_]+")
 _OTHER = _words(
     "order orders pedido pedidos protocolo protocolos ticket tickets chamado invoice invoices nf fiscal sku tracking rastreio v"
     " code rastreamento version versão versao ref reference código codigo códigos lote lotes batch serial isbn contract contrato"
-    " contratos processo processos boleto build release part patent shipment remessa parcel case caso issue parcela",
+    " contratos processo processos boleto build release part patent ean gtin shipment remessa parcel case caso issue parcela",
     within=18,
 )
 _CEP = _words("cep código codigo postal endereço endereco moro rua avenida av bairro cidade", within=40)
@@ -78,6 +78,7 @@ _BORN = _words(
     "born nascido nascida nascidos nasci nasceu nascimento nasc dob birth birthdate birthday aniversário aniversario",
     within=36,
 )
+_CARD = _words("card cards cartão cartao cc visa mastercard amex crédito débito", within=40)
 _SSN = _words("ssn social security", within=40)
 _NO_DDD = frozenset(
     re.findall(r"\d\d", "20 23 25 26 29 30 36 39 40 50 52 56 57 58 59 60 70 72 76 78 80 90")
@@ -142,15 +143,13 @@ def _cep(found: str, before: str) -> bool:
 
 
 def _card(found: str, before: str) -> bool:
-    return digits.card(found) and not _after_order(before)
+    if _CARD.stand(before):
+        return digits.luhn(found)
+    return digits.card(found) and not _OTHER.stand(before)
 
 
 def _apart(_found: str, before: str) -> bool:
     return not before[-1:].isalnum()
-
-
-def _after_order(before: str) -> bool:
-    return _OTHER.stand(before) and "card" not in before and "cart" not in before
 
 
 _MONTH = (
@@ -160,14 +159,25 @@ _MONTH = (
 _YEAR = r"(?:19|20)\d{2}"
 _WORD = r"[A-ZÀ-Ý0-9][\w'’.-]{0,20}"
 _BR_TYPES = (
-    r"Rua|R\.|Avenida|Av\.?|Travessa|Alameda|Al\.|Rodovia|Rod\.|Praça|Praca|Pça\.|Estrada|Largo|Viela|Vila|Ladeira|Via|Passarela"
+    r"Rua|R\.|Avenida|Av\.?|Travessa|Alameda|Al\.|Rodovia|Rod\.|Praça|Praca|Pça\.|Estrada|Largo|Viela|Vila|Ladeira|Via|Passarela|Praia"
     r"|Parque|Morro|Lago|Lagoa|Jardim|Fazenda|Distrito|Condomínio|Conjunto|Colônia|Chácara|Campo|Esplanada|Estação|Favela|Feira"
     r"|Loteamento|Núcleo|Pátio|Quadra|Recanto|Residencial|Setor|Sítio|Trecho|Trevo|Vale|Vereda|Viaduto|Área|Aeroporto|rua|avenida"
     r"|travessa|alameda|rodovia|praça"
 )
-_EN_TYPES = (
-    r"Street|St|Avenue|Ave|Road|Rd|Drive|Dr|Lane|Ln|Boulevard|Blvd|Court|Ct|Way|Place|Pl|Square|Sq|Terrace|Ter|Parkway|Pkwy|Circle"
-    r"|Cir|Highway|Hwy|Trail|Crescent|Close|Plaza|Alley|Loop|Row|Path|Walk|Mews|Grove|Gardens|Hill|Heights|Ridge|Turnpike|Route|Rue"
+_EN_TYPES = (  # suffixes of the United States Postal Service, publication 28, and what Britain adds
+    r"Alley|Ave|Avenue|Bayou|Beach|Bend|Bluff|Bluffs|Boulevard|Blvd|Bottom|Branch|Bridge|Brook|Brooks|Burg|Burgs|Bypass|Camp"
+    r"|Canyon|Cape|Causeway|Center|Centers|Circle|Circles|Cir|Cliff|Cliffs|Close|Club|Common|Commons|Corner|Corners|Course"
+    r"|Court|Courts|Ct|Cove|Coves|Creek|Crescent|Crest|Crossing|Crossroad|Curve|Dale|Dam|Divide|Drive|Drives|Dr|Estate"
+    r"|Estates|Expressway|Extension|Extensions|Falls|Ferry|Field|Fields|Flat|Flats|Ford|Fords|Forest|Forge|Forges|Fork|Forks"
+    r"|Fort|Freeway|Garden|Gardens|Gateway|Glen|Glens|Green|Greens|Grove|Groves|Harbor|Harbors|Haven|Heights|Highway|Hwy"
+    r"|Hill|Hills|Hollow|Inlet|Island|Islands|Isle|Junction|Junctions|Key|Keys|Knoll|Knolls|Lake|Lakes|Land|Landing|Lane|Ln"
+    r"|Light|Lights|Loaf|Lock|Locks|Lodge|Loop|Mall|Manor|Manors|Meadow|Meadows|Mews|Mill|Mills|Mission|Motorway|Mount"
+    r"|Mountain|Mountains|Neck|Orchard|Oval|Overpass|Park|Parks|Parkway|Parkways|Pkwy|Pass|Passage|Path|Pike|Pine|Pines"
+    r"|Place|Pl|Plain|Plains|Plaza|Point|Points|Port|Ports|Prairie|Radial|Ramp|Ranch|Rapid|Rapids|Rest|Ridge|Ridges|River"
+    r"|Road|Roads|Rd|Route|Row|Rue|Run|Shoal|Shoals|Shore|Shores|Skyway|Spring|Springs|Spur|Square|Squares|Sq|Station"
+    r"|Stravenue|Stream|Street|Streets|St|Summit|Terrace|Ter|Throughway|Trace|Track|Trafficway|Trail|Tunnel|Turnpike"
+    r"|Underpass|Union|Unions|Valley|Valleys|Via|Viaduct|View|Views|Village|Villages|Ville|Vista|Walk|Walks|Wall|Way|Ways"
+    r"|Well|Wells"
 )
 
 
