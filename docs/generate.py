@@ -95,6 +95,7 @@ TABLES = {
     "alert_deliveries": "Each alert on its way to each target, until it was sent.",
     "alerts": "Messages that somebody must see, open until their cause is gone.",
     "audit_events": "The audit log: an append-only hash chain over every change that matters.",
+    "contaminations": "What a dataset version shares with a registered suite, looked at again when either changes.",
     "data_descriptions": "What people say of a dataset or of one of its fields: owner, purpose, licence, sensitivity.",
     "data_exports": "Files of rows or interactions that left the house: what, who took it, under which policies.",
     "data_tags": "Tags on datasets and on their fields.",

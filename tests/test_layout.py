@@ -51,6 +51,7 @@ RAW_ROWS = {
     "data/compare.py": "finds what differs, for the door",
     "data/reading.py": "the door itself",
     "data/succession.py": "what goes back into the dataset that it came from",
+    "data/contamination.py": "compares prompts with suites; keeps counts and keys, none of the texts",
     "data/statistics.py": "counts what all rows hold; who may not see a field does not see its values there",
 }  # everybody else reads through data/reading.py, where the policies are
 RAW = re.compile(r"(versions|datasets)\.(batches|read|export|diff)$|(^|\.)shelf\.")

@@ -343,7 +343,8 @@ class Showcase:
         card = "# smart-home@2\n\nTurns what people say to their home into one line of JSON.\n\nTrained on smart-home@2 (5,212 rows, en and pt-BR)."
         return VersionPage(row, HOME, "sha256:" + HASH * 4, "sha256:" + HASH[::-1] * 4 if row.number else "", {"method": "sft", "rank": 16, "learning_rate": 0.002, "steps": 60},
                            "trial_12" if row.number else "", slices, "smart-home@1" if row.number == 2 else "", (("exact_match", "pass", "difference 6.8 pp"), ("toxicity", "cannot_tell", "")),
-                           (("live", ago(days=3), ""),) if row.number == 1 else (), card, lineage)  # fmt: skip
+                           (("live", ago(days=3), ""),) if row.number == 1 else (), card, lineage,
+                           (("evals/routing.yaml", 12),) if row.number == 1 else ())  # fmt: skip
 
     def drift(self, name: str) -> DriftPage:
         self._row(name)
@@ -478,7 +479,8 @@ class Showcase:
             DatasetVersionRow(HOME, 1, 4012, None, ago(days=3), "loop", ("smart-home@1",)),
         )
         return DatasetPage(name, number, "sha256:" + HASH * 4, f"{name}@1" if number == 2 else "", 5212, ago(minutes=39), "loop", counts, checks,
-                           Samples(shown, 5212 if shown else 0, page, split, language, q), {}, {"cause": "feedback", "corrections": 412}, ("smart-home@2",), history, 1212, 12)  # fmt: skip
+                           Samples(shown, 5212 if shown else 0, page, split, language, q), {}, {"cause": "feedback", "corrections": 412}, ("smart-home@2",), history, 1212, 12,
+                           (("evals/routing.yaml", 12),) if number == 1 else ())  # fmt: skip
 
     def diff(self, name: str, old: int, new: int, who: Principal) -> Diff:
         return Diff(name, old, new, 4000, self._samples(20), self._samples(12), 1212, 12)

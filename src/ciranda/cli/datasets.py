@@ -50,6 +50,20 @@ def show(desk: Desk, dataset: str) -> None:
     desk.show(told, lambda: _draw(desk, told))
 
 
+@verb("contaminated", of=datasets, examples=["ciranda datasets contaminated"])
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 200), help="How many.")
+@click.option("--cursor", default="", help="Go on where the page before ended (`next` of its JSON).")
+def contaminated(desk: Desk, limit: int, cursor: str) -> None:
+    """Versions with training rows that a registered suite asks, and the model versions that learned them."""
+    told = desk.control.get("/contaminations", limit=limit, cursor=cursor)
+    rows = [
+        (one["version"], one["suite"], one["found"], one["looked"], one["trained"] or None, ago(one["at"]))
+        for one in told["items"]
+    ]
+    titles = ("dataset version", "suite", "rows", "of", "learned by", "since")
+    desk.show(told, lambda: desk.screen.table(titles, rows, empty="no version holds what a suite asks"))
+
+
 def _draw(desk: Desk, told: dict[str, Any]) -> None:
     names = ("owner", "description", "purpose", "licence", "sensitivity", "tags", "terms")
     desk.screen.facts((name, told[name] or None) for name in names)

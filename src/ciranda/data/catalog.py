@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.config import Home
-from ciranda.data import descriptions, glossary, reading, sources, statistics, tags, versions
+from ciranda.data import contamination, descriptions, glossary, reading, sources, statistics, tags, versions
+from ciranda.data.contamination import Overlap
 from ciranda.data.rows import Row
 from ciranda.data.statistics import Field
 from ciranda.data.versions import DatasetVersion, dataset_versions, datasets
@@ -101,6 +102,7 @@ def describe(db: Database, home: Home, ref: str, reader: Reader, *, samples: int
         "version": told(db, version, reader),
         "ancestors": [one.ref for one in ancestors(db, version.ref)[1:]],
         "used_by": [one.__dict__ for one in used_by(db, version.ref)],
+        "contamination": [one.to_dict() for one in contaminated(db, version.ref)],
         "ingestions": reading.quoted(runs, reading.decision(db, version.ref, reader)),
         "fields": [one.to_dict() for one in fields] if fields is not None else None,
         "samples": {
@@ -108,6 +110,12 @@ def describe(db: Database, home: Home, ref: str, reader: Reader, *, samples: int
             for split in version.counts.get("split", {})
         },
     }
+
+
+def contaminated(db: Database, ref: str) -> list[Overlap]:
+    """The suites that ask what training rows of a version say."""
+    with db.reading() as conn:
+        return contamination.of(conn, ref)
 
 
 def told(db: Database, version: DatasetVersion, reader: Reader) -> dict[str, Any]:

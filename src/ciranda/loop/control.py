@@ -17,6 +17,7 @@ from ciranda.jobs.durable import Body, Durable
 from ciranda.loop import chores, exam, steps, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
+from ciranda.loop.overlaps import Overlaps
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts, delivery, drift, export, quality, signals, staleness
 from ciranda.monitor.signals import Signal
@@ -39,6 +40,7 @@ class Control:
         self._export = export.Export(platform.db, platform.interactions, platform.settings)
         self.intake = Intake(platform)
         self._seen: dict[str, tuple[str, str]] = {}
+        self.overlaps = Overlaps(platform)
         self.beat = Beat(
             [
                 Task("routing", 1.0, self._routing),
@@ -54,6 +56,7 @@ class Control:
                 Task("alerts", 1.0, self._alerts),
                 Task("figures", 1.0, self._figures),
                 Task("staleness", 20.0, self._staleness),
+                Task("contamination", 5.0, self.overlaps.look),
                 *([Task("export", 1.0, self._traces)] if platform.settings.otlp_endpoint else []),
             ],
             platform.home.run / "loop.json",

@@ -12,9 +12,10 @@ from ciranda.data import checks, columns, succession
 from ciranda.data import versions as datasets
 from ciranda.data.checks import CheckReport
 from ciranda.data.shift import Profile
+from ciranda.errors import Invalid, NotFound
 from ciranda.evals import suites
+from ciranda.loop.overlaps import registered
 from ciranda.loop.platform import Platform
-from ciranda.registry import models
 
 
 def run(platform: Platform, spec: ModelSpec | DatasetSpec, rows: columns.Rows, *, dataset: str = "") -> CheckReport:
@@ -30,18 +31,24 @@ def bounds(platform: Platform, spec: ModelSpec | DatasetSpec, dataset: str) -> c
     setting = spec.data.checks
     return checks.Bounds(
         max_characters=spec.data.max_characters,
-        suites=registered(platform) if setting.contamination else {},
+        suites=_asked(platform, spec) if setting.contamination else {},
         settings=setting,
         parent=_profile(platform, dataset) if setting.drift else None,
         custom=platform.home.checks,
     )
 
 
-def registered(platform: Platform) -> Mapping[str, list[str]]:
-    """The prompts of every suite that a gate of any model names, by the suite's file."""
-    with platform.db.reading() as conn:
-        files = {gate.suite for model in models.every(conn) for gate in model.spec.gates if gate.suite != "test"}
-    return {file: suites.from_yaml(Path(file)).prompts for file in sorted(files)}
+def _asked(platform: Platform, spec: ModelSpec) -> Mapping[str, list[str]]:
+    """The prompts of every suite that a gate of any model names, by the suite's file. One of another model's may be away."""
+    own = {gate.suite for gate in spec.gates}
+    found = {}
+    for name in sorted({*registered(platform), *(own - {"test"})}):
+        try:
+            found[name] = suites.from_yaml(Path(name)).prompts
+        except (NotFound, Invalid):
+            if name in own:
+                raise
+    return found
 
 
 def _profile(platform: Platform, dataset: str) -> Profile | None:

@@ -53,6 +53,7 @@ ROUTES: tuple[Rest, ...] = (
     Rest(
         "GET", "/datasets/{dataset}@{number:int}/export", "data", governance.taken, asked.Taken, "Its rows, as a file."
     ),
+    Rest("GET", "/contaminations", "view", catalogue.contaminated, asked.Page, "Training rows that a suite asks."),
     Rest("GET", "/exports", "audit", governance.register, asked.Page, "Files of rows that left the house."),
     Rest("GET", "/policies", "view", governance.listing, asked.Nothing, "The policies in force."),
     Rest("GET", "/policies/{policy}", "view", governance.one, asked.Nothing, "Every revision of one policy."),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ciranda.data import catalog, descriptions, entries, glossary, reading
+from ciranda.data import catalog, contamination, descriptions, entries, glossary, reading
 from ciranda.data import versions as datasets
 from ciranda.data.descriptions import Change
 from ciranda.data.entries import Entry, Wanted
 from ciranda.data.versions import DatasetVersion
 from ciranda.errors import Forbidden
+from ciranda.loop.overlaps import trained_on
 from ciranda.registry.lineage import Node
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Datasets, Described, Lineage, Nothing, Page, Term
@@ -78,6 +79,19 @@ def version(call: Call[Nothing]) -> Item:
     demand(call)
     reader = reading.asking(call.principal, "viewing")
     return catalog.describe(call.platform.db, call.platform.home, ref, reader)
+
+
+def contaminated(call: Call[Page]) -> Item:
+    """Dataset versions that hold training rows which a registered suite asks, by version and suite."""
+    asked, reach = call.asked, reached(call)
+    after = rows.place(asked.cursor, 2) if asked.cursor else None
+    with call.platform.db.reading() as conn:
+        found = contamination.page(
+            conn, datasets=reach, after=(str(after[0]), str(after[1])) if after else None, limit=asked.limit + 1
+        )
+        items = [{**one.to_dict(), "trained": trained_on(conn, one.version)} for one in found[: asked.limit]]
+    last = found[asked.limit - 1] if len(found) > asked.limit else None
+    return rows.listed(items, rows.cursor([last.version, last.suite]) if last else None)
 
 
 def describe(call: Call[Described]) -> Item:

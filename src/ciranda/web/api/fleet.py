@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ciranda import __version__
+from ciranda.data import catalog
 from ciranda.errors import Unavailable
 from ciranda.interactions.query import Total
 from ciranda.registry import verdicts, versions
@@ -88,6 +89,7 @@ def version(call: Call[Nothing]) -> Item:
         "history": history,
         "evaluations": rows.every(call.platform.db, "evaluations", order="created_at", version=ref),
         "exams": _exams(call, ref),
+        "contamination": [one.to_dict() for one in catalog.contaminated(call.platform.db, found.dataset)],
     }
 
 

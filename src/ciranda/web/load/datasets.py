@@ -83,6 +83,7 @@ def single(platform: Platform, name: str, number: int, samples: Samples, who: Pr
         _checks(report), _samples(platform, version, samples, reader), {}, _made_by(version),
         tuple(use.name for use in catalog.used_by(platform.db, version.ref)), _history(platform, name),
         change.get("added", 0), change.get("removed", 0),
+        tuple((one.suite, one.found) for one in catalog.contaminated(platform.db, version.ref)),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ciranda.data import catalog
 from ciranda.data import versions as datasets
 from ciranda.errors import NotFound, Unavailable
 from ciranda.evals.suites import evaluations
@@ -62,6 +63,7 @@ def page(platform: Platform, ref: str) -> VersionPage:
         row_of(version, scored.get(version.ref, ())), version.model, version.digest, version.adapter_digest, version.recipe,
         version.trial, _slices(scored.get(version.ref, ()), scored.get(against, ())), against, _said(rulings),
         _served(version, history), _card(version), _lineage(platform, version, rulings),
+        tuple((one.suite, one.found) for one in catalog.contaminated(platform.db, version.dataset)),
     )  # fmt: skip
 
 

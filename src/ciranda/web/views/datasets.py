@@ -96,6 +96,7 @@ class DatasetPage:
     history: tuple[DatasetVersionRow, ...] = ()
     added: int = 0
     removed: int = 0
+    contaminated: tuple[tuple[str, int], ...] = ()  # suite, training rows that it asks
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -98,3 +98,4 @@ class VersionPage:
     served: tuple[tuple[str, str, str], ...]  # what, from, until
     card: str
     lineage: tuple[tuple[str, str, str, str], ...]  # kind, label, page, note: from the rows to the answers
+    contaminated: tuple[tuple[str, int], ...] = ()  # suite, training rows that it asks
