@@ -78,25 +78,31 @@ class Interactions:
         self, *, before: str | None = None, limit: int = 50, shown: int = 240, **chosen: Unpack[Filters]
     ) -> list[Glance]:
         """The same page as lines of a list, for a fraction of the cost: no bodies, texts cut to `shown` characters."""
-        keys = self._keys(before, limit, chosen)
-        if not keys:
+        rows = self._keys(before, limit, chosen, sql.GLANCE, {"shown": shown})
+        if not rows:
             return []
-        moments = [key["ts_ms"] for key in keys]
-        values = {"ids": [key["id"] for key in keys], "first": min(moments), "last": max(moments), "shown": shown}
-        votes = {row["interaction"]: row["newest"] for row in self._line.rows(sql.VOTES_OF, values)}
-        seen = {row["id"]: Glance(**row, thumb=votes.get(row["id"], 0)) for row in self._line.rows(sql.GLANCE, values)}
-        return [seen[key["id"]] for key in keys if key["id"] in seen]
+        found = self._line.rows(sql.VOTES_OF, {"ids": [row["id"] for row in rows]})
+        votes = {row["interaction"]: row["newest"] for row in found}
+        return [Glance(**row, thumb=votes.get(row["id"], 0)) for row in rows]
 
-    def _keys(self, before: str | None, limit: int, chosen: Filters) -> list[dict[str, Any]]:
-        """The keys of a page, newest first."""
+    def _keys(
+        self,
+        before: str | None,
+        limit: int,
+        chosen: Filters,
+        head: str = sql.KEYS,
+        more: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The keys of a page, newest first; or what `head` selects of it, with the values that it needs."""
         conditions, values = filters(chosen)
+        values |= more or {}
         until = chosen.get("until")
         end_ms = milliseconds(until) if until else clock.now_ms()
         if before is not None:
             conditions.append("(ts, id) < (fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC'), {before:String})")
             values |= self._place(before)
             end_ms = values["before_ms"]
-        return self._newest(conditions, values, end_ms, sql.bounded(limit))
+        return self._newest(head, conditions, values, end_ms, sql.bounded(limit))
 
     def count(self, **chosen: Unpack[Filters]) -> int:
         """How many interactions the filters leave."""
@@ -259,14 +265,14 @@ class Interactions:
         return []
 
     def _newest(
-        self, conditions: list[str], values: Mapping[str, Any], end_ms: int, limit: int
+        self, head: str, conditions: list[str], values: Mapping[str, Any], end_ms: int, limit: int
     ) -> list[dict[str, Any]]:
-        """The keys of a page: out of the day before its end when that fills it, which reads one or two days' parts only."""
+        """A page: out of the day before its end when that fills it, which reads one or two days' parts only."""
         recent = "ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')"
         order = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
         bound = {**values, "limit": limit, "recent": end_ms - DAY_MS}
-        found = self._line.rows(sql.KEYS + where([*conditions, recent]) + order, bound)
-        return found if len(found) == limit else self._line.rows(sql.KEYS + where(conditions) + order, bound)
+        found = self._line.rows(head + where([*conditions, recent]) + order, bound)
+        return found if len(found) == limit else self._line.rows(head + where(conditions) + order, bound)
 
     def _place(self, identifier: str) -> dict[str, Any]:
         if known := place(identifier):

@@ -1,8 +1,9 @@
 # ruff: noqa: S608 - the text is put together from constants of this project; values are bound, never formatted in
 """The SQL that `query` asks with, as constants. Nothing here touches a connection.
 
-Lists are read in two steps: first the keys (narrow columns, sorted and cut), then the whole rows of those keys, so that
-request and response bodies are read for the rows that are shown and for no other.
+Whole rows are read in two steps: first the keys (narrow columns, sorted and cut), then the rows of those keys, so that request and
+response bodies are read for the rows that are shown and for no other. The lines of a list need one step: the engine itself
+reads their texts after it has cut (lazy materialization).
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ WHERE id IN {{ids:Array(String)}} AND interactions.ts >= fromUnixTimestamp64Mill
 AND interactions.ts <= fromUnixTimestamp64Milli({{last:Int64}}, 'UTC')"""
 GLANCE = """SELECT id, toUnixTimestamp64Milli(ts) AS ts_ms, model, version, arm, status, error, latency_ms, language, stream,
     substringUTF8(input_text, 1, {shown:UInt32}) AS input, substringUTF8(output_text, 1, {shown:UInt32}) AS output
-FROM interactions WHERE id IN {ids:Array(String)} AND interactions.ts >= fromUnixTimestamp64Milli({first:Int64}, 'UTC')
-AND interactions.ts <= fromUnixTimestamp64Milli({last:Int64}, 'UTC')"""
+FROM interactions"""
 VOTES_OF = """SELECT interaction, argMax(thumb, (feedback.ts, feedback.id)) AS newest FROM feedback
 WHERE interaction IN {ids:Array(String)} AND thumb != 0 GROUP BY interaction"""
 FEEDBACK_OF = f"""SELECT {expressions(FEEDBACK_COLUMNS)} FROM feedback
