@@ -26,6 +26,9 @@ from ciranda import cli, loop
 from ciranda.cli import client, screen
 from ciranda.cli.verb import Desk as Seat
 from ciranda.config import Home, Settings
+from ciranda.data import checks
+from ciranda.data import versions as datasets
+from ciranda.data.rows import Row
 from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
 from ciranda.govern import access, audit
@@ -472,3 +475,33 @@ def test_a_dataset_is_described_and_a_term_defined(desk: Desk) -> None:
     assert desk.run("glossary", "remove", "Customer").code == 0
     assert desk.run("datasets", "describe", "tickets", "--licence", "ours").code == 2
     assert desk.run("datasets", "show", "tickets").code == 4
+
+
+def test_lines_of_dataset_versions_are_named_compared_branched_reverted_and_collected(desk: Desk) -> None:
+    contents = ([1, 2], [2, 3], [3, 4], [4, 5])
+    for numbers in contents:
+        rows = [Row.of(f"question {n}", f"answer {n}", language="en") for n in numbers]
+        with checks.judge([*rows, Row.of(" ", "x")], {"schema": "drop"}) as judged:
+            datasets.commit(
+                desk.world.db, desk.home, "tickets", judged.batches(), report=judged.report.to_dict(),
+                findings=judged.findings, transformation={"kind": "test"}, actor="test",
+            )  # fmt: skip
+    assert "golden is tickets@1" in desk.run("datasets", "tag", "tickets@1", "golden").out
+    assert desk.run("datasets", "tag", "tickets@2", "golden").code == 5
+    assert desk.run("datasets", "tag", "tickets@3", "current", "--moving").code == 0
+    told = json.loads(desk.run("datasets", "diff", "tickets@golden", "tickets@4", "--json").out)
+    assert (told["added"], told["removed"], told["changed"]) == (2, 2, 0)
+    assert {one["prompt"] for one in told["rows"]["added"]} == {"question 4", "question 5"}
+    assert "the prompt is empty" in desk.run("datasets", "findings", "tickets@2", "--check", "schema").out
+    assert "tickets@5: 2 rows, as in tickets@2" in desk.run("datasets", "revert", "tickets@2").out
+    assert "short@1: 2 rows of tickets@2" in desk.run("datasets", "branch", "tickets@2", "short").out
+    plan = json.loads(desk.run("datasets", "gc", "tickets", "--keep", "1", "--age", "0", "--json").out)
+    assert (plan["dry"], plan["collected"]) == (True, ["tickets@4", "tickets@2"])
+    assert "MB freed" in desk.run("datasets", "gc", "tickets", "--keep", "1", "--age", "0", "--yes").out
+    listed = desk.run("datasets", "versions", "tickets").out
+    assert listed.count("collected") == 2
+    assert "golden" in listed
+    moment = datasets.get(desk.world.db, "tickets@3").created_at
+    (then,) = json.loads(desk.run("datasets", "versions", "tickets", "--at", moment, "--json").out)["items"]
+    assert then["ref"] == "tickets@3"
+    assert "is not called golden any more" in desk.run("datasets", "untag", "tickets@golden").out

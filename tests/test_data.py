@@ -336,7 +336,7 @@ def test_two_committers_at_once_never_share_a_number(db: Database, home: Home) -
     for writer in writers:
         writer.join(timeout=30)
     numbers = [number for number, _ in results if number]
-    assert len(numbers) == len(set(numbers)) == len(catalog.line(db, "home")) - 1
+    assert len(numbers) == len(set(numbers)) == len(versions.line(db, "home")) - 1
     for number, prompts in results:
         if number:
             assert {row.prompt for row in versions.read(home, f"home@{number}")} == prompts
@@ -478,7 +478,7 @@ def test_the_catalogue_lists_describes_and_knows_who_uses_a_version(db: Database
     assert all(len(found) <= 2 for found in described["samples"].values())
     assert catalog.used_by(db, "home@1") == []
     with pytest.raises(NotFound):
-        catalog.line(db, "none")
+        versions.line(db, "none")
 
 
 def _size(home: Home) -> int:

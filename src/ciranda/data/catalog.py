@@ -18,8 +18,7 @@ from ciranda.data import contamination, descriptions, glossary, reading, sources
 from ciranda.data.contamination import Overlap
 from ciranda.data.rows import Row
 from ciranda.data.statistics import Field
-from ciranda.data.versions import DatasetVersion, dataset_versions, datasets
-from ciranda.errors import NotFound
+from ciranda.data.versions import DatasetVersion
 from ciranda.govern.policy import Reader
 from ciranda.store.database import Database
 
@@ -33,19 +32,6 @@ class Use:
     kind: str
     name: str
     detail: str
-
-
-def line(db: Database, dataset: str, *, before: int | None = None, limit: int = 50) -> list[DatasetVersion]:
-    """The versions of a dataset, newest first. Raises NotFound for a dataset that nobody committed."""
-    query = sa.select(dataset_versions.c.number).where(dataset_versions.c.dataset == dataset)
-    if before is not None:
-        query = query.where(dataset_versions.c.number < before)
-    with db.reading() as conn:
-        numbers = conn.execute(query.order_by(dataset_versions.c.number.desc()).limit(limit)).scalars().all()
-        known = conn.execute(sa.select(datasets.c.name).where(datasets.c.name == dataset)).first()
-    if not known:
-        raise NotFound(f"no dataset {dataset!r}", where="datasets", remedy="commit one: `ciranda ingest <model>`")
-    return [versions.get(db, f"{dataset}@{number}") for number in numbers]
 
 
 def said(db: Database, dataset: str) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ciranda.config import Home
-from ciranda.data import exports, facts, shelf, versions
+from ciranda.data import exports, facts, place, shelf, versions
 from ciranda.data.masks import MASKED, Veil
+from ciranda.data.movement import Movement, between
 from ciranda.data.rows import Row
 from ciranda.data.versions import DatasetVersion, Diff
 from ciranda.errors import Forbidden
@@ -160,16 +161,36 @@ def taken(
     return chain([first], pieces)
 
 
-def diff(db: Database, home: Home, before: str, after: str, reader: Reader) -> Diff:
-    """What changed between two versions, as far as the reader may see it."""
-    found = versions.diff(home, before, after)
+def diff(db: Database, home: Home, before: str, after: str, reader: Reader, *, most: int | None = None) -> Diff:
+    """What changed between two versions, as far as the reader may see it; at most `most` rows of each kind, and all counts."""
+    found = versions.diff(home, before, after, most=most)
     old, new = decision(db, before, reader), decision(db, after, reader)
     changed = [
         pair
         for was, now in found.changed
         for pair in zip(_shown(home, old, [was]), _shown(home, new, [now]), strict=False)
     ]
-    return Diff(tuple(_shown(home, new, found.added)), tuple(_shown(home, old, found.removed)), tuple(changed))
+    counts = None if old.rows or new.rows else found.counts  # who does not see all rows is not told how many there are
+    added, removed = tuple(_shown(home, new, found.added)), tuple(_shown(home, old, found.removed))
+    return Diff(added, removed, tuple(changed), counts)
+
+
+def movement(db: Database, home: Home, before: str, after: str, reader: Reader) -> Movement:
+    """How the whole moved between two versions, without the fields that the reader does not see; nothing when rows are hidden."""
+    old, new = decision(db, before, reader), decision(db, after, reader)
+    if old.rows or new.rows:
+        return Movement((0, 0), ())
+    return between(home, before, after, hidden={*old.fields, *new.fields})
+
+
+def findings(
+    db: Database, home: Home, ref: str, reader: Reader, *, check: str = "", start: int = 0, limit: int = 50
+) -> list[dict[str, Any]]:
+    """What the checks found in a version, row by row; what it quotes is masked as in the report."""
+    version, found = versions.get(db, ref), decision(db, ref, reader)
+    told = shelf.kept(place.of(home, version.name), version.number, check=check, start=start, limit=limit)
+    shown: list[dict[str, Any]] = quoted(told, found)
+    return shown
 
 
 def report(db: Database, version: DatasetVersion, reader: Reader) -> dict[str, Any]:

@@ -17,13 +17,14 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ciranda.data import columns
 from ciranda.data.columns import BATCH_ROWS, COLUMNS, batches_of, rows_of, schema
+from ciranda.data.ledger import FORMAT
 from ciranda.data.place import Place
 from ciranda.data.sets import Held
 from ciranda.errors import CirandaError, Conflict, Failed, NotFound, StorageFull
@@ -39,7 +40,6 @@ __all__ = [
     "COLUMNS", "FORMAT", "Held", "Writing", "alone", "batches", "batches_of", "held", "rows_of", "sweep", "tag", "taken", "untag",
 ]  # fmt: skip
 
-FORMAT = "2.2"  # older ones do not compress text well
 DELETED_AT_ONCE = 20_000  # rows per delete predicate; the planner slows down on longer lists
 FRAGMENT_ROWS = 1 << 20
 MANY = 32  # fragments of less than a tenth of FRAGMENT_ROWS, before they are put together
@@ -160,8 +160,8 @@ def tag(place: Place, number: int, version: int) -> None:
 
 def untag(place: Place, number: int) -> bool:
     """Take a version's name away, so that the next sweep removes what only it held; False when it had none."""
-    tags = _open(place).tags
-    if place.tag(number) not in tags.list():
+    tags = _open(place).tags if _exists(place) else None
+    if tags is None or place.tag(number) not in tags.list():
         return False
     with _told(place):
         tags.delete(place.tag(number))
@@ -170,6 +170,8 @@ def untag(place: Place, number: int) -> bool:
 
 def sweep(place: Place) -> int:
     """Remove every file of the pool that no tag refers to; returns how many bytes that were. Only while `alone`."""
+    if not _exists(place):
+        return 0
     opened = _open(place)
     tagged = {int(one["version"]) for one in opened.tags.list().values()}
     with _told(place):
@@ -243,6 +245,14 @@ def kept(place: Place, number: int, *, check: str, start: int, limit: int) -> li
     asked = f"check = '{_quoted(check)}'" if check else None
     found: list[dict[str, Any]] = opened.to_table(filter=asked, offset=start, limit=limit).to_pylist()
     return found
+
+
+def forget(place: Place, number: int) -> None:
+    """Remove the findings of a version."""
+    import lance
+
+    with suppress(ValueError, OSError):  # there are none, or they are gone already
+        lance.LanceDataset.drop(place.findings(number), storage_options=dict(place.options))
 
 
 def _open(place: Place, version: str | int | None = None) -> Any:

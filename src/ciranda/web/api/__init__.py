@@ -25,7 +25,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
-from ciranda.web.api import asked, catalogue, chores, fleet, governance, limits, runs, sources, traffic, trust, verbs
+from ciranda.web.api import (
+    asked,
+    catalogue,
+    chores,
+    fleet,
+    governance,
+    limits,
+    lines,
+    runs,
+    sources,
+    traffic,
+    trust,
+    verbs,
+)
 from ciranda.web.api.door import PREFIX, Rest, alive, mounted
 from ciranda.web.api.metrics import Metrics
 
@@ -40,6 +53,16 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/models/{model}/drift", "view", fleet.drift, asked.Nothing, "Its watched streams."),
     Rest("GET", "/versions/{model}@{number:int}", "view", fleet.version, asked.Nothing, "One model version, whole."),
     Rest("GET", "/datasets", "view", catalogue.listing, asked.Datasets, "The catalogue, searched and narrowed."),
+    Rest("GET", "/datasets/{dataset}/versions", "view", lines.listing, lines.Line, "Its versions, by time too."),
+    Rest("GET", "/datasets/{dataset}/diff", "view", lines.diff, lines.Between, "What changed between two versions."),
+    Rest(
+        "GET",
+        "/datasets/{dataset}@{number:int}/findings",
+        "view",
+        lines.findings,
+        lines.Found,
+        "What its checks found.",
+    ),
     Rest("GET", "/datasets/{dataset}@{number:int}", "view", catalogue.version, asked.Nothing, "One dataset version."),
     Rest("GET", "/datasets/{dataset}", "view", catalogue.one, asked.Nothing, "One dataset, and what is said of it."),
     Rest(
@@ -102,6 +125,11 @@ ROUTES: tuple[Rest, ...] = (
     Rest("POST", "/datasets/{dataset}/quarantine/retry", "data", sources.retry, asked.Named, "Read bad rows again."),
     Rest("POST", "/datasets/{dataset}/quarantine/drop", "data", sources.drop, asked.Named, "Give bad rows up."),
     Rest("POST", "/interactions/gather", "data", traffic.gathered, asked.Gather, "Make them a dataset version.", 201),
+    Rest("POST", "/datasets/{dataset}/name", "data", lines.name, lines.Naming, "Name a version: a tag or an alias."),
+    Rest("POST", "/datasets/{dataset}/unname", "data", lines.unname, lines.Unnaming, "Take a name away."),
+    Rest("POST", "/datasets/{dataset}/branch", "data", lines.branch, lines.Branching, "Begin another one there.", 201),
+    Rest("POST", "/datasets/{dataset}/revert", "data", lines.revert, lines.Reverting, "Go back to older rows."),
+    Rest("POST", "/datasets/collect", "settings", lines.collected, lines.Collecting, "Collect what nobody needs."),
     Rest("POST", "/datasets/{dataset}/describe", "data", catalogue.describe, asked.Described, "Say what it is."),
     Rest("POST", "/glossary", "data", catalogue.define, asked.Term, "Define a term, or say it anew.", 201),
     Rest("POST", "/glossary/{term}/remove", "data", catalogue.remove, asked.Nothing, "Take a term out again."),

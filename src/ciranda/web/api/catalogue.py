@@ -63,7 +63,7 @@ def _told(call: Call[Any], version: DatasetVersion) -> Item:
 def one(call: Call[Nothing]) -> Item:
     """One dataset: what is said of it and of its fields, its versions, the newest first."""
     name = demand(call)
-    line = catalog.line(call.platform.db, name)
+    line = datasets.line(call.platform.db, name)
     entry = entries.one(call.platform.db, name)
     return {
         **catalog.said(call.platform.db, name),

@@ -110,7 +110,7 @@ def _checks(whole: Mapping[str, Any]) -> tuple[Check, ...]:
 
 
 def _history(platform: Platform, name: str) -> tuple[DatasetVersionRow, ...]:
-    line = catalog.line(platform.db, name)
+    line = versions.line(platform.db, name)
     sizes = {version.ref: version.rows for version in line}
     return tuple(
         DatasetVersionRow(
