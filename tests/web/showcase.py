@@ -24,6 +24,7 @@ from ciranda.web.views.live import SPANS, STEP_S, WINDOW_S, Bucket, Figures, Liv
 from ciranda.web.views.models import ModelPage, Next, Slice, Stop, VersionPage, VersionRow
 from ciranda.web.views.release import Arm, Estimate, GateRow, Judged, ReleasePage, Rollout, Step
 from ciranda.web.views.runs import SearchRow, TrialPage, TrialRow
+from ciranda.web.views.sources import BadRow, FeedPage, FeedRow, RunPage, RunRow, SourceRow
 from ciranda.web.views.turns import TurnRow, TurnStep
 
 HOME = "smart-home"
@@ -48,6 +49,21 @@ VERSIONS = (
                (("exact_match", 0.744, 0.701, 0.783), ("intent_accuracy", 0.902, 0.872, 0.926), ("valid_json", 0.991, 0.978, 0.997))),
     VersionRow("smart-home@0", 0, "retired", "", "smollm2-135m-instruct", ago(days=3, hours=1), "loop", "turn_1",
                (("exact_match", 0.0, 0.0, 0.009), ("intent_accuracy", 0.021, 0.011, 0.039), ("valid_json", 0.113, 0.088, 0.144))),
+)  # fmt: skip
+RUNS = (
+    RunRow("ing_3-000", "tickets", "crm", "sql", "running", "reading", "schedule", 41_200, 0, 1, 9_100_000, 0, 12.4, "", ago(seconds=12)),
+    RunRow("ing_2-000", "tickets", "crm", "sql", "done", "", "ana", 812, 48_211, 3, 402_000, 0, 3.1, "tickets@8", ago(hours=1)),
+    RunRow("ing_2-001", "tickets", "helpdesk", "http", "failed", "", "ana", 0, 0, 0, 0, 2, 31.0, "", ago(hours=1)),
+    RunRow("ing_1-000", "tickets", "s3: bucket/tickets/*.jsonl", "s3", "unchanged", "", "schedule", 0, 0, 0, 0, 0, 0.4, "", ago(hours=2)),
+)  # fmt: skip
+FEEDS = (
+    FeedRow(HOME, HOME, (SourceRow(HOME, HOME, "intents: en", "intents"), SourceRow(HOME, HOME, "interactions: feedback", "interactions", 3600.0, next_at=ago(minutes=-20)))),
+    FeedRow("tickets", "", (SourceRow("tickets", "", "crm", "sql", cron="0 3 * * *", next_at=ago(hours=-4), last=RUNS[0]), SourceRow("tickets", "", "helpdesk", "http", 900.0, next_at=ago(minutes=-2), last=RUNS[2]),
+            SourceRow("tickets", "", "folder: inbox/*.jsonl", "folder", watched=True)), waiting=2),
+)  # fmt: skip
+BAD_ROWS = (
+    BadRow("bad_1", "crm", "tickets/17", "bad row: completion is missing (got {'id': 17})", '{"id": 17, "question": "<b>why</b>"}', "waiting", ago(hours=1)),
+    BadRow("bad_2", "inbox", "inbox/a.jsonl:9", "bad row: no JSON: Expecting value: line 1 column 1 (char 0)", "not json", "waiting", ago(hours=3)),
 )  # fmt: skip
 ALERTS = (
     AlertRow(
@@ -484,6 +500,43 @@ class Showcase:
 
     def diff(self, name: str, old: int, new: int, who: Principal) -> Diff:
         return Diff(name, old, new, 4000, self._samples(20), self._samples(12), 1212, 12)
+
+    def feeds(self, reach: Sequence[str]) -> tuple[FeedRow, ...]:
+        return () if self.empty else FEEDS
+
+    def feed(self, dataset: str, *, before: str, bad: str, rows: bool) -> FeedPage:
+        row = next(one for one in FEEDS if one.dataset == dataset)
+        mine = tuple(one for one in RUNS if one.dataset == dataset)
+        return FeedPage(
+            row, mine, "ing_1" if mine else "", BAD_ROWS if rows and row.waiting else (), "x" if row.waiting else ""
+        )
+
+    def ingestion(self, id: str) -> RunPage:
+        row = next((one for one in RUNS if one.id == id), None)
+        if row is None:
+            raise NotFound(f"no ingestion {id!r}", where="ingestions", remedy="the page of sources lists them")
+        if row.state == "failed":
+            error = {
+                "message": "the answer was 401",
+                "where": "https://api.example.com/v1/t",
+                "remedy": "check the secret that `auth` refers to",
+            }
+            return RunPage(row, '{"time": "2026-11-22T10:00:00+00:00"}', "", error=error)
+        changes = (
+            ("new", "city", "", "text"),
+            ("retyped", "stars", "whole number", "text"),
+            ("missing", "area", "text", ""),
+        )
+        return RunPage(
+            row,
+            "",
+            '{"time": "2026-11-23T10:00:00+00:00"}',
+            {"since": "2026-11-01T00:00:00.000Z"},
+            {},
+            changes,
+            (("tickets/17", "bad row: completion is missing (got {'id': 17})"),),
+            (("id", "whole number", 1.0), ("answer", "text", 0.93)),
+        )
 
     def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
         return (

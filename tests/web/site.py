@@ -57,6 +57,12 @@ class Recorded:
         self.asked.append(("acknowledge", alert, actor))
         self.reader.acknowledged.add(alert)
 
+    def ingest(self, dataset: str, *, actor: str) -> None:
+        self.asked.append(("ingest", dataset, actor))
+
+    def bad_rows(self, dataset: str, *, rows: Sequence[str], retry: bool, actor: str) -> None:
+        self.asked.append(("bad_rows", dataset, tuple(rows), retry, actor))
+
     def create_key(self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str) -> str:
         with self.db.writing() as conn:
             return access.create(conn, name, role=role, models=models, tenant=tenant, actor=actor)[1]

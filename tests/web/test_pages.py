@@ -253,6 +253,23 @@ def test_the_other_verbs_by_form(fresh):
     assert send("/alerts/alert_2/acknowledge", back="https://evil.example/").headers["location"] == "/"
 
 
+def test_ingesting_and_judging_bad_rows_by_form(fresh):
+    client = client_of(fresh, fresh.keys["admin"])
+    page = client.get("/sources/tickets").text
+    assert "the answer was 401" in client.get("/sources/runs/ing_2-001").text
+    for path, fields in (("ingest", {}), ("rows", {"row": "bad_1", "do": "retry"}), ("rows", {"do": "drop"})):
+        sent = client.post(f"/sources/tickets/{path}", data={"token": token_of(page), **fields})
+        assert sent.headers["location"] == "/sources/tickets"
+    assert fresh.verbs.asked == [
+        ("ingest", "tickets", "the admin"),
+        ("bad_rows", "tickets", ("bad_1",), True, "the admin"),
+        ("bad_rows", "tickets", (), False, "the admin"),
+    ]
+    assert "not json" in page
+    assert "not json" not in client_of(fresh, fresh.keys["viewer"]).get("/sources/tickets").text
+    assert client.get("/sources/nobody").status_code == 404
+
+
 def test_a_key_is_shown_once_and_works(fresh):
     client = client_of(fresh, fresh.keys["admin"])
     form = {"name": "app", "role": "client", "models": HOME, "token": token_of(client.get("/settings/keys").text)}

@@ -9,6 +9,7 @@ from typing import Any
 from ciranda import loop
 from ciranda.config.bounds import Bounds
 from ciranda.govern import access, tenants
+from ciranda.loop import feeding
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
 
@@ -36,6 +37,12 @@ class Wired:
     def acknowledge(self, alert: str, *, actor: str) -> None:
         with self.platform.db.writing() as conn:
             alerts.acknowledge(conn, alert, actor=actor)
+
+    def ingest(self, dataset: str, *, actor: str) -> None:
+        feeding.ask(self.platform, dataset, actor)
+
+    def bad_rows(self, dataset: str, *, rows: Sequence[str], retry: bool, actor: str) -> None:
+        feeding.judge_bad_rows(self.platform, dataset, actor, names=rows, retry=retry)
 
     def create_key(self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str) -> str:
         with self.platform.db.writing() as conn:

@@ -20,6 +20,7 @@ TONES = {
     "cannot_tell": "warn", "waiting": "", "queued": "", "open": "warn", "warn": "warn", "learning": "info",
     "failed": "bad", "refused": "bad", "rolled_back": "bad", "critical": "bad", "fail": "bad", "blocked": "bad", "bad": "bad",
     "ok": "ok", "drift": "bad", "worse": "bad", "dropped": "warn", "error": "bad",
+    "interrupted": "warn", "unchanged": "ok",
 }  # fmt: skip
 
 
@@ -62,6 +63,7 @@ class Words:
             "passed": _("Passed"), "quiet": _("Quiet"), "certain": _("Certain, but small"), "drift": _("Drift"),
             "learning": _("Learning its reference"), "worse": _("Worse"), "fine": _("Not worse"), "ready": _("Ready"),
             "warning": _("Warning"), "critical": _("Critical"), "info": _("Info"),
+            "interrupted": _("Interrupted"),
             "ok": _("Healthy"), "now": _("Turning"), "warn": _("Needs a look"), "bad": _("In trouble"),
         }.get(name, name.replace("_", " "))  # fmt: skip
 
@@ -188,6 +190,33 @@ class Words:
             "feedback": _("Rows from feedback"),
         }.get(name, name)  # fmt: skip
 
+    def source(self, kind: str) -> str:
+        """A kind of source."""
+        _ = self.messages.gettext
+        return {
+            "files": _("Files"), "folder": _("Watched folder"), "http": _("HTTP API"), "sql": _("Database"),
+            "s3": _("Bucket"), "dlt": _("dlt connector"), "interactions": _("Own traffic"), "intents": _("Sentences"),
+        }.get(kind, kind)  # fmt: skip
+
+    def schedule(self, every: float | None, cron: str, watched: bool) -> str:
+        """When a source runs."""
+        _ = self.messages.gettext
+        if every is not None:
+            return _("every %(time)s") % {"time": self.formats.duration(every)}
+        if cron:
+            return _("by cron %(line)s (UTC)") % {"line": cron}
+        return _("as files come") if watched else _("when asked")
+
+    def phase(self, name: str) -> str:
+        """What a run is doing."""
+        _ = self.messages.gettext
+        return {"reading": _("reading"), "committing": _("checking and committing")}.get(name, name)
+
+    def change(self, name: str) -> str:
+        """What happened to a field."""
+        _ = self.messages.gettext
+        return {"new": _("New"), "missing": _("Missing"), "retyped": _("Other type")}.get(name, name)
+
     def split(self, name: str) -> str:
         """A split of a dataset."""
         _ = self.messages.gettext
@@ -198,6 +227,7 @@ class Words:
         _ = self.messages.gettext
         return {
             "loop": _("the loop"), "rollout": _("the rollout"), "monitor": _("the monitor"), "schedule": _("the schedule"),
+            "intake": _("the intake"),
             "collector": _("the collector"), "": _("nobody"), "nobody": _("nobody"), "Ciranda": _("the loop"),
             "an approver": _("an approver"), "an engineer": _("an engineer"),
             "the evidence of the rollout": _("the evidence of the rollout"),
@@ -216,6 +246,9 @@ class Words:
             "revoked": _("The key %(name)s opens nothing any more."),
             "limited": _("The limits of %(name)s are in force."),
             "saved": _("Saved."),
+            "ingest_asked": _("%(name)s: an ingestion begins."),
+            "rows_retried": _("%(name)s: bad rows are read again."),
+            "rows_dropped": _("%(name)s: bad rows were given up."),
         }.get(str(result.get("kind")), "")
         values = dict.fromkeys(("model", "version", "name"), "")
         seconds = result.get("seconds")

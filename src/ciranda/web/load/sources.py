@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ciranda.config.source import Source
@@ -11,6 +11,7 @@ from ciranda.data.sources.found import label
 from ciranda.loop import intake
 from ciranda.loop.platform import Platform
 from ciranda.store import clock
+from ciranda.web.views.sources import BadRow, FeedPage, FeedRow, RunPage, RunRow, SourceRow
 
 Item = dict[str, Any]
 
@@ -66,3 +67,68 @@ def seconds(run: Item) -> float:
     """How long a run took, or takes."""
     ended = clock.parse(run["ended_at"]) if run["ended_at"] else clock.now()
     return round(max(0.0, (ended - clock.parse(run["started_at"])).total_seconds()), 3)
+
+
+# --- for the pages ----------------------------------------------------------------------------------------------------
+
+
+def feeds(platform: Platform, reach: Sequence[str]) -> tuple[FeedRow, ...]:
+    """Every dataset that something feeds, as far as a key reaches."""
+    specs = sorted(intake.fed(platform), key=lambda spec: spec.dataset)
+    return tuple(_feed(platform, spec) for spec in specs if "*" in reach or _mine(spec, reach))
+
+
+def _mine(spec: intake.Spec, reach: Sequence[str]) -> bool:
+    return bool({intake.model_of(spec), spec.dataset} & set(reach))
+
+
+def _feed(platform: Platform, spec: intake.Spec) -> FeedRow:
+    rows = tuple(_source(item, source) for item, source in zip(_of(platform, spec), spec.data.sources, strict=True))
+    waiting, asked = quarantine.waiting(platform.db, spec.dataset), runs.asked(platform.db, spec.dataset)
+    return FeedRow(spec.dataset, intake.model_of(spec), rows, waiting, asked is not None)
+
+
+def _source(item: Item, source: Source) -> SourceRow:
+    return SourceRow(
+        item["dataset"], item["model"], item["source"], item["kind"], source.every, source.cron or "",
+        source.folder is not None, item["next_at"], _run(item["last"]) if item["last"] else None,
+    )  # fmt: skip
+
+
+def feed(platform: Platform, dataset: str, *, before: str, bad: str, rows: bool) -> FeedPage:
+    """One dataset with a page of runs; its bad rows only for those who work on data. Raises NotFound."""
+    spec = intake.feeder(platform, dataset)
+    found = runs.page(platform.db, dataset=dataset, before=before, limit=PAGE + 1)
+    shown = tuple(_run(one) for one in found[:PAGE])
+    kept = _kept(platform, dataset, bad) if rows else []
+    return FeedPage(
+        _feed(platform, spec), shown, shown[-1].id if len(found) > PAGE else "",
+        tuple(BadRow(*(one[name] for name in BAD)) for one in kept[:PAGE]),
+        quarantine.place(kept[PAGE - 1]) if len(kept) > PAGE else "",
+    )  # fmt: skip
+
+
+def _kept(platform: Platform, dataset: str, before: str) -> list[Item]:
+    return quarantine.page(platform.db, dataset=dataset, state="waiting", before=before, limit=PAGE + 1)
+
+
+def ingestion(platform: Platform, identifier: str) -> RunPage:
+    """One run of one source, whole. Raises NotFound."""
+    found = runs.get(platform.db, identifier)
+    error = found["error"] or {}
+    return RunPage(
+        _run(found), found["cursor_before"], found["cursor"], {name: one for name, one in found["window"].items() if one},
+        {name: str(error[name]) for name in ("message", "where", "remedy") if error.get(name)},
+        tuple((one["change"], one["field"], one["before"], one["now"]) for one in found["changes"]),
+        tuple((one["where"], one["reason"]) for one in found["detail"].get("bad", ())),
+        tuple((name, " or ".join(one["types"]), float(one["share"])) for name, one in found["fields"].items()),
+    )  # fmt: skip
+
+
+def _run(run: Item) -> RunRow:
+    plain = {name: run[name] for name in RunRow.__dataclass_fields__ if name in run and name != "seconds"}
+    return RunRow(**plain, seconds=seconds(run))
+
+
+PAGE = 25
+BAD = ("id", "source", "origin", "reason", "record", "state", "at")

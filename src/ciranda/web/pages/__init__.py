@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from ciranda.web.page import Entry
-from ciranda.web.pages import alerts, datasets, door, fleet, govern, interactions, palette, release, runs, turns
+from ciranda.web.pages import (
+    alerts,
+    datasets,
+    door,
+    fleet,
+    govern,
+    interactions,
+    palette,
+    release,
+    runs,
+    sources,
+    turns,
+)
 
 ENTRIES: tuple[Entry, ...] = (
     *door.ENTRIES,
@@ -13,6 +25,7 @@ ENTRIES: tuple[Entry, ...] = (
     *interactions.ENTRIES,
     *datasets.ENTRIES,
     *runs.ENTRIES,
+    *sources.ENTRIES,
     *alerts.ENTRIES,
     *govern.ENTRIES,
     *palette.ENTRIES,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ciranda.data.sources import ingestions
 from ciranda.deploy.stages import rollouts
 from ciranda.govern.access import Principal
 from ciranda.govern.audit import audit_events
@@ -26,6 +27,7 @@ from ciranda.web.load import (
     models,
     release,
     runs,
+    sources,
     trust,
     turns,
     versions,
@@ -42,6 +44,7 @@ from ciranda.web.views.live import STEP_S, WINDOW_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
 from ciranda.web.views.release import ReleasePage
 from ciranda.web.views.runs import SearchRow, TrialPage
+from ciranda.web.views.sources import FeedPage, FeedRow, RunPage
 from ciranda.web.views.turns import TurnRow
 
 ON_A_PAGE = 5
@@ -137,6 +140,15 @@ class Stored:
     def diff(self, name: str, old: int, new: int, who: Principal) -> Diff:
         return datasets.diff(self.platform, name, old, new, who)
 
+    def feeds(self, reach: Sequence[str]) -> tuple[FeedRow, ...]:
+        return sources.feeds(self.platform, reach)
+
+    def feed(self, dataset: str, *, before: str, bad: str, rows: bool) -> FeedPage:
+        return sources.feed(self.platform, dataset, before=before, bad=bad, rows=rows)
+
+    def ingestion(self, id: str) -> RunPage:
+        return sources.ingestion(self.platform, id)
+
     def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
         return runs.listing(self.platform, reach)
 
@@ -195,5 +207,7 @@ class Stored:
             trained = conn.execute(
                 sa.select(sa.func.sum(curve)).where(trials.c.state.in_(("waiting", "running")))
             ).scalar()
+            told = conn.execute(sa.select(sa.func.max(ingestions.c.told_at), sa.func.max(ingestions.c.id))).first()
         mark = hashlib.sha256(f"{head} {steps}".encode()).hexdigest()[:16]
-        return {"loop": mark, "release": str(looks), "drift": str(seen), "runs": str(trained)}
+        intake = f"{head} {tuple(told or ())}"
+        return {"loop": mark, "release": str(looks), "drift": str(seen), "runs": str(trained), "intake": intake}
