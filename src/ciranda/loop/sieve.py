@@ -38,9 +38,9 @@ def bounds(platform: Platform, spec: ModelSpec | DatasetSpec, dataset: str) -> c
     )
 
 
-def _asked(platform: Platform, spec: ModelSpec) -> Mapping[str, list[str]]:
+def _asked(platform: Platform, spec: ModelSpec | DatasetSpec) -> Mapping[str, list[str]]:
     """The prompts of every suite that a gate of any model names, by the suite's file. One of another model's may be away."""
-    own = {gate.suite for gate in spec.gates}
+    own = {gate.suite for gate in spec.gates} if isinstance(spec, ModelSpec) else set()
     found = {}
     for name in sorted({*registered(platform), *(own - {"test"})}):
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+
 from ciranda.config.source import Source
-from ciranda.data.sources import quarantine, runs, schedule
+from ciranda.data.sources import ingestions, quarantine, runs, schedule
 from ciranda.data.sources.found import label
 from ciranda.loop import intake
 from ciranda.loop.platform import Platform
@@ -128,6 +130,12 @@ def ingestion(platform: Platform, identifier: str) -> RunPage:
 def _run(run: Item) -> RunRow:
     plain = {name: run[name] for name in RunRow.__dataclass_fields__ if name in run and name != "seconds"}
     return RunRow(**plain, seconds=seconds(run))
+
+
+def mark(conn: sa.Connection) -> str:
+    """Changes when a run begins, goes on or ends."""
+    told = conn.execute(sa.select(sa.func.max(ingestions.c.told_at), sa.func.max(ingestions.c.id))).first()
+    return str(tuple(told or ()))
 
 
 PAGE = 25

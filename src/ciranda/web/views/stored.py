@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ciranda.data.sources import ingestions
 from ciranda.deploy.stages import rollouts
 from ciranda.govern.access import Principal
 from ciranda.govern.audit import audit_events
@@ -207,7 +206,7 @@ class Stored:
             trained = conn.execute(
                 sa.select(sa.func.sum(curve)).where(trials.c.state.in_(("waiting", "running")))
             ).scalar()
-            told = conn.execute(sa.select(sa.func.max(ingestions.c.told_at), sa.func.max(ingestions.c.id))).first()
+            told = sources.mark(conn)
         mark = hashlib.sha256(f"{head} {steps}".encode()).hexdigest()[:16]
-        intake = f"{head} {tuple(told or ())}"
-        return {"loop": mark, "release": str(looks), "drift": str(seen), "runs": str(trained), "intake": intake}
+        marks = {"loop": mark, "release": str(looks), "drift": str(seen), "runs": str(trained)}
+        return {**marks, "intake": f"{head} {told}"}
