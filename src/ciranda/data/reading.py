@@ -70,6 +70,7 @@ def batches(
     split: str | None = None,
     language: str | None = None,
     source: str | None = None,
+    key: str | None = None,
     columns: Sequence[str] = shelf.COLUMNS,
 ) -> Iterator[pa.RecordBatch]:
     """A version's rows as Arrow batches in the stored schema, as the reader may see them. Raises NotFound, Forbidden."""
@@ -77,7 +78,7 @@ def batches(
     _refuse_telling(whole, {"language": language, "source": source}, reader)
     veil = _veil(home, whole, columns)
     asked = veil.needs(columns) if veil else tuple(columns)
-    found = versions.batches(home, ref, split=split, language=language, source=source, columns=asked)
+    found = versions.batches(home, ref, split=split, language=language, source=source, key=key, columns=asked)
     return (veil.over(batch, columns) for batch in found) if veil else found
 
 
@@ -90,9 +91,10 @@ def read(
     split: str | None = None,
     language: str | None = None,
     source: str | None = None,
+    key: str | None = None,
 ) -> Iterator[Row]:
     """A version's rows as values, one after the other."""
-    found = batches(db, home, ref, reader, split=split, language=language, source=source)
+    found = batches(db, home, ref, reader, split=split, language=language, source=source, key=key)
     return (row for batch in found for row in _rows(batch))
 
 

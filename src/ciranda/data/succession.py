@@ -21,9 +21,9 @@ from ciranda.data.shift import Profile
 SAMPLED = 100_000
 
 
-def inherited(home: Home, ref: str) -> Iterator[Row]:
-    """The rows of a version, for the next version of the same dataset. Raises NotFound."""
-    return (row for batch in versions.batches(home, ref) for row in shelf.rows_of(batch))
+def inherited(home: Home, ref: str, *, key: str | None = None) -> Iterator[Row]:
+    """The rows of a version (or the one of that key), for the next version of the same dataset. Raises NotFound."""
+    return (row for batch in versions.batches(home, ref, key=key) for row in shelf.rows_of(batch))
 
 
 def profile(home: Home, ref: str, *, rows: int) -> Profile:

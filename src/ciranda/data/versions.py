@@ -170,12 +170,13 @@ def batches(
     split: str | None = None,
     language: str | None = None,
     source: str | None = None,
+    key: str | None = None,
     columns: Sequence[str] = columns.COLUMNS,
 ) -> Iterator[pa.RecordBatch]:
     """A version's rows as Arrow batches, without the database: jobs read this way. Raises NotFound."""
     name, number = parse_ref(ref)
     where = place.of(home, name)
-    wanted = {"split": split, "language": language, "source": source}
+    wanted = {"split": split, "language": language, "source": source, "key": key}
     return shelf.batches(where, where.tag(number), columns=columns, where=wanted)
 
 

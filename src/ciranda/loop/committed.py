@@ -67,3 +67,32 @@ def commit(
             platform.db, platform.home, dataset, judged.batches(), parents=sources, transformation=made(), actor=actor,
             report={**judged.report.to_dict(), **also()}, findings=judged.findings, within=within,
         )  # fmt: skip
+
+
+def amend(
+    platform: Platform,
+    dataset: str,
+    add: Sequence[Row],
+    remove: Iterable[str],
+    rules: Policy,
+    *,
+    made: Mapping[str, Any],
+    actor: str,
+    within: Callable[[sa.Connection, DatasetVersion], None] | None = None,
+) -> DatasetVersion:
+    """Check rows and put them beside those of the newest version, less those whose keys are named; or begin with them.
+
+    Raises:
+        Refused: A check said no, or no row is left.
+    """
+    known = versions.newest_of(platform.db, dataset)
+    with checks.judge(add, rules.checks, bounds=rules.bounds, folder=platform.home.datasets) as judged:
+        told: dict[str, Any] = {"report": judged.report.to_dict(), "findings": judged.findings, "within": within}
+        if known is None:
+            return versions.commit(
+                platform.db, platform.home, dataset, judged.batches(), transformation=made, actor=actor, **told
+            )
+        return versions.amend(
+            platform.db, platform.home, dataset, add=judged.batches(), remove=remove, parent=known.ref, transformation=made,
+            actor=actor, **told,
+        )  # fmt: skip

@@ -8,6 +8,7 @@
     traffic   interactions            runs    searches and trials
     chores    imports and preparations of data, as jobs
     sources   where data comes from, its runs, bad rows
+    reviews   queues, items, labels
     limits    what keys, tenants and models may use
     governance policies, exports, persons that are forgotten
     trust     alerts, audit, keys     verbs   what is done
@@ -33,6 +34,7 @@ from ciranda.web.api import (
     governance,
     limits,
     lines,
+    reviews,
     runs,
     sources,
     traffic,
@@ -145,6 +147,23 @@ ROUTES: tuple[Rest, ...] = (
         asked.Nothing,
         "Make a version again from its recipe, and compare.",
         202,
+    ),
+    Rest("GET", "/review", "view", reviews.listing, asked.Page, "Review queues, with what waits in each."),
+    Rest("GET", "/review/{queue}", "view", reviews.one, asked.Nothing, "One queue: counts, annotators, agreement."),
+    Rest("GET", "/review/{queue}/labels", "data", reviews.labels, asked.Page, "What was said, in the order of time."),
+    Rest("POST", "/review", "data", reviews.create, asked.ReviewQueue, "Make a queue, or change its settings."),
+    Rest(
+        "POST", "/review/{queue}/fill", "data", reviews.fill, asked.ReviewFill, "Choose what is most worth labelling."
+    ),
+    Rest(
+        "POST", "/review/{queue}/next", "label", reviews.following, asked.Nothing, "The next item, theirs for a while."
+    ),
+    Rest(
+        "POST", "/review/{queue}/answer", "label", reviews.say, asked.ReviewAnswer, "Right, wrong, corrected, skipped."
+    ),
+    Rest("POST", "/review/{queue}/undo", "label", reviews.undo, asked.Nothing, "Take the last label back."),
+    Rest(
+        "POST", "/review/{queue}/commit", "data", reviews.commit, asked.Nothing, "Make a dataset version of the labels."
     ),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
     Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Version, "Evaluate a version.", 202),

@@ -160,6 +160,47 @@ class Recipe(Asked):
     dry: bool = Field(False, description="Only count rows at each step; nothing is written.")
 
 
+class ReviewQueue(Asked):
+    """A review queue."""
+
+    name: str = Field(pattern=NAME, description="Its name.")
+    model: str = Field(
+        "", pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$", description="Whose answers are reviewed; without it, rows alone."
+    )
+    dataset: str = Field(
+        "",
+        pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$",
+        description="Where labels go, and whose rows are reviewed; else the model's.",
+    )
+    makes: Literal["answers", "labelled", "pairs"] = Field("answers", description="What labels become.")
+    instructions: str = Field("", max_length=5000, description="What annotators should know.")
+    twice: float = Field(0.1, ge=0, le=1, description="Share of items that two annotators are asked.")
+    random: float = Field(0.2, ge=0, le=1, description="Share of items that are chosen at random.")
+    lease: Annotated[float, BeforeValidator(seconds), Field(ge=10, le=86400)] = Field(
+        600.0, description="How long an item is one annotator's alone (`10m`)."
+    )
+
+
+class ReviewFill(Asked):
+    """What goes into a queue."""
+
+    count: int = Field(50, ge=1, le=2000, description="How many items.")
+    of: Literal["interactions", "rows"] = Field(
+        "interactions", description="The model's answers, or the dataset's rows."
+    )
+    days: float = Field(7.0, gt=0, le=3650, description="How far back interactions are looked at.")
+    ref: str = Field("", pattern=rf"({VERSION})|^$", description="Which version's rows; else the newest's.")
+
+
+class ReviewAnswer(Asked):
+    """What somebody says of an item."""
+
+    item: str = Field(min_length=1, max_length=40, description="The item that was asked for.")
+    verdict: Literal["right", "wrong", "correct", "skip"] = Field(description="What the answer is.")
+    correction: str = Field("", max_length=20_000, description="With `correct`: what it should have been.")
+    note: str = Field("", max_length=2000, description="Kept with the label.")
+
+
 class Audit(Page):
     """Which events of the audit log; texts match from the beginning."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_2ab613e2"
+revision = "0001_3d210b48"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -342,6 +342,20 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_quarantine_dataset"), "quarantine", ["dataset"], unique=False)
     op.create_table(
+        "review_queues",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("makes", sa.String(length=16), nullable=False),
+        sa.Column("instructions", sa.Text(), nullable=False),
+        sa.Column("twice", sa.Float(), nullable=False),
+        sa.Column("random", sa.Float(), nullable=False),
+        sa.Column("lease_s", sa.Float(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_review_queues")),
+    )
+    op.create_table(
         "rollouts",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("model", sa.String(length=63), nullable=False),
@@ -539,6 +553,24 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_replicas_deployment"), "replicas", ["deployment"], unique=False)
     op.create_table(
+        "review_items",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("queue", sa.String(length=63), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("ref", sa.String(length=240), nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=False),
+        sa.Column("why", sa.JSON(), nullable=False),
+        sa.Column("chance", sa.Boolean(), nullable=False),
+        sa.Column("priority", sa.Float(), nullable=False),
+        sa.Column("wanted", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["queue"], ["review_queues.name"], name=op.f("fk_review_items_queue")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_review_items")),
+        sa.UniqueConstraint("queue", "ref", name=op.f("uq_review_items_queue_ref")),
+    )
+    op.create_index("ix_review_items_waiting", "review_items", ["queue", "state", "priority"], unique=False)
+    op.create_table(
         "trials",
         sa.Column("id", sa.String(length=210), nullable=False),
         sa.Column("search", sa.String(length=200), nullable=False),
@@ -611,3 +643,33 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("dataset", "number", "parent", name=op.f("pk_dataset_parents")),
     )
     op.create_index(op.f("ix_dataset_parents_parent"), "dataset_parents", ["parent"], unique=False)
+    op.create_table(
+        "review_labels",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("item", sa.String(length=40), nullable=False),
+        sa.Column("queue", sa.String(length=63), nullable=False),
+        sa.Column("key", sa.String(length=40), nullable=False),
+        sa.Column("annotator", sa.String(length=100), nullable=False),
+        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("correction", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("once", sa.String(length=100), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("undone_at", sa.String(length=32), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.ForeignKeyConstraint(["item"], ["review_items.id"], name=op.f("fk_review_labels_item")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_review_labels")),
+        sa.UniqueConstraint("key", "once", name=op.f("uq_review_labels_key_once")),
+    )
+    op.create_index(op.f("ix_review_labels_item"), "review_labels", ["item"], unique=False)
+    op.create_index(op.f("ix_review_labels_queue"), "review_labels", ["queue"], unique=False)
+    op.create_table(
+        "review_leases",
+        sa.Column("item", sa.String(length=40), nullable=False),
+        sa.Column("key", sa.String(length=40), nullable=False),
+        sa.Column("queue", sa.String(length=63), nullable=False),
+        sa.Column("expires_at", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["item"], ["review_items.id"], name=op.f("fk_review_leases_item")),
+        sa.PrimaryKeyConstraint("item", "key", name=op.f("pk_review_leases")),
+    )
+    op.create_index(op.f("ix_review_leases_queue"), "review_leases", ["queue"], unique=False)
