@@ -113,7 +113,10 @@ def keep(conn: sa.Connection, overlap: Overlap, *, actor: str) -> Overlap | None
 def forget(conn: sa.Connection, registered: Iterable[str], *, actor: str) -> list[Overlap]:
     """Drop what was found for suites that are not registered any more; returns what was contaminated by them."""
     table = contaminations
-    gone = [Overlap(**row) for row in conn.execute(sa.select(table).where(table.c.suite.not_in(list(registered)))).mappings()]
+    gone = [
+        Overlap(**row)
+        for row in conn.execute(sa.select(table).where(table.c.suite.not_in(list(registered)))).mappings()
+    ]
     for one in gone:
         conn.execute(table.delete().where((table.c.version == one.version) & (table.c.suite == one.suite)))
         if one.found:
@@ -137,7 +140,9 @@ def page(
     query = sa.select(table).where(table.c.found > 0).order_by(table.c.version, table.c.suite).limit(limit)
     if after:
         version, suite = after
-        query = query.where(sa.or_(table.c.version > version, sa.and_(table.c.version == version, table.c.suite > suite)))
+        query = query.where(
+            sa.or_(table.c.version > version, sa.and_(table.c.version == version, table.c.suite > suite))
+        )
     if datasets is not None:
         query = query.where(sa.or_(sa.false(), *(table.c.version.like(f"{name}@%") for name in datasets)))
     return [Overlap(**row) for row in conn.execute(query).mappings()]

@@ -32,10 +32,11 @@ def gather(platform: Platform, dataset: str, chosen: Mapping[str, Any], actor: s
         spec = models.get(conn, str(filters["model"])).spec
     found = platform.interactions.everything(**cast(Filters, filters))
     rows, looked_at = traffic.rows_from(found, languages_of=partial(intake.languages_of, spec))
-    report = sieve.run(platform, spec, rows, dataset=dataset)
     told = {name: clock.iso(value) if hasattr(value, "tzinfo") else value for name, value in filters.items()}
-    version = datasets.commit(
-        platform.db, platform.home, dataset, report.kept, actor=actor, report=report.to_dict(),
-        transformation={"kind": "interactions", "filters": told, "interactions": looked_at, "until": clock.iso()},
-    )  # fmt: skip
+    made = {"kind": "interactions", "filters": told, "interactions": looked_at, "until": clock.iso()}
+    with sieve.judged(platform, spec, rows, dataset=dataset) as judged:
+        version = datasets.commit(
+            platform.db, platform.home, dataset, judged.batches(), actor=actor, report=judged.report.to_dict(),
+            findings=judged.findings, transformation=made,
+        )  # fmt: skip
     return {"dataset": version.ref, "digest": version.digest, "rows": version.rows, "interactions": looked_at}

@@ -105,11 +105,11 @@ def take(
             batch.pass_by()
             version = before
         else:
-            report = sieve.run(platform, spec, batch.rows)
-            version = datasets.commit(
-                platform.db, platform.home, dataset, report.kept, transformation=batch.transformation, actor=actor,
-                report=report.to_dict(), within=batch.finish,
-            )  # fmt: skip
+            with sieve.judged(platform, spec, batch.rows) as judged:
+                version = datasets.commit(
+                    platform.db, platform.home, dataset, judged.batches(), transformation=batch.transformation,
+                    actor=actor, report=judged.report.to_dict(), findings=judged.findings, within=batch.finish,
+                )  # fmt: skip
     _alert(platform, spec, batch)
     return _told(version, before, batch)
 

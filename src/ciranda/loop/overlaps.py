@@ -73,9 +73,15 @@ class Overlaps:
         table, data = versions.versions, datasets.dataset_versions
         with self._platform.db.reading() as conn:
             newest = conn.execute(sa.select(data.c.dataset, sa.func.max(data.c.number)).group_by(data.c.dataset)).all()
-            used = conn.execute(sa.select(table.c.dataset).where(table.c.dataset.like("%@%")).distinct()).scalars().all()
+            used = (
+                conn.execute(sa.select(table.c.dataset).where(table.c.dataset.like("%@%")).distinct()).scalars().all()
+            )
             there = {f"{row.dataset}@{row.number}" for row in conn.execute(sa.select(data.c.dataset, data.c.number))}
-        return [ref for ref in dict.fromkeys([*(f"{name}@{number}" for name, number in newest), *sorted(used)]) if ref in there]
+        return [
+            ref
+            for ref in dict.fromkeys([*(f"{name}@{number}" for name, number in newest), *sorted(used)])
+            if ref in there
+        ]
 
 
 def registered(platform: Platform) -> list[str]:
@@ -103,14 +109,20 @@ def _tell(conn: sa.Connection, overlap: Overlap) -> None:
 def _concerned(conn: sa.Connection, version: str, taught: list[str]) -> Mapping[str, tuple[str, ...]]:
     """The models that learn or learned from a dataset version, and where their alerts go."""
     dataset, names = version.partition("@")[0], {ref.partition("@")[0] for ref in taught}
-    found = {one.name: one.spec.alerts for one in models.every(conn) if one.spec.dataset == dataset or one.name in names}
+    found = {
+        one.name: one.spec.alerts for one in models.every(conn) if one.spec.dataset == dataset or one.name in names
+    }
     return found or {"": ("log",)}
 
 
 def trained_on(conn: sa.Connection, version: str) -> list[str]:
     """The model versions that learned from a dataset version."""
     table = versions.versions
-    query = sa.select(table.c.model, table.c.number).where(table.c.dataset == version).order_by(table.c.model, table.c.number)
+    query = (
+        sa.select(table.c.model, table.c.number)
+        .where(table.c.dataset == version)
+        .order_by(table.c.model, table.c.number)
+    )
     return [f"{row.model}@{row.number}" for row in conn.execute(query)]
 
 

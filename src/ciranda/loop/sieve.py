@@ -5,12 +5,12 @@ before, and functions of the home's own. Whoever is about to commit rows comes t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ciranda.config.model import DatasetSpec, ModelSpec
 from ciranda.data import checks, columns, succession
 from ciranda.data import versions as datasets
-from ciranda.data.checks import CheckReport
 from ciranda.data.shift import Profile
 from ciranda.errors import Invalid, NotFound
 from ciranda.evals import suites
@@ -18,12 +18,15 @@ from ciranda.loop.overlaps import registered
 from ciranda.loop.platform import Platform
 
 
-def run(platform: Platform, spec: ModelSpec | DatasetSpec, rows: columns.Rows, *, dataset: str = "") -> CheckReport:
-    """The checks' report on rows that are to become the next version of a dataset (by default the model's).
+def judged(
+    platform: Platform, spec: ModelSpec | DatasetSpec, rows: columns.Rows, *, dataset: str = ""
+) -> AbstractContextManager[checks.Judged]:
+    """Rows that are to become the next version of a dataset (by default the model's), gone through the checks.
 
     Raises Blocked when a blocking check found something, and what the checks themselves raise.
     """
-    return checks.run(rows, spec.data.checks.policy(), bounds=bounds(platform, spec, dataset or spec.dataset))
+    compared = bounds(platform, spec, dataset or spec.dataset)
+    return checks.judge(rows, spec.data.checks.policy(), bounds=compared, folder=platform.home.datasets)
 
 
 def bounds(platform: Platform, spec: ModelSpec | DatasetSpec, dataset: str) -> checks.Bounds:

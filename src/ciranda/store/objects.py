@@ -8,6 +8,7 @@ a bucket that accepts either is refused before a row is written. Credentials are
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -62,16 +63,18 @@ class Bucket:
         name, kept = f".ciranda-{os.urandom(8).hex()}", []
         try:
             first = put(self._store, name, b"first", mode="create")
-            for mode, promise in (("create", "put-if-absent"), ({"e_tag": '"stale"', "version": None}, "put-if-match")):
+            for mode, promise in (("create", "put-if-absent"), ({"e_tag": '"stale"'}, "put-if-match")):
                 try:
                     put(self._store, name, b"second", mode=mode)  # type: ignore[arg-type]
                     kept.append(promise)
                 except (AlreadyExistsError, PreconditionError):
                     continue
-            put(self._store, name, b"third", mode={"e_tag": first["e_tag"], "version": None})
-            delete(self._store, name)
+            if not kept:
+                put(self._store, name, b"third", mode={"e_tag": first["e_tag"] or ""})
         except _errors() as error:
             raise self._trouble(error) from error
+        with suppress(*_errors()):
+            delete(self._store, name)
         if kept:
             raise Refused(
                 f"the object store ignores {' and '.join(kept)}, so of two writers one would be lost without an error",
