@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,8 @@ def test_a_reader_sees_only_what_is_theirs(world: World) -> None:
 
 def test_edges_go_to_the_right_and_boxes_do_not_meet(world: World) -> None:
     found = chain(world, f"dataset:{MODEL}@1")
-    columns = graphs.arranged([node.id for node in found.nodes], found.edges)
+    columns, ways = graphs.laid([node.id for node in found.nodes], found.edges)
     place = {one: number for number, column in enumerate(columns) for one in column}
     assert all(place[cause] < place[effect] for cause, effect in found.edges)
-    assert sorted(place) == sorted(node.id for node in found.nodes)
+    assert {one for one in place if not one.startswith(graphs.BEND)} == {node.id for node in found.nodes}
+    assert all(place[to] == place[one] + 1 for way in ways for one, to in pairwise(way)), "a line bends in each column"

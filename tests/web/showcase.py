@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from ciranda.data.descriptions import Description
+from ciranda.data.entries import Entry, Wanted
+from ciranda.data.freshness import Freshness
+from ciranda.data.glossary import Term
+from ciranda.data.search import Text
+from ciranda.data.statistics import BINS, Field, Lengths
+from ciranda.data.versions import DatasetVersion
 from ciranda.errors import NotFound
 from ciranda.govern.access import Principal
+from ciranda.registry.lineage import Graph, Node
 from ciranda.store import clock
 from ciranda.web.views.alerts import AlertPage, AlertRow, Group
-from ciranda.web.views.datasets import Check, DatasetPage, DatasetRow, DatasetVersionRow, Diff, Sample, Samples
+from ciranda.web.views.catalogue import Catalogue, FieldRow, Glossary, LinePage, TermRow
+from ciranda.web.views.datasets import Check, CheckPage, DatasetPage, DatasetVersionRow, Diff, Sample, Samples, Shift
 from ciranda.web.views.drift import DriftPage, Stream
 from ciranda.web.views.fleet import STAGES, Chip, Column, Decision, Done, ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, AuditRow, Bound, Chain, KeyRow, Scope
@@ -134,6 +143,87 @@ SENTENCES = (
     ("quanto tempo falta no temporizador da pizza", '{"intent":"HassTimerStatus","slots":{"name":"pizza"}}', "pt-BR"),
     ("add milk to my shopping list", '{"intent":"HassShoppingListAddItem","slots":{"item":"milk"}}', "en"),
 )
+NEWEST = DatasetVersion(
+    HOME,
+    2,
+    "sha256:" + HASH * 4,
+    5212,
+    {"language": {"en": 4012, "pt-BR": 1200}},
+    (f"{HOME}@1",),
+    {"kind": "ingestion"},
+    {},
+    3,
+    ago(minutes=39),
+    "loop",
+)
+SETS = (
+    Entry(HOME, NEWEST, 9, Description("ana", "What people say to their homes, and the intent behind it.", "Teaches the house to understand.", "CC-BY-4.0", "internal", 86400.0, ago(days=2), "ana"),
+          {"": ("br", "voice"), "subject": ("pii",)}, {"": ("intent",)}, Freshness(ago(minutes=39), ago(minutes=4), 86400.0, "fresh"), (HOME,)),
+    Entry("tickets", replace(NEWEST, name="tickets", number=8, rows=48211), 8, Description("rui", sensitivity="personal", every_s=604800.0), {"": ("pii",)}, {},
+          Freshness(ago(days=12), ago(days=12), 604800.0, "stale"), ()),
+    Entry("planned", None, 0, Description(description="Not here yet"), {}, {}, Freshness("", "", 0.0, ""), ()),
+)  # fmt: skip
+CHECKED = (
+    Check("schema", "passed", 0, (), 5393, 2400000),
+    Check("duplicates", "dropped", 181, tuple((f"intents:en:HassTurnOn:{n}", HASH, f"same prompt and completion as row {n}") for n in range(9)), 5393, 910000),
+    Check("pii", "masked", 33, (("interaction 019bafe2", HASH, "an e-mail address"), ("interaction 019bafe3", HASH, "a phone number")), 5212, 52000),
+    Check("contamination", "passed", 0, (), 5212, 310000),
+)  # fmt: skip
+COUNTED = (
+    Field("messages", 5212, 0, 5100, False, Lengths(4, 34, 71, 122, 35.2, (0, 0, 10, 100, 900, 2100, 2000, 102, *([0] * 9)))),
+    Field("completion", 5212, 0, 412, True, Lengths(12, 58, 90, 141, 60.0, tuple([0] * len(BINS))), (('{"intent":"HassTurnOn","slots":{"area":"kitchen"}}', 412), ("{}", 210))),
+    Field("rejected", 5212, 5212, 0, True),
+    Field("language", 5212, 0, 2, True, Lengths(2, 2, 5, 5, 2.7, tuple([0] * len(BINS))), (("en", 4012), ("pt-BR", 1200))),
+    Field("subject", 5212, 4800, 310, True, Lengths(9, 11, 14, 20, 11.0, tuple([0] * len(BINS))), (), None, True),
+    Field("extra.age", 5212, 12, 80, True, None, (), (0.0, 39.4, 79.0)),
+)  # fmt: skip
+
+
+def chain() -> Graph:
+    """Four sources, five dataset versions, three model versions, and what came of them: some thirty things."""
+    nodes, edges = [], []
+    for n in range(1, 6):
+        nodes.append(Node("dataset", f"{HOME}@{n}", HOME, ago(days=12 - n), {"rows": 4000 + n, "made_by": "ingestion"}))
+        nodes.append(Node("run", f"ing_019bafe2b7c27d1e{n}", HOME, ago(days=12 - n), {"rows": 300, "bad": 0}))
+        edges.append((f"run:ing_019bafe2b7c27d1e{n}", f"dataset:{HOME}@{n}"))
+        edges += [
+            (f"source:{HOME}/{label}", f"run:ing_019bafe2b7c27d1e{n}")
+            for label in ("files: data/tickets/*.jsonl", "interactions: feedback")
+        ]
+        edges += [(f"dataset:{HOME}@{n - 1}", f"dataset:{HOME}@{n}")] if n > 1 else []
+    nodes += [
+        Node("source", f"{HOME}/{label}", HOME) for label in ("files: data/tickets/*.jsonl", "interactions: feedback")
+    ]
+    nodes.append(Node("base", "smollm2-135m-instruct", HOME, "", {}))
+    for n in (0, 1, 2):
+        ref = f"{HOME}@{n}"
+        nodes.append(Node("version", ref, HOME, ago(days=3 - n), {"stage": ("retired", "live", "candidate")[n]}))
+        nodes.append(Node("trial", f"trial_1{n}", HOME, ago(days=3 - n), {"state": "complete", "number": n}))
+        nodes += [
+            Node(
+                "evaluation",
+                f"eval_{n}{k}",
+                HOME,
+                ago(days=3 - n),
+                {"version": ref, "suite": f"suites/routing-{k}.yaml", "metric": "exact_match", "value": 0.8},
+            )
+            for k in range(2)
+        ]
+        nodes.append(
+            Node("release", f"roll_{n}", HOME, ago(days=2), {"version": ref, "state": "promoted", "stage": "100"})
+        )
+        nodes.append(Node("answers", ref, HOME, "", {"version": ref, "count": 48211}))
+        edges += [
+            (f"dataset:{HOME}@{n + 1}", f"version:{ref}"),
+            ("base:smollm2-135m-instruct", f"version:{ref}"),
+            (f"trial:trial_1{n}", f"version:{ref}"),
+        ]
+        edges += [(f"version:{ref}", f"evaluation:eval_{n}{k}") for k in range(2)]
+        edges += [(f"version:{ref}", f"release:roll_{n}"), (f"version:{ref}", f"answers:{ref}")]
+    return Graph(f"dataset:{HOME}@2", tuple(nodes), tuple(edges), True)
+
+
+CHAIN = chain()
 FLEET = (
     ModelRow(HOME, "canary", "now", "smart-home@1", "smart-home@2", "Turns what people say to their home into one line of JSON.", 1,
              312.4, 0.0021, 412.0, 0.643, 1204, 1.0, tuple(3 + math.sin(n / 3) for n in range(24)), ago(minutes=22)),
@@ -451,15 +541,62 @@ class Showcase:
         return InteractionPage(row, (("system", "Answer with one line of JSON: intent and slots."), ("user", row.input)), row.output, facts, voices,
                                (("valid_json", 1.0),), '{\n "model": "smart-home",\n "messages": []\n}', '{\n "id": "chatcmpl-1"\n}')  # fmt: skip
 
-    def datasets(self, reach: Sequence[str]) -> tuple[DatasetRow, ...]:
-        return (
-            ()
-            if self.empty
-            else (
-                DatasetRow(HOME, 2, 5212, ("en", "pt-BR"), ago(minutes=39), 214, (HOME,)),
-                DatasetRow("tickets", 8, 48211, ("en",), ago(days=12), 0, ()),
-            )
+    def catalogue(self, reach: Sequence[str], wanted: Wanted, after: str) -> Catalogue:
+        if self.empty:
+            return Catalogue((), 0, wanted)
+        found = tuple(one for one in SETS if wanted.q in one.name or wanted.q in one.said.description)
+        if "*" not in reach:
+            found = tuple(one for one in found if one.name in reach)
+        found = tuple(replace(one, why=(Text("name", one.name),) if wanted.q else ()) for one in found)
+        return Catalogue(found, len(found), wanted, "WzAsICJhIl0" if not wanted.q and found else "", bool(after), ("br", "pii"), ("ana", "rui"), ("customer",))  # fmt: skip
+
+    def reached(self, reach: Sequence[str]) -> frozenset[str] | None:
+        return None if "*" in reach else frozenset(reach)
+
+    def line(self, name: str, before: int) -> LinePage:
+        entry = next((one for one in SETS if one.name == name), None)
+        if entry is None:
+            raise NotFound(f"no dataset {name!r}", where="datasets", remedy="the catalogue lists them")
+        fields = (
+            FieldRow("subject", Description(description="Who wrote", sensitivity="personal"), ("pii",), ("customer",)),
+            FieldRow("extra.tier", Description(), ("br",), ()),
         )
+        many = tuple(
+            DatasetVersionRow(
+                name, n, 4012 + 300 * n, 300 if n > 1 else None, ago(days=12 - n), "loop", ("smart-home@2",) if n == 2 else (),
+                ("ingestion", "recipe", "revert")[n % 3], (f"{name}@{n - 1}",) if n > 1 else (), 6, 214 * (n % 2),
+                ("production",) if n == 6 else (),
+            )
+            for n in range(9, 0, -1)
+        )  # fmt: skip
+        return LinePage(
+            entry,
+            fields,
+            many if name == HOME else (),
+            (HOME,),
+            1 if name == HOME else 0,
+            ("files: data/*.jsonl", "interactions: feedback"),
+        )
+
+    def checks(self, name: str, number: int, chosen: str, page: int, who: Principal) -> CheckPage:
+        named = tuple((f"intents:en:HassTurnOn:{n}", HASH * 4, f"says the same as row {n + 1}") for n in range(25))
+        return CheckPage(name, number, 5393, 5212, ago(minutes=39), CHECKED, chosen or "duplicates", named, 90, page)
+
+    def glossary(self, reach: Sequence[str], after: str) -> Glossary:
+        rows = (
+            TermRow(Term("customer", "Who pays us, or is about to.", "ana", ("cliente",)), ((HOME, "subject"),)),
+            TermRow(Term("intent", "What somebody wants the house to do.")),
+        )
+        return Glossary(() if self.empty else rows, "intent")
+
+    def term(self, reach: Sequence[str], name: str) -> TermRow:
+        found = next((row for row in self.glossary(reach, "").rows if row.term.term == name), None)
+        if found is None:
+            raise NotFound(f"no term {name!r}", where="glossary", remedy="define it")
+        return found
+
+    def lineage(self, reach: Sequence[str], of: str, direction: str, generations: int) -> Graph:
+        return CHAIN
 
     def _samples(self, count: int) -> tuple[Sample, ...]:
         return tuple(
@@ -487,19 +624,45 @@ class Showcase:
             ("pt-BR", "validation"): 88,
             ("pt-BR", "test"): 112,
         }
-        checks = (Check("schema", "passed", 0), Check("duplicates", "dropped", 181, (("intents:en:HassTurnOn:4", "same prompt and completion as row 3"),)),
-                  Check("pii", "masked", 33, (("interaction 019bafe2", "an e-mail address"), ("interaction 019bafe3", "a phone number"))), Check("contamination", "passed", 0))  # fmt: skip
         shown = self._samples(25) if not q or q in "kitchen" else ()
         history = (
             DatasetVersionRow(HOME, 2, 5212, 1200, ago(minutes=39), "loop", ("smart-home@2",)),
             DatasetVersionRow(HOME, 1, 4012, None, ago(days=3), "loop", ("smart-home@1",)),
         )
-        return DatasetPage(name, number, "sha256:" + HASH * 4, f"{name}@1" if number == 2 else "", 5212, ago(minutes=39), "loop", counts, checks,
-                           Samples(shown, 5212 if shown else 0, page, split, language, q), {}, {"cause": "feedback", "corrections": 412}, ("smart-home@2",), history, 1212, 12,
-                           (("evals/routing.yaml", 12),) if number == 1 else ())  # fmt: skip
+        said = {
+            "subject": {"description": "Who wrote", "sensitivity": "personal", "tags": ["pii"], "terms": ["customer"]}
+        }
+        return DatasetPage(name, number, "sha256:" + HASH * 4, f"{name}@1" if number == 2 else "", 5212, ago(minutes=39), "loop", counts, CHECKED,
+                           Samples(shown, 5212 if shown else 0, page, split, language, q), {}, {"cause": "feedback", "corrections": 412}, ("smart-home@2",), history, 1212,
+                           COUNTED if number == 2 else None, said, 3, (("evals/routing.yaml", 12),) if number == 1 else ())  # fmt: skip
 
-    def diff(self, name: str, old: int, new: int, who: Principal) -> Diff:
-        return Diff(name, old, new, 4000, self._samples(20), self._samples(12), 1212, 12)
+    def diff(self, name: str, old: int, new: int, kind: str, page: int, who: Principal) -> Diff:
+        samples = self._samples(25)
+        sides = {
+            "removed": tuple((one, None) for one in samples[:12]),
+            "changed": tuple(
+                (one, replace(one, facts={"split": "test", "language": one.language})) for one in samples[:5]
+            ),
+        }
+        rows = sides.get(kind, tuple((None, one) for one in samples))
+        shifts = (
+            Shift("language", "values", ("en", "pt-BR", ""), (0.98, 0.02, 0.0), (0.77, 0.23, 0.0)),
+            Shift(
+                "completion",
+                "lengths",
+                ("1", "2", "4", "8", "16", "32", "64"),
+                (0.0, 0.0, 0.1, 0.2, 0.4, 0.2, 0.1),
+                (0.0, 0.05, 0.15, 0.2, 0.3, 0.2, 0.1),
+            ),
+            Shift(
+                "extra.tier",
+                "values",
+                ("gold", "a very long name of a tier, longer than any chart", ""),
+                (0.5, 0.4, 0.1),
+                (0.45, 0.45, 0.1),
+            ),
+        )
+        return Diff(name, old, new, 4000, 1212, 12, 5, kind or "added", page, rows, shifts, 4012, 5212)
 
     def feeds(self, reach: Sequence[str]) -> tuple[FeedRow, ...]:
         return () if self.empty else FEEDS

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from ciranda.config import Home, Settings
 from ciranda.config.bounds import Bounds
+from ciranda.data.descriptions import Change
 from ciranda.govern import access
 from ciranda.govern import public as publics
 from ciranda.store.database import Database, metadata
@@ -69,6 +70,15 @@ class Recorded:
 
     def limit(self, scope: str, name: str, limits: Bounds, *, actor: str) -> None:
         self.asked.append(("limit", scope, name, limits.to_dict(), actor))
+
+    def describe(self, dataset: str, field: str, change: Change, *, actor: str) -> None:
+        self.asked.append(("describe", dataset, field, change.given(), actor))
+
+    def define(self, term: str, *, definition: str, owner: str, synonyms: Sequence[str], actor: str) -> None:
+        self.asked.append(("define", term, definition, owner, tuple(synonyms), actor))
+
+    def undefine(self, term: str, *, actor: str) -> None:
+        self.asked.append(("undefine", term, actor))
 
     def revoke_key(self, key: str, *, actor: str) -> None:
         self.asked.append(("revoke", key, actor))

@@ -146,7 +146,7 @@ def test_rows_are_paged_filtered_and_searched(home):
         ("schema", "passed", 0),
         ("duplicates", "dropped", 1),
     ]
-    diff = reader.diff(MODEL, 1, 2, ADMIN)
+    diff = reader.diff(MODEL, 1, 2, "", 1, ADMIN)
     assert (diff.n_added, diff.n_removed, diff.kept) == (1, 1, 59)
 
 

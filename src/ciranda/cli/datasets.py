@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -101,6 +102,14 @@ def describe(desk: Desk, dataset: str, **asked: Any) -> None:
     words: dict[str, Any] = {name: [one for one in given[name] if one] for name in ("tags", "terms") if name in given}
     told = desk.control.post(f"/datasets/{part(dataset)}/describe", {**given, **words})
     desk.show(told, lambda: _draw(desk, {**told, "versions": []}))
+
+
+@verb("card", of=datasets, examples=["ciranda datasets card tickets@2 > tickets.croissant.json"])
+@click.argument("version")
+def card(desk: Desk, version: str) -> None:
+    """A version's card as Croissant 1.1 (JSON-LD), for other catalogues and loaders."""
+    told = desk.control.get(f"/datasets/{part(version)}/croissant")
+    click.echo(json.dumps(told, ensure_ascii=False, indent=1))
 
 
 glossary = Noun(

@@ -207,6 +207,31 @@ def shares(parts: Sequence[tuple[float, int]], name: str) -> Markup:
     )
 
 
+def beside(
+    rows: Sequence[tuple[str, float, float]],
+    *,
+    name: str,
+    value_format: Format,
+    label_width: int = 130,
+    width: int = 460,
+) -> Markup:
+    """Two shares of each thing, one bar under the other: before in grey, after in colour. A row: label, before, after."""
+    top = max((max(before, after) for _, before, after in rows), default=0.0) or 1.0
+    left, right, parts = label_width, width - 96, []
+    for index, (label, before, after) in enumerate(rows):
+        y = 28 * index + 4
+        shown = label if len(label) <= label_width // 7 else f"{label[: label_width // 7 - 1]}…"
+        parts.append(f'<text class="label" x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(shown)}</text>')
+        for value, tone, down in ((before, "was", 0), (after, "now", 10)):
+            long = max(0.0, value) / top * (right - left)
+            parts.append(
+                f'<rect class="beam {tone}" x="{left}" y="{y + down}" width="{long:.1f}" height="8" rx="1.5"/>'
+            )
+        told = f"{value_format(before)} → {value_format(after)}"
+        parts.append(f'<text class="axis" x="{right + 8}" y="{y + 13}">{escape(told)}</text>')
+    return _svg("".join(parts), name, width, 28 * len(rows) + 4)
+
+
 def meter(value: float, *, name: str, tone: int | str = 1, marks: Sequence[float] = ()) -> Markup:
     """How much of a limit is used, from 0 to 1. `tone` is a series colour or a status."""
     filled = 100 * min(1.0, max(0.0, value))

@@ -1,13 +1,15 @@
 """A graph of causes as SVG: boxes in columns, causes to the left, drawn on the server, every box a link that the keyboard reaches.
 
 Columns come from the longest way to a box; a box that nothing precedes moves next to what it leads to, so that lines stay short. In
-a column boxes stand where their neighbours are (two sweeps of barycentres). Text and colours come from the style sheet by class.
+a column boxes stand where their neighbours are (sweeps of barycentres). A line that passes a column takes a place of its own there,
+so that it never runs behind a box. Text and colours come from the style sheet by class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -15,6 +17,8 @@ WIDTH, HEIGHT = 204, 50
 ACROSS, DOWN = 52, 14
 MARGIN = 8
 LINE = 29  # characters that fit
+BEND = "~"
+SWEEPS = 3
 
 
 @dataclass(frozen=True)
@@ -31,32 +35,41 @@ class Box:
 
 def draw(boxes: Sequence[Box], edges: Sequence[tuple[str, str]], name: str) -> Markup:
     """The whole graph; `name` says what it shows."""
-    columns = arranged([box.id for box in boxes], edges)
-    places = _places(columns)
-    if not places:
+    columns, ways = laid([box.id for box in boxes], edges)
+    places, height = _places(columns)
+    if not boxes:
         return Markup("")
     width = MARGIN * 2 + len(columns) * (WIDTH + ACROSS) - ACROSS
-    height = MARGIN * 2 + max(map(len, columns)) * (HEIGHT + DOWN) - DOWN
-    lines = "".join(_edge(places[cause], places[effect]) for cause, effect in edges)
+    lines = "".join(_line([places[one] for one in way]) for way in ways)
     by_id = {box.id: box for box in boxes}
-    drawn = "".join(_box(by_id[one], *places[one]) for column in columns for one in column)
+    drawn = "".join(_box(by_id[one], *places[one]) for column in columns for one in column if one in by_id)
     return Markup(  # noqa: S704 - every text in it was escaped where it was put in
-        f'<svg class="causes" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="group" '
+        f'<svg class="causes" width="{width}" height="{height:.0f}" viewBox="0 0 {width} {height:.0f}" role="group" '
         f'aria-label="{escape(name)}"><g aria-hidden="true">{lines}</g>{drawn}</svg>'
     )
 
 
-def arranged(ids: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """The ids in columns, each in the order from top to bottom. An edge always goes to a later column."""
+def laid(ids: Sequence[str], edges: Sequence[tuple[str, str]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Columns of ids from top to bottom, and the way of each edge through them, a bend in each column that it passes.
+
+    An edge always goes to a later column. Bends are ids that begin with BEND.
+    """
     ranks = _ranks(ids, edges)
     columns: list[list[str]] = [[] for _ in range(max(ranks.values(), default=-1) + 1)]
     for one in ids:
         columns[ranks[one]].append(one)
-    before, after = _neighbours(ids, edges)
-    for _ in range(2):
+    ways = []
+    for number, (cause, effect) in enumerate(edges):
+        bends = [f"{BEND}{number}.{rank}" for rank in range(ranks[cause] + 1, ranks[effect])]
+        for rank, bend in enumerate(bends, ranks[cause] + 1):
+            columns[rank].append(bend)
+        ways.append([cause, *bends, effect])
+    steps = [step for way in ways for step in pairwise(way)]
+    before, after = _neighbours([one for column in columns for one in column], steps)
+    for _ in range(SWEEPS):
         _sweep(columns, before)
         _sweep(columns[::-1], after)
-    return columns
+    return columns, ways
 
 
 def _neighbours(
@@ -100,26 +113,35 @@ def _sweep(columns: Sequence[list[str]], neighbours: Mapping[str, Sequence[str]]
         places.update({one: place - middle for place, one in enumerate(column)})
 
 
-def _places(columns: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
-    """The upper left corner of each box; columns are centred on each other."""
-    tallest = max(map(len, columns), default=0)
-    return {
-        one: (
-            MARGIN + rank * (WIDTH + ACROSS),
-            MARGIN + (place + (tallest - len(column)) / 2) * (HEIGHT + DOWN),
-        )
-        for rank, column in enumerate(columns)
-        for place, one in enumerate(column)
-    }
+def _places(columns: Sequence[Sequence[str]]) -> tuple[dict[str, tuple[float, float]], float]:
+    """The upper left corner of each box and bend, and the height of all; columns are centred on each other."""
+    heights = [sum(_tall(one) for one in column) for column in columns]
+    tallest = max(heights, default=0.0)
+    places = {}
+    for rank, column in enumerate(columns):
+        y = MARGIN + (tallest - heights[rank]) / 2
+        for one in column:
+            places[one] = (float(MARGIN + rank * (WIDTH + ACROSS)), y)
+            y += _tall(one)
+    return places, 2 * MARGIN + tallest - DOWN
 
 
-def _edge(cause: tuple[float, float], effect: tuple[float, float]) -> str:
-    x, y = cause[0] + WIDTH, cause[1] + HEIGHT / 2
-    to_x, to_y = effect[0], effect[1] + HEIGHT / 2
-    bend = min(ACROSS, (to_x - x)) / 2
+def _tall(one: str) -> float:
+    return DOWN if one.startswith(BEND) else HEIGHT + DOWN
+
+
+def _line(way: Sequence[tuple[float, float]]) -> str:
+    """A line from the right side of the cause over each bend to the left side of the effect."""
+    x, y = way[0][0] + WIDTH, way[0][1] + HEIGHT / 2
+    parts = [f"M{x:.0f} {y:.0f}"]
+    for to_x, to_y in (*((x, y + DOWN / 2) for x, y in way[1:-1]), (way[-1][0], way[-1][1] + HEIGHT / 2)):
+        parts.append(f"C{x + ACROSS / 2:.0f} {y:.0f} {to_x - ACROSS / 2:.0f} {to_y:.0f} {to_x:.0f} {to_y:.0f}")
+        x, y = to_x + WIDTH, to_y
+        parts.append(f"H{x:.0f}")
+    end_x, end_y = way[-1][0], way[-1][1] + HEIGHT / 2
     return (
-        f'<path class="cause" d="M{x:.0f} {y:.0f}C{x + bend:.0f} {y:.0f} {to_x - bend:.0f} {to_y:.0f} {to_x:.0f} {to_y:.0f}"/>'
-        f'<path class="tip-of" d="M{to_x - 6:.0f} {to_y - 4:.0f}L{to_x:.0f} {to_y:.0f}L{to_x - 6:.0f} {to_y + 4:.0f}"/>'
+        f'<path class="cause" d="{"".join(parts[:-1])}"/>'
+        f'<path class="tip-of" d="M{end_x - 6:.0f} {end_y - 4:.0f}L{end_x:.0f} {end_y:.0f}L{end_x - 6:.0f} {end_y + 4:.0f}"/>'
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from ciranda import loop
 from ciranda.config.bounds import Bounds
+from ciranda.data import descriptions, glossary
+from ciranda.data.descriptions import Change
 from ciranda.govern import access, tenants
 from ciranda.loop import feeding
 from ciranda.loop.platform import Platform
@@ -55,6 +57,18 @@ class Wired:
         with self.platform.db.writing() as conn:
             change(conn, name, limits, actor=actor)
         loop.publish(self.platform)
+
+    def describe(self, dataset: str, field: str, change: Change, *, actor: str) -> None:
+        with self.platform.db.writing() as conn:
+            descriptions.change(conn, dataset, field, change, actor=actor)
+
+    def define(self, term: str, *, definition: str, owner: str, synonyms: Sequence[str], actor: str) -> None:
+        with self.platform.db.writing() as conn:
+            glossary.put(conn, term, definition=definition, owner=owner, synonyms=synonyms, actor=actor)
+
+    def undefine(self, term: str, *, actor: str) -> None:
+        with self.platform.db.writing() as conn:
+            glossary.remove(conn, term, actor=actor)
 
     def revoke_key(self, key: str, *, actor: str) -> None:
         with self.platform.db.writing() as conn:

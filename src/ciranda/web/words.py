@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gettext import NullTranslations
 from typing import Any
 
+from ciranda.registry.lineage import Node
 from ciranda.web.formats import Formats
 from ciranda.web.views.alerts import AlertRow
 
@@ -19,6 +20,7 @@ TONES = {
     "awaiting_approval": "warn", "held": "warn", "warning": "warn", "warned": "warn", "masked": "warn", "certain": "warn",
     "cannot_tell": "warn", "waiting": "", "queued": "", "open": "warn", "warn": "warn", "learning": "info",
     "failed": "bad", "refused": "bad", "rolled_back": "bad", "critical": "bad", "fail": "bad", "blocked": "bad", "bad": "bad",
+    "fresh": "ok", "stale": "warn", "personal": "warn", "confidential": "warn",
     "ok": "ok", "drift": "bad", "worse": "bad", "dropped": "warn", "error": "bad",
     "interrupted": "warn", "unchanged": "ok",
 }  # fmt: skip
@@ -64,6 +66,7 @@ class Words:
             "learning": _("Learning its reference"), "worse": _("Worse"), "fine": _("Not worse"), "ready": _("Ready"),
             "warning": _("Warning"), "critical": _("Critical"), "info": _("Info"),
             "interrupted": _("Interrupted"),
+            "fresh": _("Fresh"), "stale": _("Stale"),
             "ok": _("Healthy"), "now": _("Turning"), "warn": _("Needs a look"), "bad": _("In trouble"),
         }.get(name, name.replace("_", " "))  # fmt: skip
 
@@ -217,6 +220,58 @@ class Words:
         _ = self.messages.gettext
         return {"new": _("New"), "missing": _("Missing"), "retyped": _("Other type")}.get(name, name)
 
+    def place(self, kind: str) -> str:
+        """Where the words of a search were found."""
+        _ = self.messages.gettext
+        return {
+            "name": _("the name"), "tag": _("a tag"), "term": _("a term"), "owner": _("the owner"), "field": _("the field"),
+            "purpose": _("the purpose"), "description": _("the description"),
+        }.get(kind, kind)  # fmt: skip
+
+    def sensitivity(self, name: str) -> str:
+        """How careful one has to be with data."""
+        _ = self.messages.gettext
+        return {
+            "public": _("Public"), "internal": _("Internal"), "confidential": _("Confidential"), "personal": _("Personal"),
+            "": _("not said"),
+        }.get(name, name)  # fmt: skip
+
+    def node(self, kind: str) -> str:
+        """What a thing in the causal chain is."""
+        _ = self.messages.gettext
+        return {
+            "source": _("Source"), "run": _("Ingestion"), "row": _("Row"), "dataset": _("Dataset version"), "base": _("Base"),
+            "trial": _("Trial"), "version": _("Model version"), "evaluation": _("Evaluation"), "release": _("Release"),
+            "answers": _("Answers"), "answer": _("Answer"),
+        }.get(kind, kind)  # fmt: skip
+
+    def chained(self, node: Node) -> str:
+        """What is worth knowing of a thing in the causal chain, in a few words."""
+        _, f, x = self.messages.gettext, self.formats, node.facts
+        if node.kind in ("run", "dataset"):
+            rows = x.get("rows") or 0
+            return self.messages.ngettext("%(rows)s row", "%(rows)s rows", rows) % {"rows": f.number(rows)}
+        if node.kind == "answers":
+            return f.number(x["count"])
+        if node.kind == "evaluation":
+            return f"{self.metric(x['metric'])} {f.percent(x['value'])}" if x.get("metric") else ""
+        if node.kind in ("version", "release", "trial"):
+            return self.state(str(x.get("stage" if node.kind == "version" else "state", "")))
+        return ""
+
+    def made_by(self, kind: str) -> str:
+        """What made the rows of a version."""
+        _ = self.messages.gettext
+        return {
+            "ingestion": _("Ingestion"), "interactions": _("Recorded traffic"), "recipe": _("Recipe"), "review": _("Review"),
+            "revert": _("Revert"), "branch": _("Branch"), "erasure": _("Erasure"), "import": _("Import"), "": "–",
+        }.get(kind, kind.replace("_", " "))  # fmt: skip
+
+    def difference(self, kind: str) -> str:
+        """A kind of difference between two versions."""
+        _ = self.messages.gettext
+        return {"added": _("Added"), "removed": _("Removed"), "changed": _("Changed")}.get(kind, kind)
+
     def split(self, name: str) -> str:
         """A split of a dataset."""
         _ = self.messages.gettext
@@ -245,6 +300,9 @@ class Words:
             "acknowledged": _("Alert acknowledged."),
             "revoked": _("The key %(name)s opens nothing any more."),
             "limited": _("The limits of %(name)s are in force."),
+            "described": _("What is said of %(name)s was changed."),
+            "defined": _("The term %(name)s is in the glossary."),
+            "undefined": _("The term %(name)s is not in the glossary any more."),
             "saved": _("Saved."),
             "ingest_asked": _("%(name)s: an ingestion begins."),
             "rows_retried": _("%(name)s: bad rows are read again."),

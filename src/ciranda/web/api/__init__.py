@@ -66,6 +66,14 @@ ROUTES: tuple[Rest, ...] = (
         "What its checks found.",
     ),
     Rest("GET", "/datasets/{dataset}@{number:int}", "view", catalogue.version, asked.Nothing, "One dataset version."),
+    Rest(
+        "GET",
+        "/datasets/{dataset}@{number:int}/croissant",
+        "view",
+        catalogue.card,
+        asked.Nothing,
+        "Its card: Croissant 1.1.",
+    ),
     Rest("GET", "/datasets/{dataset}", "view", catalogue.one, asked.Nothing, "One dataset, and what is said of it."),
     Rest(
         "GET",

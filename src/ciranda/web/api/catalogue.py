@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ciranda.data import catalog, contamination, descriptions, entries, glossary, reading
+from ciranda.data import catalog, contamination, croissant, descriptions, entries, glossary, reading
 from ciranda.data import versions as datasets
 from ciranda.data.descriptions import Change
 from ciranda.data.entries import Entry, Wanted
@@ -92,6 +92,13 @@ def contaminated(call: Call[Page]) -> Item:
         items = [{**one.to_dict(), "trained": trained_on(conn, one.version)} for one in found[: asked.limit]]
     last = found[asked.limit - 1] if len(found) > asked.limit else None
     return rows.listed(items, rows.cursor([last.version, last.suite]) if last else None)
+
+
+def card(call: Call[Nothing]) -> Item:
+    """The card of a version as Croissant 1.1."""
+    version = datasets.get(call.platform.db, f"{demand(call)}@{call.path['number']}")
+    reader = reading.asking(call.principal, "export")
+    return croissant.card(call.platform.db, call.platform.home, version, reader, origin=call.origin)
 
 
 def describe(call: Call[Described]) -> Item:

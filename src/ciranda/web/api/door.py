@@ -47,6 +47,7 @@ class Call(Generic[Asked]):
     path: Mapping[str, str]
     asked: Asked
     key: str = ""  # the Idempotency-Key header
+    origin: str = ""  # this site as the caller reached it
 
     @property
     def actor(self) -> str:
@@ -101,7 +102,8 @@ async def _answer(platform: Platform, rest: Rest, request: Request) -> Response:
         principal = await run_in_threadpool(_admit, platform, rest, request)
         asked = rest.asks.model_validate(await _asked(rest, request))
         key = request.headers.get("idempotency-key", "")[:200]
-        call = Call(platform, principal, dict(request.path_params), asked, key)
+        origin = str(request.base_url).rstrip("/")
+        call = Call(platform, principal, dict(request.path_params), asked, key, origin)
         found = await run_in_threadpool(rest.loader, call)
         return found if isinstance(found, Response) else _json(found, rest.status, number)
     except CirandaError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ciranda.web.page import Entry
 from ciranda.web.pages import (
     alerts,
+    catalogue,
     datasets,
     door,
     fleet,
@@ -23,6 +24,7 @@ ENTRIES: tuple[Entry, ...] = (
     *release.ENTRIES,
     *turns.ENTRIES,
     *interactions.ENTRIES,
+    *catalogue.ENTRIES,
     *datasets.ENTRIES,
     *runs.ENTRIES,
     *sources.ENTRIES,

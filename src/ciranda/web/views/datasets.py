@@ -6,26 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ciranda.data.statistics import Field
+from ciranda.store import clock
+
 SPLITS = ("train", "validation", "test")
 PAGE = 25
 
 
 @dataclass(frozen=True)
-class DatasetRow:
-    """One dataset in the catalogue, by its newest version."""
-
-    name: str
-    number: int
-    rows: int
-    languages: tuple[str, ...]
-    created_at: str
-    findings: int = 0
-    models: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class DatasetVersionRow:
-    """One version in a dataset's history."""
+    """One version in a dataset's history. `found` is what its checks found, `names` its tags and aliases."""
 
     name: str
     number: int
@@ -34,16 +24,49 @@ class DatasetVersionRow:
     created_at: str
     created_by: str
     used_by: tuple[str, ...] = ()
+    made_by: str = ""
+    parents: tuple[str, ...] = ()
+    checked: int = 0
+    found: int = 0
+    names: tuple[str, ...] = ()
+
+    @property
+    def at_s(self) -> float:
+        """When it was committed, in seconds since 1970."""
+        return clock.parse(self.created_at).timestamp()
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one check did. `action`: dropped, masked, blocked, warned, passed. Examples: origin, reason."""
+    """What one check did. `action`: dropped, masked, blocked, warned, passed. Examples: origin, key, reason."""
 
     check: str
     action: str
     count: int
-    examples: tuple[tuple[str, str], ...] = ()
+    examples: tuple[tuple[str, str, str], ...] = ()
+    looked: int = 0
+    speed: int = 0  # rows per second of one processor
+
+
+@dataclass(frozen=True)
+class CheckPage:
+    """The check report of a version: the figures of each check, and the rows that one of them named, page by page."""
+
+    name: str
+    number: int
+    looked: int
+    kept: int
+    created_at: str
+    checks: tuple[Check, ...]
+    chosen: str = ""
+    rows: tuple[tuple[str, str, str], ...] = ()
+    total: int = 0
+    page: int = 1
+
+    @property
+    def pages(self) -> int:
+        """How many pages of named rows there are."""
+        return max(1, -(-self.total // PAGE))
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,7 @@ class Sample:
     split: str
     source: str
     origin: str
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,9 +118,23 @@ class DatasetPage:
     transformation: Mapping[str, Any] = field(default_factory=dict)
     used_by: tuple[str, ...] = ()
     history: tuple[DatasetVersionRow, ...] = ()
-    added: int = 0
-    removed: int = 0
+    change: int | None = None  # rows more or fewer than the parent
+    fields: tuple[Field, ...] | None = None  # None as long as they are not counted
+    said: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # by field: description, sensitivity, tags, terms
+    evaluations: int = 0
     contaminated: tuple[tuple[str, int], ...] = ()  # suite, training rows that it asks
+
+    @property
+    def shown(self) -> tuple[Field, ...]:
+        """The fields that hold something."""
+        return tuple(one for one in self.fields or () if one.rows > one.empty)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The fields that hold nothing."""
+        return tuple(one.name for one in self.fields or () if one.rows <= one.empty)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -108,15 +146,45 @@ class DatasetPage:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """How one field is distributed before and after: shares by value, or by length (`bins`, upper bounds in characters)."""
+
+    field: str
+    kind: str  # values or lengths
+    labels: tuple[str, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def moved(self) -> float:
+        """The share of rows that lies elsewhere now: half the sum of differences (total variation)."""
+        return sum(abs(b - a) for a, b in zip(self.before, self.after, strict=True)) / 2
+
+
+@dataclass(frozen=True)
 class Diff:
-    """What one version has that the other has not."""
+    """What one version has that the other has not. `kind` is which rows are shown: added, removed or changed."""
 
     name: str
     old: int
     new: int
     kept: int
-    added: tuple[Sample, ...]
-    removed: tuple[Sample, ...]
     n_added: int
     n_removed: int
-    n_changed: int = 0
+    n_changed: int
+    kind: str = "added"
+    page: int = 1
+    rows: tuple[tuple[Sample | None, Sample | None], ...] = ()
+    shifts: tuple[Shift, ...] = ()
+    old_rows: int = 0
+    new_rows: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many rows are of the kind that is shown."""
+        return {"added": self.n_added, "removed": self.n_removed, "changed": self.n_changed}[self.kind]
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are of them."""
+        return max(1, -(-self.total // PAGE))

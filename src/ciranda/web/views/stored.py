@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ciranda.data.entries import Wanted
 from ciranda.deploy.stages import rollouts
 from ciranda.govern.access import Principal
 from ciranda.govern.audit import audit_events
@@ -16,13 +17,16 @@ from ciranda.loop.turns import OPEN
 from ciranda.loop.turns import turns as turns_table
 from ciranda.monitor.drift import drift_states
 from ciranda.registry import models as registry
+from ciranda.registry.lineage import Graph, Node
 from ciranda.train.trials import trials
 from ciranda.web.load import (
     alerts,
+    catalogue,
     datasets,
     fleet,
     interactions,
     limits,
+    lineage,
     models,
     release,
     runs,
@@ -34,7 +38,8 @@ from ciranda.web.load import (
 from ciranda.web.load.traffic import Rates, Traffic
 from ciranda.web.load.trust import Verified
 from ciranda.web.views.alerts import AlertPage, AlertRow
-from ciranda.web.views.datasets import DatasetPage, DatasetRow, Diff, Samples
+from ciranda.web.views.catalogue import Catalogue, Glossary, LinePage, TermRow
+from ciranda.web.views.datasets import CheckPage, DatasetPage, Diff, Samples
 from ciranda.web.views.drift import DriftPage
 from ciranda.web.views.fleet import Decision, ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, Chain, KeyRow, Scope
@@ -128,16 +133,39 @@ class Stored:
     def interaction(self, id: str) -> InteractionPage:
         return interactions.single(self.platform, id)
 
-    def datasets(self, reach: Sequence[str]) -> tuple[DatasetRow, ...]:
-        return datasets.listing(self.platform, reach)
+    def catalogue(self, reach: Sequence[str], wanted: Wanted, after: str) -> Catalogue:
+        return catalogue.listing(self.platform, self.reached(reach), wanted, after)
+
+    def reached(self, reach: Sequence[str]) -> frozenset[str] | None:
+        return catalogue.reached(self.platform, reach)
+
+    def line(self, name: str, before: int) -> LinePage:
+        return catalogue.line(self.platform, name, before)
 
     def dataset(
         self, name: str, number: int, who: Principal, *, page: int, split: str, language: str, q: str
     ) -> DatasetPage:
         return datasets.single(self.platform, name, number, Samples((), 0, page, split, language, q), who)
 
-    def diff(self, name: str, old: int, new: int, who: Principal) -> Diff:
-        return datasets.diff(self.platform, name, old, new, who)
+    def checks(self, name: str, number: int, chosen: str, page: int, who: Principal) -> CheckPage:
+        return datasets.checks(self.platform, name, number, chosen, page, who)
+
+    def diff(self, name: str, old: int, new: int, kind: str, page: int, who: Principal) -> Diff:
+        return datasets.changes(self.platform, name, old, new, kind, page, who)
+
+    def glossary(self, reach: Sequence[str], after: str) -> Glossary:
+        return catalogue.words(self.platform, self.reached(reach), after)
+
+    def term(self, reach: Sequence[str], name: str) -> TermRow:
+        return catalogue.word(self.platform, self.reached(reach), name)
+
+    def lineage(self, reach: Sequence[str], of: str, direction: str, generations: int) -> Graph:
+        held = self.reached(reach)
+
+        def sees(node: Node) -> bool:
+            return held is None or node.of in held or node.of in reach
+
+        return lineage.chain(self.platform, of, sees, direction=direction, generations=generations)
 
     def feeds(self, reach: Sequence[str]) -> tuple[FeedRow, ...]:
         return sources.feeds(self.platform, reach)
