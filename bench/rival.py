@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 KINDS = {
-    "CREDIT_CARD": "card", "PHONE_NUMBER": "phone", "EMAIL_ADDRESS": "email", "IBAN_CODE": "iban", "US_SSN": "ssn", "IP_ADDRESS": "ip",
+    "CREDIT_CARD": "card", "PHONE_NUMBER": "phone", "EMAIL_ADDRESS": "email", "IBAN_CODE": "iban", "US_SSN": "ssn",
+    "IP_ADDRESS": "ip",
     "PERSON": "name", "BR_CPF": "cpf", "BR_CNPJ": "cnpj", "BR_RG": "rg", "BR_CEP": "cep", "BR_PHONE": "phone", "CRYPTO": "other",
 }  # fmt: skip
 

@@ -41,7 +41,7 @@ contaminations = sa.Table(
 
 @dataclass(frozen=True)
 class Overlap:
-    """What one version shares with one suite. `ways`: rows by how they are the same (exact, near, run); `examples`: keys of rows."""
+    """What one version shares with one suite. `ways`: rows by how they are the same (exact, near, run); `examples`: their keys."""
 
     version: str
     suite: str
@@ -79,10 +79,10 @@ def compare(home: Home, version: str, suites: Mapping[str, Sequence[str]]) -> li
     found: dict[str, Counter[str]] = {name: Counter() for name in suites}
     shown: dict[str, list[dict[str, str]]] = {name: [] for name in suites}
     asked, looked = Asked(suites), 0
-    for batch in versions.batches(home, version, columns=("key", "origin", "prompt", "split")):
+    for batch in versions.batches(home, version, columns=("key", "origin", "prompt", "completion", "split")):
         rows = [row for row in batch.to_pylist() if row["split"] != "test"]
         looked += len(rows)
-        for same in asked.same([row["prompt"] for row in rows]):
+        for same in asked.same([row["prompt"] or row["completion"] for row in rows]):
             found[same.suite][same.how] += 1
             if len(shown[same.suite]) < EXAMPLES:
                 row = rows[same.place]

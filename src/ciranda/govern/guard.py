@@ -52,9 +52,11 @@ def find_pii(text: str, *, anywhere: bool = False, kinds: frozenset[str] = ALL) 
     """
     found: list[Finding] = []
     taken = bytearray(len(text))
-    parts = _parts(text)
+    parts, small = _parts(text), text.lower()
     for form in FORMS:
-        if kinds and form.kind not in kinds:
+        if (kinds and form.kind not in kinds) or not parts[form.near]:
+            continue
+        if form.signs and not any(sign in small for sign in form.signs):
             continue
         for match in _matches(form.pattern, text, parts[form.near]):
             start, end = match.span()

@@ -27,12 +27,14 @@ class Form:
         near: Where it can stand: near a digit (`code`; `street` looks further), among six characters that begin and end with
             digits (`short`), around seven digits of one number (`long`), or around an `@`.
         holds: Says whether what was found, with the text before it, is one (True), or how many of its characters are.
+        signs: One of these words stands in every text that has one; none means that any text may.
     """
 
     kind: str
     near: str
     pattern: re.Pattern[str]
     holds: Holds
+    signs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -226,11 +228,11 @@ FORMS: tuple[Form, ...] = (
     Form("card", "long", _from(r"\d", r"(?:[ -]?\d){11,18}\b"), _card),
     Form("iban", "code", _IBAN, lambda found, _: digits.iban(found)),
     Form("rg", "long", _from(r"\d", r"\d\.\d{3}\.\d{3}-[\dxX]\b"), _unless(_OTHER)),
-    Form("rg", "long", _from(r"\d", r"\d?\.?\d{3}\.?\d{3}-?[\dxX]?\b"), _said(_RG)),
-    Form("birth", "short", _DAY_FIRST, _said(_BORN)),
-    Form("birth", "short", _MONTH_FIRST, _said(_BORN)),
+    Form("rg", "long", _from(r"\d", r"\d?\.?\d{3}\.?\d{3}-?[\dxX]?\b"), _said(_RG), _RG.known),
+    Form("birth", "short", _DAY_FIRST, _said(_BORN), _BORN.known),
+    Form("birth", "short", _MONTH_FIRST, _said(_BORN), _BORN.known),
     Form("ssn", "long", _from(r"\d", rf"{_SSN_AREA}-(?!00)\d{{2}}-(?!0000)\d{{4}}\b"), _unless(_OTHER)),
-    Form("ssn", "long", _from(r"\d", rf"{_SSN_AREA} ?(?!00)\d{{2}} ?(?!0000)\d{{4}}\b"), _said(_SSN)),
+    Form("ssn", "long", _from(r"\d", rf"{_SSN_AREA} ?(?!00)\d{{2}} ?(?!0000)\d{{4}}\b"), _said(_SSN), _SSN.known),
     Form("ip", "short", _from(r"\d", r"(?<!\..)\d{0,2}(?:\.\d{1,3}){3}(?![\w]|\.\d)"), _ip),
     Form("ip", "code", _from("[0-9a-fA-F]", r"[0-9a-fA-F]{0,3}(?::[0-9a-fA-F]{1,4}){7}(?![\w:])"), _always),
     Form("phone", "long", _ABROAD, _phone),

@@ -19,7 +19,7 @@ from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
 from ciranda.evals import suites
 from ciranda.govern.policy import Decision
-from ciranda.loop import picks, sieve
+from ciranda.loop import picks
 from ciranda.loop.heavy import POLL_S, Told, failed
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts

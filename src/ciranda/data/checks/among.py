@@ -60,7 +60,8 @@ def phrases_and_groups(part: Part, bounds: Bounds) -> Notes:
     phrases = [normalised(prompt) for prompt in part.prompts]
     names = {name: place for place, name in enumerate(bounds.suites)}
     suite, how = np.full(len(part), -1, dtype=np.int32), np.zeros(len(part), dtype=np.int8)
-    for one in bounds.asked.same(part.prompts):
+    said = [prompt or text for prompt, text in zip(part.prompts, part.completions, strict=True)]
+    for one in bounds.asked.same(said):
         suite[one.place], how[one.place] = names[one.suite], HOW.index(one.how)
     return {
         "phrase": _named(phrases),
