@@ -190,3 +190,29 @@ def test_a_models_file_says_what_is_wrong_with_a_check() -> None:
 def test_the_kinds_that_may_be_written_are_those_there_are() -> None:
     assert set(written.PiiKind.__args__) == set(guard.KINDS) == {*(form.kind for form in kinds.FORMS), "name"}
     assert words.toxic("you f*cking idiot") == ["f*cking", "idiot"]
+
+
+DOCS = Path(__file__).parent.parent / "docs/checks.md"
+
+
+def blocks(kind: str) -> list[str]:
+    return [block.split("\n```")[0] for block in DOCS.read_text().split(f"```{kind}\n")[1:]]
+
+
+def test_the_examples_of_the_docs_do_what_they_say() -> None:
+    spec = model.read(f"model: m\n{blocks('yaml')[0]}", file="docs/checks.md")
+    assert spec.data.checks.policy()["custom: shop.checks:no_prices"] == "block"
+    made: dict[str, Any] = {}
+    exec(blocks("python")[0], made)
+    assert made["no_prices"](row("how much", "R$ 10")) == "a price is in the answer"
+    assert made["no_prices"](row("how much", "ten")) is None
+    compile(blocks("python")[1], "judge.py", "exec")
+
+
+def test_every_check_has_its_line_in_the_docs() -> None:
+    text = DOCS.read_text()
+    assert [name for name in checks.CHECKS if f"| `{name}` |" not in text] == []
+    assert model.DEFAULT.policy() == {
+        "schema": "strict", "length": "drop", "pii": "mask", "secrets": "mask", "duplicates": "drop", "near_duplicates": "warn",
+        "contamination": "block",
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A suite that changes after training marks dataset and model versions; one that changes back, or that nobody names, clears them."""
+"""A suite that changes after training marks dataset and model versions; one that changes back or is dropped clears them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registry_world import MODEL, World
 
 from ciranda.config import Settings
 from ciranda.data import catalog, contamination
@@ -20,6 +19,7 @@ from ciranda.loop.overlaps import Overlaps
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
 from ciranda.registry import models
+from registry_world import MODEL, World
 
 ROWS = [Row.of(f"turn on lamp number {n}", "{}", origin=f"file:{n}", split="train") for n in range(20)]
 
