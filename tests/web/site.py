@@ -22,6 +22,7 @@ from ciranda.config.bounds import Bounds
 from ciranda.data.descriptions import Change
 from ciranda.govern import access
 from ciranda.govern import public as publics
+from ciranda.govern.public import Public
 from ciranda.store.database import Database, metadata
 from ciranda.web import __main__ as control
 from ciranda.web.app import create
@@ -64,9 +65,11 @@ class Recorded:
     def bad_rows(self, dataset: str, *, rows: Sequence[str], retry: bool, actor: str) -> None:
         self.asked.append(("bad_rows", dataset, tuple(rows), retry, actor))
 
-    def create_key(self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str) -> str:
+    def create_key(
+        self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str, public: Public | None = None
+    ) -> str:
         with self.db.writing() as conn:
-            return access.create(conn, name, role=role, models=models, tenant=tenant, actor=actor)[1]
+            return access.create(conn, name, role=role, models=models, tenant=tenant, public=public, actor=actor)[1]
 
     def limit(self, scope: str, name: str, limits: Bounds, *, actor: str) -> None:
         self.asked.append(("limit", scope, name, limits.to_dict(), actor))

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from ciranda.govern import access
@@ -278,6 +279,24 @@ def test_a_key_is_shown_once_and_works(fresh):
     assert access.check(fresh.db, secret).models == (HOME,)
     assert made.headers["cache-control"] == "no-store"
     assert secret not in client.get("/settings/keys").text
+
+
+def test_a_public_key_is_made_with_its_bounds_and_the_element_for_the_pages(fresh):
+    client = client_of(fresh, fresh.keys["admin"])
+    page = client.get("/settings/keys").text
+    form = {"name": "shop", "role": "feedback", "models": HOME, "token": token_of(page), "per_minute": "5"}
+    refused = client.post("/settings/keys", data=form | {"origins": "https://shop.example/cart"})
+    assert "is no origin" in refused.text
+    made = client.post(
+        "/settings/keys",
+        data=form | {"origins": "https://shop.example  https://www.shop.example", "corrections": "off"},
+    )
+    secret = re.search(r"cirp_[\w-]+", made.text)[0]
+    assert f"key=&#34;{secret}&#34;" in made.text
+    with fresh.db.reading() as conn:
+        (bounds,) = conn.execute(sa.select(access.keys.c.public).where(access.keys.c.name == "shop")).one()
+    assert bounds["origins"] == ["https://shop.example", "https://www.shop.example"]
+    assert (bounds["per_minute"], bounds["corrections"]) == (5, False)
 
 
 def test_limits_are_shown_with_their_use_and_changed(fresh):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ciranda.config.bounds import Bounds
 from ciranda.data.descriptions import Change
+from ciranda.govern.public import Public
 
 
 class Verbs(Protocol):
@@ -25,7 +26,12 @@ class Verbs(Protocol):
         """Have bad rows (without any named: all that wait) read again, or give them up."""
         ...
 
-    def create_key(self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str) -> str: ...
+    def create_key(
+        self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str, public: Public | None = None
+    ) -> str:
+        """A new key; its secret comes back."""
+        ...
+
     def limit(self, scope: str, name: str, limits: Bounds, *, actor: str) -> None:
         """Other limits for a `key` or a `tenant`."""
         ...

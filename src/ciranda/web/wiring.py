@@ -11,6 +11,7 @@ from ciranda.config.bounds import Bounds
 from ciranda.data import descriptions, glossary
 from ciranda.data.descriptions import Change
 from ciranda.govern import access, tenants
+from ciranda.govern.public import Public
 from ciranda.loop import feeding
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
@@ -46,9 +47,11 @@ class Wired:
     def bad_rows(self, dataset: str, *, rows: Sequence[str], retry: bool, actor: str) -> None:
         feeding.judge_bad_rows(self.platform, dataset, actor, names=rows, retry=retry)
 
-    def create_key(self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str) -> str:
+    def create_key(
+        self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str, public: Public | None = None
+    ) -> str:
         with self.platform.db.writing() as conn:
-            secret = access.create(conn, name, role=role, models=models, tenant=tenant, actor=actor)[1]
+            secret = access.create(conn, name, role=role, models=models, tenant=tenant, public=public, actor=actor)[1]
         loop.publish(self.platform)
         return secret
 

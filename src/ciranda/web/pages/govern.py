@@ -8,14 +8,13 @@ from starlette.responses import Response
 
 from ciranda.config import bounds
 from ciranda.errors import Invalid
+from ciranda.gateway import widget
 from ciranda.govern import public as publics
 from ciranda.govern.access import ROLES
 from ciranda.web.page import Entry, Form, Page
 from ciranda.web.views.govern import Bound
 
-ROLE_ORDER = tuple(
-    role for role in ROLES if role != publics.ROLE
-)  # a public key has bounds that this form does not ask for
+ROLE_ORDER = tuple(role for role in ROLES if role != publics.ROLE)  # a public key has a form of its own
 
 
 def audit(page: Page) -> Response:
@@ -46,11 +45,11 @@ def keys(page: Page) -> Response:
     return _keys(page)
 
 
-def _keys(page: Page, *, secret: str = "", made: str = "") -> Response:
+def _keys(page: Page, *, secret: str = "", made: str = "", tag: str = "") -> Response:
     names = page.reader.names(page.reach)
     return page.render(
         "pages/keys.html", rows=page.reader.people(), tenants=page.reader.tenants(), bounded=page.reader.bounded(page.reach),
-        roles=ROLE_ORDER, secret=secret, made=made, models=names, whole="*" in page.reach,
+        roles=ROLE_ORDER, secret=secret, made=made, tag=tag, models=names, whole="*" in page.reach,
     )  # fmt: skip
 
 
@@ -62,10 +61,21 @@ def create_key(page: Page, form: Form) -> Response:
     if model not in known:  # nobody gives more than they have
         raise Invalid(f"no model {model!r} to give", where="models", remedy=f"models are: {', '.join(known)}")
     tenant = form.get("tenant", "").strip() or "default"
-    secret = page.verbs.create_key(name, role=role, models=[model], tenant=tenant, actor=page.who.name)
-    answer = _keys(page, secret=secret, made=name)
+    public = _public(form) if role == publics.ROLE else None
+    secret = page.verbs.create_key(name, role=role, models=[model], tenant=tenant, public=public, actor=page.who.name)
+    answer = _keys(page, secret=secret, made=name, tag=widget.tag(page.gateway, secret) if public else "")
     answer.headers["cache-control"] = "no-store"
     return answer
+
+
+def _public(form: Form) -> publics.Public:
+    """The bounds of a public key, as the form names them."""
+    minute = form.get("per_minute", "30").strip()
+    if not minute.isdecimal():
+        raise Invalid(f"per_minute is {minute[:20]!r}", where="per_minute", remedy="give a whole number")
+    return publics.public(
+        form.get("origins", "").split(), per_minute=int(minute), corrections=form.get("corrections") == "on"
+    )
 
 
 def ask_revoke(page: Page) -> Response:
