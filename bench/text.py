@@ -179,7 +179,7 @@ def planted(sets: dict[str, list[Row]], rows: int) -> dict[str, Any]:
     words = sorted({word for text in passages[:500] for word in text.split()})
     copies = [(place, _edited(passages[place], dice, words)) for place in range(2000)]
     texts = [*passages, *(text for _, text in copies)]
-    found = {place: other for place, other, _ in near.twins(*near.signatures(texts), 0.85)}
+    found = {place: other for place, other, _ in near.twins(near.signatures(texts), 0.85)}
     bands: dict[str, list[bool]] = {
         "0.95-1": [],
         "0.9-0.95": [],
@@ -205,9 +205,9 @@ def _speed(passages: Sequence[str], dice: random.Random, words: Sequence[str], r
     for start in range(0, rows, 8192):
         some = [_cut(passages[dice.randrange(len(passages))], dice) for _ in range(min(8192, rows - start))]
         parts.append(near.signatures(some))
-    bands, slots = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+    slots = np.concatenate(parts)
     signed = time.process_time()
-    twins = sum(1 for _ in near.twins(bands, slots, 0.85))
+    twins = sum(1 for _ in near.twins(slots, 0.85))
     ended, after = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "rows": rows, "twins": twins, "signatures_us_per_row": round((signed - began) / rows * 1e6, 1),

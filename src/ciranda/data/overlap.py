@@ -87,20 +87,21 @@ class Asked:
         return next((self._runs[one] for one in self._grams(text) if one in self._runs), None) if self._runs else None
 
     @cached_property
-    def _long(self) -> tuple[list[int], near.Array, near.Array]:
+    def _long(self) -> tuple[list[int], near.Array]:
         cases = [case for case, (_, _, text) in enumerate(self._cases) if text.count(" ") >= LONG - 1]
-        return cases, *near.signatures(self._cases[case][2] for case in cases)
+        return cases, near.signatures(self._cases[case][2] for case in cases)
 
     def _alike(self, places: Sequence[int], texts: Sequence[str]) -> Iterator[Same]:
-        cases, bands, slots = self._long
+        cases, slots = self._long
         if not cases or not places:
             return
-        mine, sketches = near.signatures(texts)
+        sketches = near.signatures(texts)
         seen = set[int]()
         for band in range(near.BANDS):
-            order = np.argsort(bands[:, band], kind="stable")
-            keys = bands[order, band]
-            first, last = (np.searchsorted(keys, mine[:, band], side=side) for side in ("left", "right"))
+            keys, mine = near.keys(slots, band), near.keys(sketches, band)
+            order = np.argsort(keys, kind="stable")
+            first = np.searchsorted(keys[order], mine, side="left")
+            last = np.searchsorted(keys[order], mine, side="right")
             for row in map(int, np.flatnonzero(last > first)):
                 some = order[first[row] : last[row]]
                 alike = near.similarity(sketches[row], slots[some])

@@ -112,7 +112,7 @@ class Judged:
         import numpy as np
 
         began, alive = time.perf_counter(), self.stage.alive
-        notes = {name: np.concatenate(arrays)[alive] for name, arrays in self._notes.pop(check.name, {}).items()}
+        notes = {name: _joined(arrays, alive) for name, arrays in self._notes.pop(check.name, {}).items()}
         places = np.flatnonzero(alive)
         flaws = iter(check.flaws(Whole(len(places), notes), self.bounds) if len(places) else ())
         flawed, of_all = np.zeros(len(places), dtype=bool), 0
@@ -140,6 +140,20 @@ class Judged:
                 reason = reason.replace("{group}", row["group"])
                 reason = reason.replace("{answer}", repr(other["completion"].strip()[:80]))
             yield Finding(check.name, action, row["origin"], row["key"], reason)
+
+
+def _joined(arrays: list[Array], alive: Array) -> Array:
+    """Notes of all wanted rows in one array; each part is let go once it is there, so memory holds the notes once."""
+    import numpy as np
+
+    whole = np.empty((int(alive.sum()), *arrays[0].shape[1:]), dtype=arrays[0].dtype)
+    seen = at = 0
+    while arrays:
+        part = arrays.pop(0)
+        kept = part[alive[seen : seen + len(part)]]
+        whole[at : at + len(kept)] = kept
+        seen, at = seen + len(part), at + len(kept)
+    return whole
 
 
 @contextmanager

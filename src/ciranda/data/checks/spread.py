@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     from ciranda.data.checks.check import Notes
 
 
+WIDTH = 32  # bytes of a language or label that count
+
+
 def likeness(part: Part, _bounds: Bounds) -> Notes:
     """The MinHash signature of each row."""
-    bands, slots = near.signatures(
-        f"{prompt}\n{completion}" for prompt, completion in zip(part.prompts, part.completions, strict=True)
-    )
-    return {"bands": bands, "slots": slots}
+    said = zip(part.prompts, part.completions, strict=True)
+    return {"slots": near.signatures(f"{prompt}\n{completion}" for prompt, completion in said)}
 
 
 def near_duplicates(whole: Whole, bounds: Bounds) -> Iterator[Flaw]:
     """Every row that resembles an earlier one which stays."""
     threshold = (bounds.settings.near_duplicates or Near()).threshold
-    for place, other, alike in near.twins(whole.notes["bands"], whole.notes["slots"], threshold):
+    for place, other, alike in near.twins(whole.notes["slots"], threshold):
         yield Flaw(place, f"nearly the same ({alike:.2f}) as {{row}}", other=other)
 
 
@@ -80,7 +81,7 @@ def drift(whole: Whole, bounds: Bounds) -> Iterator[Flaw]:
 
 
 def _column(texts: list[str]) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
-    return np.array([text.encode()[: labels.CHARACTERS] for text in texts], dtype=f"S{labels.CHARACTERS}")
+    return np.array([text.encode()[:WIDTH] for text in texts], dtype=f"S{WIDTH}")
 
 
 def _counts(values: np.ndarray[tuple[int], np.dtype[np.bytes_]], *, blank: bool = False) -> dict[str, int]:
