@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ciranda.govern import access
 from ciranda.govern.outgoing import Door
 from ciranda.loop.intake import Intake
 from ciranda.monitor import alerts
+from ciranda.store import clock
 from ciranda.store.database import Database, metadata
 from ciranda.web import api
 
@@ -181,3 +183,15 @@ def served() -> Iterator[Api]:
 
 def paged(records: Sequence[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
     return [list(records[start : start + size]) for start in range(0, len(records), size)]
+
+
+def line(prompt: str, completion: str) -> str:
+    return json.dumps({"prompt": prompt, "completion": completion}) + "\n"
+
+
+def settled(path: Path, text: str, *, age_s: float = 100.0) -> None:
+    """A file that was written a while ago; its change time cannot be set, so tests ask for no quiet."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    moment = clock.now().timestamp() - age_s
+    os.utime(path, (moment, moment))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 import postgres
+from ciranda.config.model import read_dataset
 from ciranda.config.source import Source
 from ciranda.data import sources, versions
 from ciranda.data.sources import Inputs, quarantine, runs, schedule
@@ -22,7 +23,7 @@ from ciranda.govern import audit
 from ciranda.govern.outgoing import Door
 from ciranda.loop.intake import Intake
 from ciranda.store import clock
-from feeding import Api, Front, World, finance, paged, served, since, source, world
+from feeding import Api, Front, World, finance, line, paged, served, settled, since, source, world
 
 __all__ = ["world"]
 MAP = {"prompt": "question", "completion": "answer", "group": "=fiqa"}
@@ -287,18 +288,6 @@ def test_a_sqlite_file_is_read_below_the_data_root_and_never_in_the_home(
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def settled(path: Path, text: str, *, age_s: float = 100.0) -> None:
-    """A file that was written a while ago; its change time cannot be set, so tests ask for no quiet."""
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    moment = clock.now().timestamp() - age_s
-    os.utime(path, (moment, moment))
-
-
-def line(prompt: str, completion: str) -> str:
-    return json.dumps({"prompt": prompt, "completion": completion}) + "\n"
-
-
 def test_a_watched_folder_reads_new_and_changed_files_and_nothing_that_is_half_written(world: World) -> None:
     inbox, wanted = world.root / "inbox", source(folder="inbox/*", quiet="0s")
     settled(inbox / "a.jsonl", line("a1", "x") + line("a2", "x"))
@@ -554,3 +543,9 @@ def test_what_somebody_asked_for_and_what_is_watched_comes_in_by_itself(door: Fr
         assert {row.prompt for row in versions.read(door.platform.home, "tickets@3")} == {"a", "c"}
     finally:
         intake.close()
+
+
+def test_the_files_that_the_page_of_sources_shows_are_valid() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "sources.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    assert [read_dataset(block, file="sources.md").dataset for block in blocks] == ["tickets", "helpdesk"]

@@ -82,13 +82,18 @@ def matching(pattern: str, root: Path) -> list[Path]:
 
 def glob_of(pattern: str, root: Path) -> list[Path]:
     """The same, where none may be there (yet)."""
+    return sorted(path for text in texts_of(pattern, root) if (path := Path(text)).is_file())
+
+
+def texts_of(pattern: str, root: Path) -> list[str]:
+    """Whatever a pattern matches, as plain text."""
     if ".." in Path(pattern).parts:
         raise Invalid(
             f"the path {pattern!r} climbs out of its folder",
             where="data: sources: files",
             remedy="name the files relative to the model file, or by an absolute path",
         )
-    return sorted(path for text in glob.glob(str(root / pattern), recursive=True) if (path := Path(text)).is_file())
+    return glob.glob(str(root / pattern), recursive=True)
 
 
 def shown(path: Path, root: Path) -> str:

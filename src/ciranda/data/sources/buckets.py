@@ -5,6 +5,7 @@ new."""
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -104,6 +105,6 @@ def _read(store: Any, path: str, name: str, desk: Desk) -> Iterator[Item]:
 
 def _trouble(error: Exception, where: str) -> Failed | Unavailable:
     said = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-    if any(word in type(error).__name__ for word in ("NotFound", "Permission", "Unauthenticated")):
+    if isinstance(error, FileNotFoundError | PermissionError) or re.search(r"status code: 40[0134]\b", said):
         return Failed(f"the store says: {said}", where=where, remedy="check bucket, key and secret")
     return Unavailable(f"the store says: {said}", where=where, remedy="it is tried again when the source is due")

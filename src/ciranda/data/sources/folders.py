@@ -8,7 +8,9 @@ remembered by size, times and inode; a file that changed gives its rows anew, on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ciranda.config.source import Source
@@ -48,11 +50,17 @@ def watched(source: Source, desk: Desk) -> Iterator[Item]:
         yield from items
 
 
-def news(source: Source, root: Path, known: dict[str, str]) -> bool:
-    """Whether a quiet file is there that was not read as it is now; a look at names and times alone."""
-    for path in present(source, root):
-        mark = mark_of(path)
-        if mark is not None and known.get(files.shown(path, root)) != mark and _quiet(path, source.quiet):
+def news(source: Source, root: Path, known: Mapping[str, str]) -> bool:
+    """Whether a quiet file is there that was not read as it is now; a look at names and times."""
+    start = f"{root}{os.sep}"
+    for text in files.texts_of(source.folder or "", root):
+        name = text[len(start) :] if text.startswith(start) else text
+        try:
+            told = os.stat(text)
+        except OSError:
+            continue
+        other = known.get(name) != _mark(told) and stat.S_ISREG(told.st_mode)
+        if other and _finished(os.path.basename(text)) and _quiet(Path(text), source.quiet):
             return True
     return False
 
@@ -60,7 +68,11 @@ def news(source: Source, root: Path, known: dict[str, str]) -> bool:
 def present(source: Source, root: Path) -> list[Path]:
     """The files of a watched folder that somebody may have finished; none at all is fine."""
     found = files.glob_of(source.folder or "", root)
-    return [path for path in found if not path.name.startswith(".") and not path.name.endswith(UNDER_WAY)]
+    return [path for path in found if _finished(path.name)]
+
+
+def _finished(name: str) -> bool:
+    return not name.startswith(".") and not name.endswith(UNDER_WAY)
 
 
 def mark_of(path: Path) -> str | None:
@@ -69,6 +81,10 @@ def mark_of(path: Path) -> str | None:
         told = path.stat()
     except OSError:
         return None
+    return _mark(told)
+
+
+def _mark(told: os.stat_result) -> str:
     return f"{told.st_size}:{told.st_mtime_ns}:{told.st_ino}"
 
 
