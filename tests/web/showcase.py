@@ -32,6 +32,7 @@ from ciranda.web.views.interactions import Filters, InteractionList, Interaction
 from ciranda.web.views.live import SPANS, STEP_S, WINDOW_S, Bucket, Figures, LivePage, Quality, Track, Window, colour_of
 from ciranda.web.views.models import ModelPage, Next, Slice, Stop, VersionPage, VersionRow
 from ciranda.web.views.release import Arm, Estimate, GateRow, Judged, ReleasePage, Rollout, Step
+from ciranda.web.views.reviews import Looked, QueuePage, QueueRow
 from ciranda.web.views.runs import SearchRow, TrialPage, TrialRow
 from ciranda.web.views.sources import BadRow, FeedPage, FeedRow, RunPage, RunRow, SourceRow
 from ciranda.web.views.turns import TurnRow, TurnStep
@@ -73,6 +74,16 @@ FEEDS = (
 BAD_ROWS = (
     BadRow("bad_1", "crm", "tickets/17", "bad row: completion is missing (got {'id': 17})", '{"id": 17, "question": "<b>why</b>"}', "waiting", ago(hours=1)),
     BadRow("bad_2", "inbox", "inbox/a.jsonl:9", "bad row: no JSON: Expecting value: line 1 column 1 (char 0)", "not json", "waiting", ago(hours=3)),
+)  # fmt: skip
+QUEUES = (
+    QueueRow(HOME, HOME, HOME, "answers", 37, 71, 68),
+    QueueRow("tickets", "", "tickets", "pairs", 0, 0, 0),
+)
+LOOKED = Looked(
+    "item_1", "disagreement", {"thumb": -1, "scores": {"valid_json": 1.0}},
+    (("system", "Answer with one line of JSON."), ("user", "turn on the lamp in the garage <b>please</b>")),
+    '{"intent": "HassTurnOn", "area": "garage", "name": "lamp"}', "smart-home@1", ago(minutes=7), -1, (("valid_json", 1.0),),
+    "019bafe2-b7c2-7d1e-8f00-000000000009",
 )  # fmt: skip
 ALERTS = (
     AlertRow(
@@ -761,6 +772,20 @@ class Showcase:
             (("int_1", "acende a luz da sala"), ("", "apaga tudo")),
             "released",
         )
+
+    def reviews(self, reach: Sequence[str]) -> tuple[QueueRow, ...]:
+        rows = () if self.empty else QUEUES
+        return tuple(row for row in rows if "*" in reach or row.model in reach)
+
+    def review(self, name: str, who: Principal) -> QueuePage:
+        for row in QUEUES:
+            if row.name == name:
+                people = (("Ana Souza", 41, 6, 9), ("the admin", 12, 3, 2))
+                agree = (("alpha", 0.74, 0.51, 0.9, 31), ("kappa: Ana Souza, the admin", 0.73, 0.49, 0.91, 31))
+                full = row.model == HOME
+                return QueuePage(row, "One line of JSON; the area is optional." if full else "", people if full else (),
+                                 agree if full else (), (0.81, 0.62, 0.92, 26) if full else None, 17 if full else 0)  # fmt: skip
+        raise NotFound(f"no review queue {name!r}", where="review", remedy="the list has all of them")
 
     def turns(self, reach: Sequence[str]) -> tuple[TurnRow, ...]:
         return () if self.empty else tuple(row for row in TURNS if "*" in reach or row.model in reach)

@@ -22,11 +22,13 @@ from ciranda.config.bounds import Bounds
 from ciranda.data.descriptions import Change
 from ciranda.govern import access
 from ciranda.govern import public as publics
+from ciranda.govern.access import Principal
 from ciranda.govern.public import Public
 from ciranda.store.database import Database, metadata
 from ciranda.web import __main__ as control
 from ciranda.web.app import create
-from web.showcase import HOME, Showcase
+from ciranda.web.views.reviews import Looked
+from web.showcase import HOME, LOOKED, Showcase
 
 
 @dataclass
@@ -54,6 +56,25 @@ class Recorded:
     def turn(self, model: str, *, event: str, actor: str) -> str:
         self.asked.append(("turn", model, event, actor))
         return "turn_9"
+
+    def review_next(self, queue: str, who: Principal) -> Looked | None:
+        return LOOKED if queue == HOME else None
+
+    def review_say(
+        self, queue: str, item: str, who: Principal, *, verdict: str, correction: str, note: str, once: str
+    ) -> None:
+        self.asked.append(("review", queue, item, verdict, correction, who.name))
+
+    def review_undo(self, queue: str, who: Principal) -> None:
+        self.asked.append(("undo", queue, who.name))
+
+    def review_fill(self, queue: str, who: Principal, *, count: int, of: str) -> dict[str, Any]:
+        self.asked.append(("fill", queue, count, of))
+        return {"added": count}
+
+    def review_commit(self, queue: str, who: Principal) -> dict[str, Any]:
+        self.asked.append(("commit", queue))
+        return {"dataset": f"{queue}@3"}
 
     def acknowledge(self, alert: str, *, actor: str) -> None:
         self.asked.append(("acknowledge", alert, actor))

@@ -264,6 +264,32 @@ def test_without_scripts_every_page_reads_and_every_form_posts(browser, fresh):
     page.context.close()
 
 
+def test_reviewing_by_keyboard_alone_and_without_scripts(browser, fresh):
+    page, errors = opened(browser, fresh, role="labeller")
+    page.goto(fresh.url + "/review/smart-home")
+    page.wait_for_function("!!(window.ciranda && ciranda.move)")
+    for key, said in (("1", "Right"), ("2", "Wrong"), ("s", "Skipped"), ("z", "Taken back")):
+        page.keyboard.press(key)
+        page.wait_for_function(f"document.querySelector('.toast')?.innerText.includes({said!r})")
+    page.keyboard.press("e")
+    assert page.evaluate("document.activeElement.name") == "correction", "a key brings one to the text"
+    page.keyboard.type("1 2 s z")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_function("document.querySelector('.toast')?.innerText.includes('Correction')")
+    assert [one[3:5] for one in fresh.verbs.asked if one[0] == "review"][-1] == ("correct", "1 2 s z")
+    assert [one[0] for one in fresh.verbs.asked] == ["review", "review", "review", "undo", "review"]
+    assert not barriers(page)
+    assert not errors
+    page.context.close()
+    page, _ = opened(browser, fresh, role="labeller", script=False)
+    page.goto(fresh.url + "/review/smart-home")
+    page.click("button[value=wrong]")
+    page.wait_for_url("**/review/smart-home")
+    assert "Wrong" in page.inner_text(".toast")
+    assert page.locator("text=Make a dataset version").count() == 0, "that needs an engineer"
+    page.context.close()
+
+
 def test_live_numbers_move_and_a_change_reaches_the_page(browser, fresh):
     page, errors = opened(browser, fresh)
     page.goto(fresh.url + "/models/smart-home/release")

@@ -145,7 +145,7 @@ def test_model_text_is_shown_as_text(fresh):
 def concrete(entry):
     given = {"model": HOME, "version": f"{HOME}@2", "turn:path": "turn_1", "interaction": "int_1", "dataset": HOME,
              "number:int": "2", "old:int": "1", "new:int": "2", "trial:path": "trial_12",
-             "alert": "alert_1", "key": "key_3", "term": "customer"}  # fmt: skip
+             "alert": "alert_1", "key": "key_3", "term": "customer", "queue": HOME}  # fmt: skip
     path = entry.path
     for name, value in given.items():
         path = path.replace("{" + name + "}", value)

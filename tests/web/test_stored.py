@@ -8,9 +8,12 @@ import re
 import pytest
 import sqlalchemy as sa
 
+from ciranda.data import versions
+from ciranda.data.reviews import queues
 from ciranda.deploy import stages
 from ciranda.errors import NotFound
 from ciranda.govern.access import Principal
+from ciranda.loop import reviews
 from ciranda.monitor import alerts
 from ciranda.train.trials import trials
 from ciranda.web.views.interactions import Filters
@@ -231,3 +234,33 @@ def test_the_buttons_reach_the_loop(tmp_path):
         assert "The chain holds" in client.get("/audit").text
     finally:
         home.close()
+
+
+def test_reviewing_real_answers_ends_in_a_dataset_version(home, client):
+    """Chosen out of recorded traffic, looked at one by one, and back into the data with the annotator's name."""
+    with home.db.writing() as conn:
+        queues.put(conn, queues.Queue("doubts", MODEL, MODEL, twice=0.0), actor="ana")
+    who = Principal("key_1", "ana", "admin")
+    told = reviews.fill(home.platform, "doubts", who, count=10)
+    assert told["added"] == 10
+    assert told["reasons"]["random"] >= 2, "nobody complained of more than one answer, which was corrected"
+    assert "10" in text_of(client.get("/review").text)
+    before = versions.get(home.db, MODEL)
+    for verdict, correction in (("right", ""), ("wrong", ""), ("correct", '{"intent":"Y"}'), ("skip", "")):
+        page = client.get("/review/doubts").text
+        assert "question" in text_of(page)
+        assert "<script>" not in re.sub(r'<script src="[^"]*" defer></script>', "", page), "texts are shown as texts"
+        item = re.search(r'name="item" value="(item_\w+)"', page)[1]
+        form = {"token": token_of(page), "item": item, "verdict": verdict, "correction": correction, "once": verdict}
+        assert client.post("/review/doubts", data=form).status_code == 303
+    assert (
+        client.post("/review/doubts/commit", data={"token": token_of(client.get("/review/doubts").text)}).status_code
+        == 303
+    )
+    after = versions.get(home.db, MODEL)
+    assert (after.number, after.transformation["kind"]) == (before.number + 1, "review")
+    new = [row for row in versions.read(home.platform.home, after.ref) if row.source == "review"]
+    assert sorted(str(row.extra["verdict"]) for row in new) == ["correct", "right"]
+    assert {row.extra["annotator"] for row in new} == {"ana"}
+    assert all(row.origin in home.asked for row in new)
+    assert "1" in text_of(client.get("/review/doubts").text)

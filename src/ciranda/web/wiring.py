@@ -11,10 +11,13 @@ from ciranda.config.bounds import Bounds
 from ciranda.data import descriptions, glossary
 from ciranda.data.descriptions import Change
 from ciranda.govern import access, tenants
+from ciranda.govern.access import Principal
 from ciranda.govern.public import Public
-from ciranda.loop import feeding
+from ciranda.loop import feeding, reviews
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
+from ciranda.web.load.reviews import looked
+from ciranda.web.views.reviews import Looked
 
 
 class Wired:
@@ -36,6 +39,24 @@ class Wired:
 
     def turn(self, model: str, *, event: str, actor: str) -> str:
         return loop.start_turn(self.platform, model, cause="person", event=event, actor=actor)
+
+    def review_next(self, queue: str, who: Principal) -> Looked | None:
+        found = reviews.ask(self.platform, queue, who)
+        return looked(*found) if found else None
+
+    def review_say(
+        self, queue: str, item: str, who: Principal, *, verdict: str, correction: str, note: str, once: str
+    ) -> None:
+        reviews.say(self.platform, queue, item, who, verdict=verdict, correction=correction, note=note, once=once[:100])
+
+    def review_undo(self, queue: str, who: Principal) -> None:
+        reviews.undo(self.platform, queue, who)
+
+    def review_fill(self, queue: str, who: Principal, *, count: int, of: str) -> dict[str, Any]:
+        return reviews.fill(self.platform, queue, who, count=count, of=of)
+
+    def review_commit(self, queue: str, who: Principal) -> dict[str, Any]:
+        return reviews.commit(self.platform, queue, who)
 
     def acknowledge(self, alert: str, *, actor: str) -> None:
         with self.platform.db.writing() as conn:

@@ -13,6 +13,7 @@ from typing import Any
 from ciranda.registry.lineage import Node
 from ciranda.web.formats import Formats
 from ciranda.web.views.alerts import AlertRow
+from ciranda.web.views.reviews import Looked
 
 TONES = {
     "live": "ok", "promoted": "ok", "pass": "ok", "passed": "ok", "complete": "ok", "done": "ok", "ready": "ok", "quiet": "ok",
@@ -289,6 +290,47 @@ class Words:
             "Ciranda, as soon as it is free": _("the loop, as soon as it is free"),
         }.get(name, _("turn") if name.startswith("turn:") else name)  # fmt: skip
 
+    def makes(self, name: str) -> str:
+        """What labels of a review queue become."""
+        _ = self.messages.gettext
+        return {
+            "answers": _("Right and corrected answers"), "labelled": _("Answers with thumbs"),
+            "pairs": _("Preference pairs"),
+        }.get(name, name)  # fmt: skip
+
+    def chosen(self, name: str) -> str:
+        """Why an item is reviewed, in a word."""
+        _ = self.messages.gettext
+        return {
+            "disagreement": _("Contradiction"), "thumb_down": _("Thumb down"), "drifted": _("New kind"),
+            "low_score": _("Low score"), "flagged": _("Flagged"), "random": _("At random"),
+            "annotators": _("Second opinion"),
+        }.get(name, name)  # fmt: skip
+
+    def chosen_for(self, item: Looked) -> str:
+        """Why an item is reviewed, in a sentence."""
+        _ = self.messages.gettext
+        told = {
+            "disagreement": _("The user's vote and the scores contradict each other."),
+            "thumb_down": _("Somebody said no, and nobody said what would be right."),
+            "drifted": _("Questions of this kind grew from %(before)s to %(after)s: %(kind)s."),
+            "low_score": _("The scores are low."),
+            "flagged": _("A check found something: %(reason)s."),
+            "random": _("Chosen by chance, to know how good the answers are on the whole."),
+            "annotators": _("Two people disagree on it."),
+        }.get(item.reason, item.reason)  # fmt: skip
+        shares = {name: self.formats.percent(float(item.why.get(name, 0))) for name in ("before", "after")}
+        said = told % {**shares, "kind": item.why.get("kind", ""), "reason": item.why.get("reason", "")}
+        scores = ", ".join(f"{self.metric(name)} {self.formats.number(value, 2)}" for name, value in item.scores)
+        votes = {1: _("thumb up"), -1: _("thumb down")}.get(item.thumb, "")
+        return " · ".join(part for part in (said, votes, scores) if part)
+
+    def coefficient(self, name: str) -> str:
+        """A figure of agreement: alpha over all, kappa of two."""
+        _ = self.messages.gettext
+        kind, _colon, names = name.partition(": ")
+        return _("All, Krippendorff's alpha") if kind == "alpha" else _("%(names)s, Cohen's kappa") % {"names": names}
+
     def flash(self, result: Mapping[str, Any]) -> str:
         """What a button did, in one sentence."""
         _ = self.messages.gettext
@@ -304,6 +346,13 @@ class Words:
             "defined": _("The term %(name)s is in the glossary."),
             "undefined": _("The term %(name)s is not in the glossary any more."),
             "saved": _("Saved."),
+            "review_right": _("Right: kept."),
+            "review_wrong": _("Wrong: kept."),
+            "review_skip": _("Skipped."),
+            "review_correct": _("Correction kept."),
+            "review_undone": _("Taken back; here it is again."),
+            "review_filled": _("%(name)s items were chosen."),
+            "review_committed": _("%(name)s was made of the labels."),
             "ingest_asked": _("%(name)s: an ingestion begins."),
             "rows_retried": _("%(name)s: bad rows are read again."),
             "rows_dropped": _("%(name)s: bad rows were given up."),

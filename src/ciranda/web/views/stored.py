@@ -29,6 +29,7 @@ from ciranda.web.load import (
     lineage,
     models,
     release,
+    reviews,
     runs,
     sources,
     trust,
@@ -47,6 +48,7 @@ from ciranda.web.views.interactions import Filters, InteractionList, Interaction
 from ciranda.web.views.live import STEP_S, WINDOW_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
 from ciranda.web.views.release import ReleasePage
+from ciranda.web.views.reviews import QueuePage, QueueRow
 from ciranda.web.views.runs import SearchRow, TrialPage
 from ciranda.web.views.sources import FeedPage, FeedRow, RunPage
 from ciranda.web.views.turns import TurnRow
@@ -175,6 +177,12 @@ class Stored:
 
     def ingestion(self, id: str) -> RunPage:
         return sources.ingestion(self.platform, id)
+
+    def reviews(self, reach: Sequence[str]) -> tuple[QueueRow, ...]:
+        return reviews.listing(self.platform, reach)
+
+    def review(self, name: str, who: Principal) -> QueuePage:
+        return reviews.single(self.platform, name, who)
 
     def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
         return runs.listing(self.platform, reach)

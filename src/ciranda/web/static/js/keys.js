@@ -17,7 +17,26 @@ const acts = {
   p: () => ciranda.pause?.(),
   t: () => ciranda.theme(),
 };
+// A page's own keys: `data-key` on a button presses it, on a field focuses it; Ctrl-Enter in a field sends its form by the button named there.
+const press = (key) => {
+  const target = key && document.querySelector(`[data-key~="${CSS.escape(key)}"]`);
+  if (!target) return false;
+  if (target.matches("textarea, input")) {
+    target.focus();
+    target.select();
+  } else target.click();
+  return true;
+};
+const send = (field) => {
+  const button = field.form?.querySelector(`button[value="${CSS.escape(field.dataset.send)}"]`);
+  if (button) field.form.requestSubmit(button);
+};
 document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && event.target.dataset?.send) {
+    event.preventDefault();
+    send(event.target);
+    return;
+  }
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && ciranda.palette) {
     event.preventDefault();
     ciranda.palette();
@@ -37,5 +56,5 @@ document.addEventListener("keydown", (event) => {
   } else if (acts[key]) {
     event.preventDefault();
     acts[key]();
-  }
+  } else if (!modal && press(key)) event.preventDefault();
 });
