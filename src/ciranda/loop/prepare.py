@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ciranda import __version__
 from ciranda.data import checks, columns, reading, sets, succession, versions
 from ciranda.data.checks import Bounds
 from ciranda.data.recipes import file, functions, run
@@ -134,6 +135,7 @@ def _made(
         "kind": "recipe", "file": pinned.file, "recipe": pinned.text, "seed": pinned.recipe.seed,
         "sources": [{"source": one.ref, "digest": one.digest, "rows": one.rows} for one in pinned.inputs],
         "functions": dict(digests), "steps": tally.to_list(), "checks": dict(policy), "read_by": f"{reader.actor} ({reader.role})",
+        "ciranda": __version__,
     }  # fmt: skip
 
 
@@ -184,9 +186,10 @@ def _again(judged: checks.Judged) -> Iterator[Row]:
 def _changed(pinned: Pinned, version: DatasetVersion, digests: Mapping[str, str]) -> list[str]:
     """What is not as it was when the version was made."""
     made = version.transformation
+    other = [] if made.get("ciranda") == __version__ else [f"Ciranda: {made.get('ciranda')} then, {__version__} now"]
     told = [f"the file of {name}" for name, digest in digests.items() if made["functions"].get(name) != digest]
     before = {one["source"]: one["digest"] for one in made["sources"]}
-    return told + [f"the rows of {one.ref}" for one in pinned.inputs if before.get(one.ref) != one.digest]
+    return other + told + [f"the rows of {one.ref}" for one in pinned.inputs if before.get(one.ref) != one.digest]
 
 
 def _difference(old: Iterator[Row], new: Iterator[Row]) -> dict[str, Any]:

@@ -224,8 +224,7 @@ def _note(given: Any, part: Part, work: Work) -> dict[str, Array]:
                 "\x1f".join(normalised(str(fields.value(row, name) or "")) for name in given.fields) for row in part
             ]
             return {"said": np.array([_hash(text) for text in said], np.uint64)}
-        bands, slots = near.signatures(texts)
-        return {"bands": bands, "slots": slots}
+        return {"slots": near.signatures(texts)}
     return {}
 
 
@@ -234,7 +233,7 @@ def _decided(given: Any, notes: dict[str, Array]) -> Array:
     if isinstance(given, file.Deduplicate) and given.near is not None:
         order = np.lexsort((notes["print"], notes["key"]))
         kept = np.ones(len(order), bool)
-        for place, _, _ in near.twins(notes["bands"][order], notes["slots"][order], given.near):
+        for place, _, _ in near.twins(notes["slots"][order], given.near):
             kept[order[place]] = False
         return kept
     if isinstance(given, file.Deduplicate):
