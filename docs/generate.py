@@ -110,7 +110,7 @@ TABLES = {
     "drift_states": "How far each watched stream has been read, and the evidence so far.",
     "ended_sessions": "Browser sessions that were signed out before they expired.",
     "evaluations": "One scored run of a suite by a version.",
-    "exports": "How far interactions have been exported as OpenTelemetry spans.",
+    "exports": "How far interactions have been exported as spans, and lineage as OpenLineage events.",
     "glossary_terms": "What words of the business mean, and who answers for that.",
     "feeds": "The applied file of each dataset that is fed without a model.",
     "ingestion_requests": "Ingestions that somebody asked for and does not wait for.",

@@ -606,7 +606,7 @@ class Showcase:
             raise NotFound(f"no term {name!r}", where="glossary", remedy="define it")
         return found
 
-    def lineage(self, reach: Sequence[str], of: str, direction: str, generations: int) -> Graph:
+    def lineage(self, who: Principal, of: str, direction: str, generations: int) -> Graph:
         return CHAIN
 
     def _samples(self, count: int) -> tuple[Sample, ...]:

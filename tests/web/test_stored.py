@@ -187,6 +187,50 @@ def test_marks_change_with_what_they_stand_for(home):
         conn.execute(trials.update().where(trials.c.number == 2).values(state="failed"))
 
 
+def test_the_chain_goes_from_a_row_to_answers_and_from_an_answer_to_the_source(home, client):
+    reader = Stored(home.platform)
+    row = reader.dataset(MODEL, 1, ADMIN, page=1, split="train", language="", q="say 7 ").samples.rows[0]
+    forward = reader.lineage(ADMIN, f"row:{MODEL}@1/{row.key}", "forward", 5)
+    assert {"row", "dataset", "version", "evaluation", "release", "answers"} <= {node.kind for node in forward.nodes}
+    assert len([node for node in forward.nodes if node.kind == "dataset"]) == 2
+    back = reader.lineage(ADMIN, home.asked[0], "back", 5)
+    assert back.start == f"answer:{home.asked[0]}"
+    assert f"version:{MODEL}@0" in {node.id for node in back.nodes}
+    page = client.get(f"/lineage?of=row:{MODEL}@1/{row.key}")
+    assert page.status_code == 200
+    assert f"{MODEL}@1" in page.text
+    assert client.get(f"/lineage?of=row:{MODEL}@1/0000").status_code == 404
+    told = home.client(home.narrow).get(f"/lineage?of=row:{MODEL}@1/{row.key}")
+    assert told.status_code == 403
+
+
+def test_a_dataset_is_described_and_found_on_its_pages(home, client):
+    token = token_of(client.get("/settings").text)
+    form = {
+        "token": token,
+        "owner": "ana",
+        "licence": "mit",
+        "tags": "pii br",
+        "every": "7d",
+        "description": "What people say",
+    }
+    assert client.post(f"/datasets/{MODEL}/describe", data=form).status_code == 303
+    said = client.post(
+        "/glossary", data={"token": token, "term": "Casa", "definition": "Where one lives", "synonyms": "lar"}
+    )
+    assert said.status_code == 303
+    fresh = {"token": token, "fresh": "1", "field": "completion", "terms": "lar", "description": "", "tags": ""}
+    assert client.post(f"/datasets/{MODEL}/describe", data=fresh).status_code == 303
+    text = text_of(client.get(f"/datasets/{MODEL}").text)
+    for word in ("What people say", "MIT", "Casa", "completion", "Fresh" if "Fresh" in text else "expected every 7 d"):
+        assert word in text
+    assert MODEL in client.get("/datasets?q=ana&tag=pii").text
+    assert "Clear filters" in client.get("/datasets?q=nobody-said-this").text
+    assert "60" in client.get(f"/datasets/{MODEL}/1/checks").text
+    assert client.get(f"/datasets/{MODEL}/1").text.count("croissant") >= 1
+    assert client.post("/glossary/Casa/remove", data={"token": token}).status_code == 409
+
+
 def test_a_limited_key_finds_nothing_of_this_model(home):
     client = home.client(home.narrow)
     for path in ("/", "/models", "/alerts", "/turns", "/experiments", "/datasets", "/interactions"):

@@ -17,6 +17,7 @@ Told = dict[str, Any]
     examples=[
         "ciranda lineage smart-home@2",
         "ciranda lineage dataset:tickets@3 --forward",
+        "ciranda lineage row:tickets@3/9c1f0c7e…",
         "ciranda lineage 'source:tickets/files: data/*.jsonl'",
         "ciranda lineage 0199c2d4-7b2c-7d1e-8f00-000000000009 --back",
     ],
@@ -28,7 +29,7 @@ Told = dict[str, Any]
     "--generations", default=5, show_default=True, type=click.IntRange(0, 50), help="Dataset versions to follow."
 )
 def lineage(desk: Desk, thing: str, direction: str | None, generations: int) -> None:
-    """Follow a model version, dataset version, source, run, evaluation, release or answer to its causes and effects."""
+    """Follow a model version, dataset version, row, source, run, evaluation, release or answer to its causes and effects."""
     told = desk.control.get("/lineage", of=thing, direction=direction or "both", generations=generations)
     desk.show(told, lambda: _draw(desk, told))
 

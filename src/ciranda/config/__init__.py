@@ -104,6 +104,16 @@ class Settings(BaseModel):
     otlp_content: Annotated[
         bool, Field(description="Export what people wrote, what was answered, and who asked; without it figures only.")
     ] = False
+    openlineage: Annotated[
+        str,
+        Field(
+            description="Where lineage goes as OpenLineage events: http(s)://host:5000, or file:/path; empty: nowhere."
+        ),
+    ] = ""
+    openlineage_key_file: Annotated[str, Field(description="File with the key that is sent there as a bearer.")] = ""
+    openlineage_namespace: Annotated[
+        str, Field(min_length=1, max_length=100, description="The namespace of jobs and data in those events.")
+    ] = "ciranda"
     session_hours: Annotated[int, Field(ge=1, le=720, description="Hours until a browser must sign in again.")] = 12
 
 

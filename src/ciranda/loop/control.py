@@ -19,7 +19,7 @@ from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
 from ciranda.loop.platform import Platform
-from ciranda.monitor import alerts, delivery, drift, export, quality, signals, staleness
+from ciranda.monitor import alerts, delivery, drift, export, openlineage, quality, signals, staleness
 from ciranda.monitor.signals import Signal
 from ciranda.registry import models, versions
 from ciranda.store import clock
@@ -37,6 +37,7 @@ class Control:
         url = platform.db.url if not platform.db.is_sqlite else f"sqlite:///{platform.home.path / 'workflows.db'}"
         self.durable = Durable(url, workflows)
         self.watch = drift.Watch(platform.db, platform.interactions)
+        self._openlineage = openlineage.Lineage(platform.db, platform.settings)
         self._export = export.Export(platform.db, platform.interactions, platform.settings)
         self.intake = Intake(platform)
         self._seen: dict[str, tuple[str, str]] = {}
@@ -57,6 +58,7 @@ class Control:
                 Task("figures", 1.0, self._figures),
                 Task("staleness", 20.0, self._staleness),
                 Task("contamination", 5.0, self.overlaps.look),
+                *([Task("openlineage", 2.0, self._lineage)] if platform.settings.openlineage else []),
                 *([Task("export", 1.0, self._traces)] if platform.settings.otlp_endpoint else []),
             ],
             platform.home.run / "loop.json",
@@ -256,6 +258,9 @@ class Control:
 
     def _traces(self) -> None:
         self._export.tick()
+
+    def _lineage(self) -> None:
+        self._openlineage.tick()
 
     def _alerts(self) -> None:
         delivery.deliver(self.platform.db, self.platform.settings)

@@ -68,6 +68,22 @@ def progress(db: Database) -> Progress | None:
     return Progress(row["cursor"], row["sent"], row["refused"], row["reason"]) if row else None
 
 
+def position(db: Database, name: str) -> str | None:
+    """How far another export has come; None before it began."""
+    with db.reading() as conn:
+        found = conn.execute(sa.select(exports.c.cursor).where(exports.c.name == name)).scalar()
+    return None if found is None else str(found)
+
+
+def move(db: Database, name: str, cursor: str, *, sent: int = 0, refused: int = 0) -> None:
+    """Note how far another export has come, and how much more it sent."""
+    more = {"sent": exports.c.sent + sent, "refused": exports.c.refused + refused}
+    with db.writing() as conn:
+        values = {"cursor": cursor, "updated_at": clock.iso()}
+        if not conn.execute(exports.update().where(exports.c.name == name).values(**values, **more)).rowcount:
+            conn.execute(exports.insert().values(name=name, sent=sent, refused=refused, reason="", **values))
+
+
 class Export:
     """The export of one home. `tick` again and again, from one process at a time.
 

@@ -262,7 +262,7 @@ class Lineage(Asked):
     of: str = Field(
         min_length=1,
         max_length=700,
-        description="A thing, such as smart-home@2, dataset:tickets@2, source:tickets/files: *.jsonl, run:ing_…, answer:….",
+        description="A thing, such as smart-home@2, dataset:tickets@2, row:tickets@2/<key>, source:tickets/files: x.jsonl.",
     )
     direction: Literal["both", "back", "forward"] = Field("both", description="To causes, to effects, or both.")
     generations: int = Field(5, ge=0, le=50, description="How many dataset versions before and after are followed.")

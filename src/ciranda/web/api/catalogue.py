@@ -149,5 +149,7 @@ def lineage(call: Call[Lineage]) -> Item:
     def sees(node: Node) -> bool:
         return reach is None or node.of in reach or call.reaches(node.of)
 
-    found = chain(call.platform, asked.of, sees, direction=asked.direction, generations=asked.generations)
+    found = chain(
+        call.platform, asked.of, sees, call.principal, direction=asked.direction, generations=asked.generations
+    )
     return found.to_dict()

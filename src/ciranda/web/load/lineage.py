@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
+from ciranda.data import reading, versions
 from ciranda.errors import Forbidden, NotFound, Unavailable
+from ciranda.govern.access import Principal
+from ciranda.govern.policy import Reader
 from ciranda.loop.platform import Platform
 from ciranda.registry import lineage
 from ciranda.registry.lineage import GENERATIONS, Direction, Graph, Node
 from ciranda.store import clock
+
+LINE = 20  # versions that are looked at for a row
 
 
 def chain(
     platform: Platform,
     asked: str,
     sees: Callable[[Node], bool],
+    who: Principal,
     *,
     direction: str = "both",
     generations: int = GENERATIONS,
 ) -> Graph:
     """The chain through what is asked for, as far as somebody sees. Raises NotFound, Forbidden, Invalid."""
-    answer = _answer(platform, asked)
+    known = _answer(platform, asked) or _row(platform, asked, sees, who)
     with platform.db.reading() as conn:
-        start = answer or lineage.find(conn, asked)
+        start = known or lineage.find(conn, asked)
         if not sees(start):
             raise Forbidden(
                 f"this key does not reach {start.of}", where="lineage", remedy="ask an admin for a key for that model"
@@ -42,6 +48,39 @@ def _answer(platform: Platform, asked: str) -> Node | None:
     if found is None:
         raise NotFound(f"no interaction {asked!r}", where="lineage", remedy="`ciranda interactions` lists them")
     return lineage.answer(found.id, found.version, clock.iso(found.ts))
+
+
+def _row(platform: Platform, asked: str, sees: Callable[[Node], bool], who: Principal) -> Node | None:
+    """A row, when `row:tickets@2/<key>` is asked for: where it came from, and which of the newest versions hold it."""
+    kind, _, name = asked.partition(":")
+    if kind != "row":
+        return None
+    ref, _, key = name.partition("/")
+    version = versions.get(platform.db, ref)
+    if not sees(Node("dataset", version.ref, version.name)):
+        raise Forbidden(
+            f"this key does not reach {version.name}", where="lineage", remedy="ask an admin for a key for it"
+        )
+    reader = reading.asking(who, "viewing")
+    found = _held(platform, version.ref, key, reader, ("key", "source", "origin"))
+    if found is None:
+        raise NotFound(
+            f"{version.ref} holds no row {key[:64]!r}",
+            where="lineage",
+            remedy="its key is in the check report and in exports",
+        )
+    others = [one.ref for one in versions.line(platform.db, version.name, limit=LINE) if not one.collected_at]
+    held = [one for one in others if one == version.ref or _held(platform, one, key, reader, ("key",))]
+    facts = {"source": str(found["source"]), "origin": str(found["origin"])}
+    return lineage.row(key, [version.ref, *(one for one in held if one != version.ref)], facts)
+
+
+def _held(platform: Platform, ref: str, key: str, reader: Reader, columns: Sequence[str]) -> dict[str, Any] | None:
+    """The row of a version with this key, or None."""
+    for batch in reading.batches(platform.db, platform.home, ref, reader, key=key, columns=columns):
+        for record in batch.to_pylist():
+            return dict(record)
+    return None
 
 
 class _Counted:

@@ -128,7 +128,7 @@ def lineage(page: Page) -> Response:
     if direction not in ("both", "back", "forward"):
         raise NotFound(f"no direction {direction!r}", where="lineage", remedy="both, back or forward")
     generations = min(50, page.whole("generations", GENERATIONS))
-    graph = page.reader.lineage(page.reach, asked, direction, generations) if asked else None
+    graph = page.reader.lineage(page.who, asked, direction, generations) if asked else None
     return page.render("pages/lineage.html", view=LineagePage(asked, direction, generations, graph))
 
 

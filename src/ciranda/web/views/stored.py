@@ -161,13 +161,13 @@ class Stored:
     def term(self, reach: Sequence[str], name: str) -> TermRow:
         return catalogue.word(self.platform, self.reached(reach), name)
 
-    def lineage(self, reach: Sequence[str], of: str, direction: str, generations: int) -> Graph:
-        held = self.reached(reach)
+    def lineage(self, who: Principal, of: str, direction: str, generations: int) -> Graph:
+        held = self.reached(who.models)
 
         def sees(node: Node) -> bool:
-            return held is None or node.of in held or node.of in reach
+            return held is None or node.of in held or node.of in who.models
 
-        return lineage.chain(self.platform, of, sees, direction=direction, generations=generations)
+        return lineage.chain(self.platform, of, sees, who, direction=direction, generations=generations)
 
     def feeds(self, reach: Sequence[str]) -> tuple[FeedRow, ...]:
         return sources.feeds(self.platform, reach)
