@@ -505,3 +505,74 @@ def test_lines_of_dataset_versions_are_named_compared_branched_reverted_and_coll
     (then,) = json.loads(desk.run("datasets", "versions", "tickets", "--at", moment, "--json").out)["items"]
     assert then["ref"] == "tickets@3"
     assert "is not called golden any more" in desk.run("datasets", "untag", "tickets@golden").out
+
+
+# --- data: brought in, prepared, reviewed -----------------------------------------------------------------------------
+
+
+RECIPE = """\
+from: faq
+into: faq-clean
+steps:
+  - filter: length(prompt) > 2
+  - sample: {share: 0.9}
+  - split: {by: hash}
+"""
+
+
+def test_a_set_is_imported_prepared_and_made_again(desk: Desk, tmp_path: Path) -> None:
+    rows = [{"question": f"what is {n}?", "answer": f"{n}"} for n in range(50)]
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dry = desk.run("data", "import", "faq.jsonl", "--dataset", "faq", "--dry-run")
+    assert "prompt (question as prompt, answer as completion)" in dry.out
+    assert "nothing written" in dry.out
+    done = desk.run("data", "import", "faq.jsonl", "--dataset", "faq", "--json").json
+    assert (done["dataset"], done["report"]["rows"]) == ("faq@1", 50)
+    (tmp_path / "bad.jsonl").write_text('{"question": "a"}\n{"nothing": 1}\n')
+    refused = desk.run("data", "import", "bad.jsonl", "--dataset", "faq")
+    assert refused.code == errors_of("Invalid")
+    assert "bad.jsonl:2" in refused.err
+    (tmp_path / "clean.yaml").write_text(RECIPE)
+    made = desk.run("data", "prepare", "clean.yaml")
+    assert "faq-clean@1" in made.out
+    assert made.out.count("sample") == 1
+    again = desk.run("data", "rebuild", "faq-clean@1", "--json").json
+    assert again["same"] is True
+    (tmp_path / "clean.yaml").write_text(RECIPE.replace("share", "shar"))
+    wrong = desk.run("data", "prepare", "clean.yaml")
+    assert f"{tmp_path}/clean.yaml:5" in wrong.err or "clean.yaml:5" in wrong.err
+    assert "did you mean 'share'?" in wrong.err
+    assert desk.run("data", "rebuild", "faq@1").code == errors_of("Refused")
+    listed = desk.run("data", "--json").json["items"]
+    assert [one["kind"] for one in listed] == ["rebuild", "prepare", "import", "import", "import"]
+    assert listed[0]["job"] in desk.run("data", "job", listed[0]["job"]).out
+
+
+def errors_of(name: str) -> int:
+    """The exit code of an error's class."""
+    return next(one.exit_code for one in client.tree() if one.__name__ == name)
+
+
+def test_rows_are_reviewed_from_the_command_line(desk: Desk) -> None:
+    rows = [Row.of(f"question {n}", f"answer {n}") for n in range(8)]
+    datasets.commit(desk.world.db, desk.home, "faq", rows, transformation={}, actor="test")
+    assert desk.run("review", "create", "doubts").code == errors_of("Invalid")
+    assert "for faq" in desk.run("review", "create", "doubts", "--dataset", "faq", "--twice", "0").out
+    assert desk.run("review", "fill", "doubts", "--of", "rows", "--count", "3", "--json").json["added"] == 3
+    first = desk.run("review", "next", "doubts", "--json").json["item"]
+    assert first["messages"][0]["content"] in desk.run("review", "next", "doubts").out
+    assert desk.run("review", "answer", "doubts", first["id"], "correct").code == errors_of("Invalid")
+    assert (
+        "correct, by first admin"
+        in desk.run("review", "answer", "doubts", first["id"], "correct", "--correction", "x").out
+    )
+    assert first["id"] in desk.run("review", "undo", "doubts").out
+    desk.run("review", "answer", "doubts", first["id"], "wrong")
+    shown = desk.run("review", "show", "doubts", "--json").json
+    assert (shown["items"]["open"], shown["items"]["done"]) == (2, 1)
+    assert "first admin" in desk.run("review", "show", "doubts").out
+    assert [one["verdict"] for one in desk.run("review", "labels", "doubts", "--json").json["items"]] == ["wrong"]
+    told = desk.run("review", "commit", "doubts", "--json").json
+    assert (told["dataset"], told["removed"]) == ("faq@2", 1)
+    assert desk.run("review", "commit", "doubts").code == errors_of("Refused")
+    assert "doubts" in desk.run("review").out

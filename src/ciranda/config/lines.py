@@ -103,6 +103,9 @@ def _siblings(shape: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that the mapping around `path` may have, as far as the shape tells."""
     current: Any = shape
     for part in path[:-1]:
+        if isinstance(part, int):  # an entry of a list
+            current = next(iter(getattr(current, "__args__", ())), None)
+            continue
         fields = getattr(current, "model_fields", {})
         field = fields.get(part) or fields.get(f"{part}_")
         if field is None:

@@ -19,15 +19,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ciranda import config
 from ciranda.config import Home
 from ciranda.errors import Failed, NotFound
 from ciranda.govern import audit
 from ciranda.jobs import inside
 from ciranda.jobs.inside import Progress
 from ciranda.jobs.local import ATTEMPTS, JobSpec
-from ciranda.loop import platform as platforms
 from ciranda.loop.platform import Platform
 from ciranda.store import clock, files, ids
+from ciranda.store.database import Database
 
 PREFIX = "data:"
 TELL_S = 0.5
@@ -134,7 +135,11 @@ def _working(work: Callable[[Platform, Mapping[str, Any], Progress], dict[str, A
     """A kind of job: open the home, do the work, keep the result."""
 
     def run(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
-        platform = platforms.open(Home(Path(values["home"])))
+        home = Home(Path(values["home"]))
+        settings = config.settings(home)
+        platform = Platform(
+            home, settings, Database(config.database_url(home, settings))
+        )  # control has seen to its shape
         try:
             result = work(platform, values, report)
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 from ciranda.data.reviews import items, queues
 from ciranda.data.reviews.queues import Queue
 from ciranda.data.reviews.taught import Shown
-from ciranda.errors import Forbidden
+from ciranda.errors import Forbidden, Invalid
 from ciranda.loop import reviews
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Nothing, Page, ReviewAnswer, ReviewFill, ReviewQueue
@@ -35,7 +35,12 @@ def create(call: Call[ReviewQueue]) -> Item:
     asked = call.asked
     if asked.model:
         call.require(asked.model, right="data")
-    queue = Queue(**{**asked.model_dump(), "dataset": asked.dataset or asked.model, "lease_s": asked.lease})
+    values = asked.model_dump(exclude={"lease"})
+    queue = Queue(**{**values, "dataset": asked.dataset or asked.model, "lease_s": asked.lease})
+    if not queue.dataset:
+        raise Invalid(
+            "neither a model nor a dataset", where="body", remedy="name whose answers, or whose rows, are reviewed"
+        )
     if not _reaches(call, queue):
         raise Forbidden(
             "the key does not reach this dataset", where="dataset", remedy="ask an admin for a key that does"
