@@ -4,6 +4,7 @@ A batch is *sealed* when its derived columns are right: `messages`, `tags` and `
 `fingerprint` computed from the rest. Sealing never trusts what a writer filled in there, so a row's name is the same whether it
 came as a value, from a file of columns or out of another version.
 `key` and `fingerprint` are SHA-256: the first over the canonical content, the second over the key and the canonical facts.
+A writer may leave columns out, and give `prompt` (and `system`) instead of `messages`.
 It refuses columns that are missing, messages that are no list of {content, role}, and text that is no Unicode.
 """
 
@@ -68,9 +69,13 @@ def schema() -> pa.Schema:
 
 def batches_of(rows: Rows) -> Iterator[pa.RecordBatch]:
     """Sealed batches of rows that come as values or as Arrow batches, whichever; never more than BATCH_ROWS rows at once."""
-    size = BATCH_ROWS
+    return (batch if sealed else seal(batch) for batch, sealed in parts_of(rows))
+
+
+def parts_of(rows: Rows) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """The same, but batches that are not sealed yet (the second value says so) are left so, for somebody else to do it."""
     if isinstance(rows, Sealed):
-        yield from rows.batches
+        yield from ((batch, True) for batch in rows.batches)
         return
     given = iter(rows)
     first = next(given, None)
@@ -78,12 +83,12 @@ def batches_of(rows: Rows) -> Iterator[pa.RecordBatch]:
         return
     every = chain([first], given)
     if isinstance(first, Row):
-        while some := list(islice(every, size)):
-            yield batch_of(some)
+        while some := list(islice(every, BATCH_ROWS)):
+            yield batch_of(some), True
         return
     for batch in every:
-        for start in range(0, batch.num_rows, size):
-            yield seal(batch.slice(start, size))
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS), False
 
 
 def batch_of(rows: Sequence[Row]) -> pa.RecordBatch:
@@ -171,11 +176,26 @@ def _filled(batch: pa.RecordBatch) -> dict[str, list[Any]]:
         empty = pa.scalar(0 if name == "thumb" else JSONS.get(name, "train" if name == "split" else ""), kind)
         if name in batch.schema.names:
             columns[name] = _cast(batch.column(name), kind, name).fill_null(empty).to_pylist()
+        elif name == "messages" and "prompt" in batch.schema.names:
+            columns[name] = _asked(batch)
         elif name in ("messages", "completion"):
             raise Invalid(f"the batch has no column {name}", where=name, remedy=f"give it: {', '.join(COLUMNS)}")
         else:
             columns[name] = [empty.as_py()] * batch.num_rows
     return columns
+
+
+def _asked(batch: pa.RecordBatch) -> list[str]:
+    """Messages out of a prompt, and a system prompt when there is one."""
+    import pyarrow as pa
+
+    prompts = _cast(batch.column("prompt"), pa.string(), "prompt").fill_null("").to_pylist()
+    if "system" not in batch.schema.names:
+        return [_json([Turn(prompt, "user")]).decode() for prompt in prompts]
+    systems = _cast(batch.column("system"), pa.string(), "system").fill_null("").to_pylist()
+    both = zip(systems, prompts, strict=True)
+    opened = ([Turn(system, "system")] if system else [] for system, _ in both)
+    return [_json([*first, Turn(prompt, "user")]).decode() for first, prompt in zip(opened, prompts, strict=True)]
 
 
 def _cast(column: Any, kind: Any, name: str) -> Any:

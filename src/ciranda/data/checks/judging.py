@@ -185,15 +185,15 @@ def judge(
     judged = Judged(ordered(policy, {**CHECKS, **own}), bounds)
     inline = 0 if own else INLINE_ROWS
     with ExitStack() as stack:
-        batches = columns.batches_of(rows)
-        for batch in _few(batches, inline):
+        parts = columns.parts_of(rows)
+        for batch in _few(parts, inline):
             looked, left = look(batch, judged.plan, judged.bounds)
             judged.add(looked, left)
             told(judged.progress(""))
         if judged.looked >= inline:
             place = stack.enter_context(stage.folder_in(folder) if folder else _temporary())
             judged.findings.folder = place
-            _in_parallel(judged, batches, place, processes or workers.wanted(), told)
+            _in_parallel(judged, parts, place, processes or workers.wanted(), told)
         judged.among(told)
         if (report := judged.report).blocked:
             raise refusal(report)
@@ -220,17 +220,20 @@ def run(
         return judged.whole_report()
 
 
-def _few(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """The first batches, until so many rows have come."""
+def _few(parts: Iterator[tuple[pa.RecordBatch, bool]], rows: int) -> Iterator[pa.RecordBatch]:
+    """The first batches, sealed, until so many rows have come."""
     seen = 0
-    while seen < rows and (batch := next(batches, None)) is not None:
+    while seen < rows and (part := next(parts, None)) is not None:
+        batch, sealed = part
         seen += batch.num_rows
-        yield batch
+        yield batch if sealed else columns.seal(batch)
 
 
-def _in_parallel(judged: Judged, batches: Iterator[pa.RecordBatch], folder: Path, count: int, tell: Told) -> None:
+def _in_parallel(
+    judged: Judged, parts: Iterator[tuple[pa.RecordBatch, bool]], folder: Path, count: int, tell: Told
+) -> None:
     """The rest of the batches through workers; what comes back is put in order."""
-    first = next(batches, None)
+    first = next(parts, None)
     if first is None:
         return
     waiting: dict[int, tuple[Path, Looked]] = {}
@@ -246,8 +249,8 @@ def _in_parallel(judged: Judged, batches: Iterator[pa.RecordBatch], folder: Path
             due += 1
 
     with workers.hired(count, judged.plan, judged.bounds, folder) as staff:
-        for batch in chain([first], batches):
-            for told in staff.give(batch, sealed=True):
+        for batch, sealed in chain([first], parts):
+            for told in staff.give(batch, sealed=sealed):
                 heard(*told)
         for told in staff.rest():
             heard(*told)
