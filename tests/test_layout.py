@@ -26,8 +26,8 @@ PUBLIC = {
     "ciranda.cli": ["cli", "main"],
     "ciranda.web.api": ["PREFIX", "ROUTES", "Rest", "routes"],
     "ciranda.loop": [
-        "Control", "Platform", "apply", "approve", "evaluate", "first_key", "ingest", "keep", "open", "plan", "promote",
-        "publish", "rollback", "start_turn", "turn_v1", "up",
+        "Control", "Platform", "apply", "approve", "erase", "erase_v1", "evaluate", "first_key", "ingest", "keep", "open", "plan",
+        "promote", "publish", "rollback", "start_turn", "turn_v1", "up",
     ],
 }  # fmt: skip
 # A foreign library is named in one file, or in one package that owns what it stores.
@@ -53,6 +53,7 @@ RAW_ROWS = {
     "data/collect.py": "removes them",
     "data/movement.py": "figures of whole versions; the door decides who sees which",
     "data/reading.py": "the door itself",
+    "data/erasure.py": "takes a person out of them",
     "data/succession.py": "what goes back into the dataset that it came from",
     "data/contamination.py": "compares prompts with suites; keeps counts and keys, none of the texts",
     "data/statistics.py": "counts what all rows hold; who may not see a field does not see its values there",

@@ -199,6 +199,10 @@ class Watch(Part):
     on_drift: Literal["retrain", "alert"] = Field(
         "retrain", description="`alert` only tells; `retrain` also starts a turn."
     )
+    on_erasure: Literal["retrain", "alert"] = Field(
+        "alert",
+        description="When a person it learnt from is erased: `alert` flags its versions, `retrain` also starts a turn.",
+    )
     cooldown: Duration = Field(86400.0, description="Least time between two automatic turns of the model.")
     budget: Turns = Turns()
     corrections: int = Field(100, ge=1, description="New corrected answers that a retraining waits for.")

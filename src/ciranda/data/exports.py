@@ -68,6 +68,11 @@ def of(conn: sa.Connection, names: Sequence[str]) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in conn.execute(query)]
 
 
+def every(conn: sa.Connection) -> list[dict[str, Any]]:
+    """Everything that ever went out, by what it was, once each."""
+    return [{"what": what} for what in conn.execute(sa.select(data_exports.c.what).distinct()).scalars()]
+
+
 def written(found: Iterable[pa.RecordBatch], format_: str) -> Iterator[bytes]:
     """The file in pieces. Raises Invalid for a format that is not written."""
     if format_ not in FORMATS:

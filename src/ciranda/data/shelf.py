@@ -234,6 +234,19 @@ def keep(place: Place, number: int, found: Iterable[pa.RecordBatch], kind: pa.Sc
         )  # fmt: skip
 
 
+def unkeep(place: Place, number: int) -> None:
+    """Remove the findings of a version, and what lies of them on the disk."""
+    import lance
+
+    try:
+        opened = lance.dataset(place.findings(number), storage_options=dict(place.options))
+    except ValueError:
+        return
+    with _told(place):
+        opened.delete("true")
+        opened.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+
+
 def kept(place: Place, number: int, *, check: str, start: int, limit: int) -> list[dict[str, Any]]:
     """Some findings of a version, of one check or of all; none when nothing is kept."""
     import lance

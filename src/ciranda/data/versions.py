@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ciranda.config import Home
-from ciranda.data import columns, place, sets, shelf
+from ciranda.data import columns, place, sets, shelf, tombstones
 from ciranda.data.compare import Diff, diff
 from ciranda.data.ledger import (
     DatasetVersion,
@@ -102,7 +102,7 @@ def commit(
         newest = newest_of(db, dataset)
         before = _Before.of(where, newest)
         arrived, writing = sets.Arrived(before.known), shelf.Writing(where, newest.lance_version if newest else None)
-        ids = _append(writing, arrived.fresh(rows))
+        ids = _append(writing, arrived.fresh(tombstones.without(db, home, rows)))
         lost = arrived.losers()
         prints = sets.ordered(arrived.prints[~lost])
         if not len(prints):
@@ -144,7 +144,7 @@ def amend(
         _refuse_stale(dataset, newest, parent)
         before = _Before.of(where, newest)
         arrived, writing = sets.Arrived(before.known), shelf.Writing(where, newest.lance_version)
-        ids = _append(writing, arrived.fresh(add))
+        ids = _append(writing, arrived.fresh(tombstones.without(db, home, add)))
         lost = arrived.losers()
         kept = arrived.prints[~lost]
         keys = sets.joined([arrived.keys[~lost], sets.of_hex(remove)], "S32")

@@ -29,7 +29,7 @@ from ciranda.config.model import Serve
 from ciranda.deploy import apply, stages
 from ciranda.deploy.apply import Deployment, Replica
 from ciranda.deploy.stages import Rollout
-from ciranda.govern import access, tenants
+from ciranda.govern import access, erasures, tenants
 from ciranda.registry import models, versions
 from ciranda.registry.models import Model
 from ciranda.store import clock, files
@@ -47,6 +47,7 @@ class Facts:
     Args:
         keys: Open API keys by the SHA-256 of their secret, see `govern.access.for_gateway`.
         tenants: Bounds of tenants that have any.
+        erasures: How many people were to be forgotten so far: when it rises, gateways drop the answers that they keep.
         models: Every applied model.
         live: The live version of each model that has one.
         deployments: All deployments, and `replicas` all replicas.
@@ -60,6 +61,7 @@ class Facts:
     replicas: Sequence[Replica]
     rollouts: Sequence[Rollout]
     tenants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    erasures: int = 0
 
 
 def gather(db: Database) -> Facts:
@@ -76,6 +78,7 @@ def gather(db: Database) -> Facts:
             apply.replicas(conn),
             stages.with_traffic(conn),
             tenants.bounds(conn),
+            erasures.begun(conn),
         )
 
 
@@ -83,7 +86,8 @@ def snapshot(facts: Facts) -> dict[str, Any]:
     """Keys and models in the shape that gateways read, without generation and time. Pure."""
     routes = {model.name: _route(model, facts) for model in facts.models}
     keys = {digest: dict(key) for digest, key in facts.keys.items()}
-    return {"keys": keys, "models": routes, "tenants": {name: dict(bounds) for name, bounds in facts.tenants.items()}}
+    bounds = {name: dict(one) for name, one in facts.tenants.items()}
+    return {"keys": keys, "models": routes, "tenants": bounds, "erasures": facts.erasures}
 
 
 def _route(model: Model, facts: Facts) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Gateway:
         self.spool = spool
         self.quotas = quotas
         self.cache = Cache()
+        self.erasures = 0  # as routing counts them
         self.metrics = Metrics()
         self.shadows = Shadows(self)
         self.traces = Traces(self)
@@ -297,8 +298,16 @@ class Gateway:
             self.quotas.again(monotonic())
         if self.snapshots.poll():
             self.cache.retain(self.snapshot().models)
+            self._forget(self.snapshot().erasures)
             for relay in list(self.relays):
                 relay.rerouted()
+
+    def _forget(self, erasures: int) -> None:
+        """Somebody is to be forgotten: no answer is kept that may be theirs, and the spool is handed to the collector."""
+        if erasures > self.erasures:
+            self.cache.clear()
+            self.spool.seal()
+        self.erasures = erasures
 
     def sweep(self) -> None:
         """Keep every deadline. Call every `SWEEP_SECONDS`."""

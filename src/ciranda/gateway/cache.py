@@ -122,6 +122,11 @@ class Cache:
         if kept is not None:
             self._bytes[name] -= kept.size
 
+    def clear(self) -> None:
+        """Forget every answer."""
+        self._shelves.clear()
+        self._bytes.clear()
+
     def retain(self, models: dict[str, Any]) -> None:
         """New routing: forget the models that keep nothing any more."""
         for name in list(self._shelves):

@@ -128,6 +128,7 @@ class File(msgspec.Struct, frozen=True):
     models: dict[str, ModelEntry]
     written_at: str = ""
     tenants: dict[str, Bounds] = msgspec.field(default_factory=dict)
+    erasures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ class Snapshot:
     origins: frozenset[str] = frozenset()  # pages that some public key lets in
     tenants: dict[str, Bounds] = field(default_factory=dict)
     bounded: bool = False
+    erasures: int = 0
 
 
 class Snapshots:
@@ -225,7 +227,9 @@ class Snapshots:
         origins = frozenset(one for key in file.keys.values() if key.public for one in key.public.origins)
         held = [key.bounds for key in file.keys.values()] + [model.bounds for model in models.values()]
         bounded = bool(file.tenants) or any(bounds is not None for bounds in held)
-        self.current = Snapshot(file.generation, file.written_at, file.keys, models, origins, file.tenants, bounded)
+        self.current = Snapshot(
+            file.generation, file.written_at, file.keys, models, origins, file.tenants, bounded, file.erasures
+        )
         self.taken_at = monotonic()
 
     def sweep(self, now: float) -> None:

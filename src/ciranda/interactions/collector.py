@@ -27,7 +27,7 @@ import sqlalchemy as sa
 
 from ciranda import config
 from ciranda.errors import CirandaError, Conflict, StorageFull, Unavailable
-from ciranda.interactions import retention
+from ciranda.interactions import erasure, retention
 from ciranda.interactions.embedded import Engine
 from ciranda.interactions.ingestion import Done, Ingestion
 from ciranda.interactions.seals import segments
@@ -45,6 +45,7 @@ BREATH_SECONDS = 0.1  # between inserts when little comes, so that parts do not 
 ADOPT_SECONDS = 1.0
 LONGEST_PAUSE = 10.0
 EXPIRE_SECONDS = 3600.0
+ERASE_SECONDS = 0.5
 JOIN_SECONDS = 10.0
 
 
@@ -64,6 +65,7 @@ class Collector:
         self._stop = threading.Event()
         self._adopted_at = 0.0
         self._pause = 0.0
+        self._forgotten: list[str] = []
         self._status: dict[str, Any] = {"frames": 0, "batches": 0, "last_at": "", "blocked": ""}
 
     def run(self) -> None:
@@ -74,6 +76,10 @@ class Collector:
     def stop(self) -> None:
         """End after the step under way. Safe in a signal handler and from another thread."""
         self._stop.set()
+
+    def forget(self, name: str) -> None:
+        """Before its next step, take a person out of what waits and out of the plan that is stored. Safe from another thread."""
+        self._forgotten.append(name)
 
     def status(self) -> dict[str, Any]:
         """How it goes: frames and batches since the start, when the last one was, and what blocks it, if anything does."""
@@ -86,6 +92,9 @@ class Collector:
                 self._ingestion.adopt()
                 self._adopted_at = time.monotonic()
             done = self._ingestion.step()
+            while self._forgotten:
+                self._ingestion.forget(self._forgotten[0])
+                self._forgotten.pop(0)
             self.repeated.set()
         except (CirandaError, OSError) as error:
             return self._blocked(error)
@@ -161,7 +170,7 @@ def _serve(home: config.Home, ready_file: Path | None, port: int) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: collector.stop())
         engine = None if settings.clickhouse_url else Engine(connection(folder))
-        with _door(collector, engine, port) as (url, token), _keeper(folder, settings, database, collector):
+        with _door(collector, engine, port) as (url, token), _keeper(home, settings, database, collector):
             _announce(home, ready_file, url, token)
             log.info("ready at %s, tailing %s", url, home.spool)
             collector.run()
@@ -178,19 +187,21 @@ def _sink(folder: Path, settings: config.Settings) -> Sink:
 
 
 @contextmanager
-def _keeper(folder: Path, settings: config.Settings, database: Database, collector: Collector) -> Iterator[None]:
-    """Removes what the retention says, now and every hour, beside the tailing and with a handle of its own."""
-    done = threading.Event()
+def _keeper(home: config.Home, settings: config.Settings, database: Database, collector: Collector) -> Iterator[None]:
+    """Removes whom an erasure names and, every hour, what the retention says: beside the tailing, with a handle of its own."""
+    done, folder = threading.Event(), home.interactions / "chdb"
 
     def keep() -> None:
         collector.repeated.wait()
         if done.is_set():
             return
-        sink = _sink(folder, settings)
+        sink, expired_at = _sink(folder, settings), -EXPIRE_SECONDS
         try:
-            while not done.is_set():
-                _expire(sink, database, settings.retention_days)
-                done.wait(EXPIRE_SECONDS)
+            while not done.wait(ERASE_SECONDS):
+                if time.monotonic() - expired_at >= EXPIRE_SECONDS:
+                    _expire(sink, database, settings.retention_days)
+                    expired_at = time.monotonic()
+                _erase(sink, database, home, collector)
         finally:
             sink.close()
 
@@ -210,6 +221,13 @@ def _expire(sink: Sink, database: Database, days: int) -> None:
             log.info("retention: %d rows of %s, model %s, removed", one.rows, one.table, one.model)
     except (CirandaError, sa.exc.SQLAlchemyError) as error:
         log.error("ALERT retention could not be applied; next try within the hour: %s", error)
+
+
+def _erase(sink: Sink, database: Database, home: config.Home, collector: Collector) -> None:
+    try:
+        erasure.tick(sink, database, home.spool, home.interactions, collector.forget)
+    except (CirandaError, sa.exc.SQLAlchemyError, OSError) as error:
+        log.error("ALERT a person could not be erased yet; next try in a second: %s", error)
 
 
 @contextmanager

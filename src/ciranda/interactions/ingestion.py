@@ -83,6 +83,12 @@ class Ingestion:
         self._retire(present)
         return Done(len(frames), full)
 
+    def forget(self, name: str) -> None:
+        """Take a person's feedback out of what waits; the file that said what the last batch was is written anew."""
+        self.progress.waiting = [one for one in self.progress.waiting if one.row.get("user") != name]
+        if self.progress.batch is None:
+            self.progress.settle()
+
     def adopt(self) -> None:
         """Seal the segments of writers that died."""
         segments.adopt_orphans(self.spool)

@@ -17,7 +17,7 @@ from typing import Any, Unpack
 
 from ciranda import config
 from ciranda.errors import Failed, NotFound
-from ciranda.interactions import sql
+from ciranda.interactions import erasure, sql
 from ciranda.interactions.answers import Correction, Glance, Mean, Pair, Point, Total
 from ciranda.interactions.client import Address, Line, address_of
 from ciranda.interactions.filters import Filters, filters, milliseconds, place, where
@@ -53,6 +53,15 @@ class Interactions:
     def close(self) -> None:
         """Give the sockets back."""
         self._line.close()
+
+    def theirs(self, name: str, *, mentions: bool = False) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
+        """What is kept of a person: ids by table, and what stands in their requests, answers, corrections and comments."""
+        found = erasure.ids_of(self._line, name, mentions=mentions)
+        said: list[dict[str, str]] = []
+        for kind in ("interactions", "feedback"):
+            for at in range(0, len(found[kind]), PAGE):
+                said += self._line.rows(sql.TEXTS[kind], {"ids": found[kind][at : at + PAGE]})
+        return found, said
 
     # One by one and page by page
 

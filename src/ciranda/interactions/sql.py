@@ -45,6 +45,10 @@ WHERE interaction IN {{ids:Array(String)}} ORDER BY ts, id"""
 FEEDBACK_SINCE = f"SELECT {expressions(FEEDBACK_COLUMNS)} FROM feedback"
 LATEST = """SELECT greatest((SELECT max(sequence) FROM interactions), (SELECT max(sequence) FROM feedback)) AS n"""
 
+TEXTS = {
+    "interactions": "SELECT input_text, output_text, request FROM interactions WHERE id IN {ids:Array(String)}",
+    "feedback": "SELECT interaction, correction, comment FROM feedback WHERE id IN {ids:Array(String)}",
+}
 PAIRS = """
 SELECT live.id AS live, shadow.id AS shadow, live.ts_ms AS live_ms, shadow.ts_ms AS shadow_ms,
     greatest(live.sequence, shadow.sequence) AS arrived

@@ -19,10 +19,11 @@ from typing import Any
 from ciranda.errors import CirandaError
 from ciranda.jobs.durable import Body, Steps
 from ciranda.loop.control import Control
+from ciranda.loop.erasing import Erasing
 from ciranda.loop.feeding import ingest
 from ciranda.loop.platform import Platform, first_key, open
 from ciranda.loop.up import up
-from ciranda.loop.verbs import apply, approve, evaluate, plan, promote, publish, rollback, start_turn
+from ciranda.loop.verbs import apply, approve, erase, evaluate, plan, promote, publish, rollback, start_turn
 from ciranda.loop.work import Work
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "Platform",
     "apply",
     "approve",
+    "erase",
+    "erase_v1",
     "evaluate",
     "first_key",
     "ingest",
@@ -65,6 +68,18 @@ def turn_v1(platform: Platform) -> Body:
     return body
 
 
+def erase_v1(platform: Platform) -> Body:
+    """A person is forgotten (`erasing`), by the erasure that the payload names. No step tells the workflow's database who it is."""
+
+    def body(run: Steps, payload: dict[str, Any]) -> dict[str, Any]:
+        erasing = Erasing(platform, payload["erasure"])
+        for step in ("collect", "interactions", "datasets", "files", "records", "models", "proof"):
+            run.step(step, getattr(erasing, step))
+        return {"state": "done"}
+
+    return body
+
+
 def keep(platform: Platform) -> Control:
     """Begin to keep the loop turning in this process, which leads."""
-    return Control(platform, {"turn_v1": turn_v1(platform)}).start()
+    return Control(platform, {"turn_v1": turn_v1(platform), "erase_v1": erase_v1(platform)}).start()

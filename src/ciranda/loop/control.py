@@ -11,7 +11,7 @@ from ciranda.data import reading, sources, statistics
 from ciranda.deploy import rollout, routing, stages
 from ciranda.errors import Conflict
 from ciranda.evals import scorers
-from ciranda.govern import audit
+from ciranda.govern import audit, erasures
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
 from ciranda.loop import chores, exam, steps, turns
@@ -21,7 +21,7 @@ from ciranda.loop.overlaps import Overlaps
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts, delivery, drift, export, openlineage, quality, signals, staleness
 from ciranda.monitor.signals import Signal
-from ciranda.registry import models, versions
+from ciranda.registry import flags, models, versions
 from ciranda.store import clock
 
 ASKED = 2000  # newest questions of a rollout that say what a version will be asked
@@ -59,6 +59,7 @@ class Control:
                 Task("staleness", 20.0, self._staleness),
                 Task("contamination", 5.0, self.overlaps.look),
                 *([Task("openlineage", 2.0, self._lineage)] if platform.settings.openlineage else []),
+                Task("erasures", 0.5, self._erasures),
                 *([Task("export", 1.0, self._traces)] if platform.settings.otlp_endpoint else []),
             ],
             platform.home.run / "loop.json",
@@ -261,6 +262,27 @@ class Control:
 
     def _lineage(self) -> None:
         self._openlineage.tick()
+
+    def _erasures(self) -> None:
+        """Begin what was asked for, say what broke, and end the flags of versions that newer ones have replaced."""
+        with self.platform.db.reading() as conn:
+            due, flagged = erasures.at(conn, *erasures.OPEN), {one["model"] for one in flags.of(conn)}
+        for one in due:
+            if self.durable.state(one.id) == "absent":
+                self.durable.start("erase_v1", one.id, {"erasure": one.id})
+            elif failure := self.durable.failure(one.id):
+                self._stuck(one.id, failure)
+        for model in flagged:
+            with self.platform.db.writing() as conn:
+                flags.settle(conn, model)
+
+    def _stuck(self, identifier: str, failure: str) -> None:
+        """An erasure that broke is everybody's matter: somebody's words are still there."""
+        with self.platform.db.writing() as conn:
+            alerts.raise_(
+                conn, f"erasure:{identifier}:failed", model="", kind="erasure", severity="critical", actor="loop",
+                title=f"{identifier} could not go on", body={"reason": failure},
+            )  # fmt: skip
 
     def _alerts(self) -> None:
         delivery.deliver(self.platform.db, self.platform.settings)

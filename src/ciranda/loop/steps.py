@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ciranda.config.model import ModelSpec
+from ciranda.data import erasure as erased
 from ciranda.data import reading
 from ciranda.data import versions as datasets
 from ciranda.deploy import rollout
@@ -23,7 +24,7 @@ from ciranda.loop import picks
 from ciranda.loop.heavy import POLL_S, Told, failed
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
-from ciranda.registry import models, versions
+from ciranda.registry import flags, models, versions
 from ciranda.registry.versions import Draft, Version
 from ciranda.store import files
 from ciranda.train import bases, trials
@@ -151,10 +152,15 @@ def _shape(start: Version | None) -> dict[str, Any]:
 
 
 def _start(platform: Platform, spec: ModelSpec) -> Version | None:
-    """The live version, when it has an adapter on the same base: what it learned need not be learned again."""
+    """The live version, when it has an adapter on the same base: what it learned need not be learned again.
+
+    One that learnt from a person who was erased is nothing to go on from.
+    """
     with platform.db.reading() as conn:
         live = versions.live(conn, spec.model)
-    return live if live is not None and live.adapter_digest and live.base == spec.base else None
+        flagged = {one["ref"] for one in flags.of(conn, spec.model)}
+    mine = live is not None and live.adapter_digest and live.base == spec.base and live.ref not in flagged
+    return live if mine else None
 
 
 @dataclass(frozen=True)
@@ -243,4 +249,8 @@ def register(
         turn=turn,
         policies=best.get("policies") or {},
     )
-    return versions.register(platform.db, platform.home, draft, actor="loop")
+    version = versions.register(platform.db, platform.home, draft, actor="loop")
+    with platform.db.writing() as conn:
+        for erasure in erased.since(conn, draft.dataset, draft.dataset_digest):
+            flags.flag(conn, erasure, [version])
+    return version

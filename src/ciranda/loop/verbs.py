@@ -21,6 +21,7 @@ from ciranda.deploy import plan as plans
 from ciranda.deploy import rollout, routing
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Conflict, Invalid
+from ciranda.govern import erasures
 from ciranda.loop import exam, steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
@@ -154,6 +155,16 @@ def evaluate(platform: Platform, ref: str, actor: str) -> str:
         version = versions.get(conn, ref)
         spec = models.get(conn, version.model).spec
     return exam.examine(platform, spec, version, actor=actor)
+
+
+def erase(platform: Platform, subject: str, *, mentions: bool, actor: str) -> str:
+    """Have a person forgotten; the leader begins within a second. Returns the erasure's id: of the one under way, if there is one.
+
+    Raises:
+        Invalid: The name says nothing.
+    """
+    with platform.db.writing() as conn:
+        return erasures.ask(conn, platform.home, subject, mentions=mentions, actor=actor)
 
 
 def publish(platform: Platform) -> None:
