@@ -100,6 +100,7 @@ def concrete(path: str) -> str:
     for name, value in {
         **given,
         "policy": "p",
+        "erasure": "erasure_0",
         "term": "customer",
         "interaction": "i",
         "alert": "a",

@@ -25,7 +25,7 @@ COMMANDS = {
     "train": "turn", "evaluate": "turn", "promote": "release", "rollback": "release", "approve": "release", "chat": "talk",
     "feedback": "talk", "interactions": "recorded", "datasets": "lines", "data": "chores", "review": "reviews",
     "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
-    "tenants": "keys", "policy": "policy", "exports": "policy", "base": "home", "demo": "story", "help": "manual",
+    "tenants": "keys", "policy": "policy", "exports": "policy", "erase": "erase", "base": "home", "demo": "story", "help": "manual",
 }  # fmt: skip
 INTERRUPTED = 130
 

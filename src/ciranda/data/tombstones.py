@@ -49,9 +49,9 @@ class _Known:
         for one in rows:
             if isinstance(one, Row):
                 if not self(one.subject):
-                    yield one  # type: ignore[misc]
+                    yield one
             else:
-                yield from self.batches([one])  # type: ignore[misc]
+                yield from self.batches([one])
 
     def batches(self, found: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa

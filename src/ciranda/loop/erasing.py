@@ -277,6 +277,27 @@ class Erasing:
             erasures.go_on(conn, self.id, step, **more)
 
 
+def found(platform: Platform, name: str, *, mentions: bool) -> dict[str, Any]:
+    """What is kept of a person, counted: nothing is changed. Raises Unavailable while the collector is away."""
+    ids, said = platform.interactions.theirs(name, mentions=mentions)
+    hashed = pseudonyms.hashed(pseudonyms.key_of(platform.home), "subject", name)
+    put_right = frozenset((one["interaction"], one["correction"].strip()) for one in said if one.get("correction"))
+    known = Theirs(
+        frozenset({name, hashed}), frozenset(ids["interactions"]), put_right, mentioned=name if mentions else ""
+    )
+    held = datasets.find(platform.db, platform.home, known)
+    with platform.db.reading() as conn:
+        learnt = [one.ref for one in flags.touched(conn, held.rows)]
+        out = exports.of(conn, sorted(held.rows))
+    return {
+        "subject": erasures.mark_of(platform.home, name),
+        "record": {table: len(mine) for table, mine in ids.items()},
+        "datasets": dict(sorted(held.rows.items())),
+        "models": learnt,
+        "exports": [{key: one[key] for key in ("what", "actor", "format", "at")} for one in out],
+    }
+
+
 def _words(said: dict[str, str]) -> set[str]:
     """What people and models said, out of one interaction or one feedback."""
     words = {said.get(name, "") for name in ("input_text", "output_text", "correction", "comment")}

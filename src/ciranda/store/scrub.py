@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ciranda.errors import Unavailable
 from ciranda.store.database import Database
 
 ERASED = "[erased]"
@@ -167,8 +169,29 @@ def below(folder: Path) -> Iterator[Path]:
 
 
 def compact(db: Database) -> None:
-    """Leave nothing of deleted rows in the database's own files: pages are written anew, the log is emptied."""
-    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-        conn.exec_driver_sql("VACUUM")
-        if db.is_sqlite:
-            conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    """Leave nothing of deleted rows in the database's own files: pages are written anew, the log is emptied.
+
+    Raises Unavailable while somebody else holds the database for longer than its patience.
+    """
+    if not db.is_sqlite:
+        with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            conn.exec_driver_sql("VACUUM")
+        return
+    raw = db.engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        cursor.execute("VACUUM")
+        busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise _held(db) from error
+    finally:
+        raw.close()
+    if busy:
+        raise _held(db)
+
+
+def _held(db: Database) -> Unavailable:
+    return Unavailable(
+        "the database is in use, so its pages cannot be written anew", where=db.engine.url.render_as_string(),
+        remedy="it is tried again by itself; end what reads from it for minutes",
+    )  # fmt: skip

@@ -294,6 +294,26 @@ class Taken(Asked):
     language: str = Field("", max_length=40, description="Only this language.")
 
 
+class Person(Asked):
+    """Whom to forget."""
+
+    subject: str = Field(max_length=256, description="The user as stored: an id, an e-mail address, a name.")
+    mentions: bool = Field(False, description="Also rows and interactions of others whose text names them.")
+    dry_run: bool = Field(False, description="Only say what is theirs.")
+
+
+class OfPerson(Page):
+    """Whose erasures."""
+
+    subject: str = Field("", max_length=256, description="Only those of this person.")
+
+
+class Reason(Asked):
+    """Why."""
+
+    reason: str = Field(min_length=1, max_length=2000, description="Kept with the decision.")
+
+
 class Verify(Asked):
     """What the audit chain must still hold."""
 

@@ -1,4 +1,4 @@
-"""Governance: policies, what they leave to whom, and files of rows that leave the house."""
+"""Governance: policies, what they leave to whom, files of rows that leave the house, and people who are forgotten."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from dataclasses import asdict
 
 from starlette.responses import Response, StreamingResponse
 
+from ciranda import loop
 from ciranda.data import exports, reading, versions
 from ciranda.data.reading import Preview
 from ciranda.data.rows import Row
-from ciranda.govern import policies
+from ciranda.govern import erasures, policies
 from ciranda.govern.policy import Reader
+from ciranda.loop import erasing
+from ciranda.registry import flags
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Nothing, Page, PolicyText, Previewed, Taken
+from ciranda.web.api.asked import Nothing, OfPerson, Page, Person, PolicyText, Previewed, Reason, Taken
 from ciranda.web.api.catalogue import demand
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
@@ -92,3 +95,41 @@ def register(call: Call[Page]) -> Item:
     """Files that left the house, newest first."""
     found = exports.listing(call.platform.db, before=call.asked.cursor, limit=call.asked.limit)
     return rows.listed(found, found[-1]["id"] if len(found) == call.asked.limit else None)
+
+
+def erase(call: Call[Person]) -> Item:
+    """Have a person forgotten; with `dry_run`, only say what is theirs. The name is stored until it is done, and never shown."""
+    asked = call.asked
+    if asked.dry_run:
+        return erasing.found(call.platform, erasures.checked(asked.subject), mentions=asked.mentions)
+    identifier = loop.erase(call.platform, asked.subject, mentions=asked.mentions, actor=call.actor)
+    with call.platform.db.reading() as conn:
+        return erasures.get(conn, identifier).to_dict()
+
+
+def erased(call: Call[OfPerson]) -> Item:
+    """Erasures and their receipts, newest first; those of one person, when their name is given."""
+    asked = call.asked
+    mark = erasures.mark_of(call.platform.home, erasures.checked(asked.subject)) if asked.subject else ""
+    found = erasures.page(call.platform.db, before=asked.cursor, mark=mark, limit=asked.limit)
+    return rows.listed([one.to_dict() for one in found], found[-1].id if len(found) == asked.limit else None)
+
+
+def receipt(call: Call[Nothing]) -> Item:
+    """One erasure: how far it is, or its receipt."""
+    with call.platform.db.reading() as conn:
+        return erasures.get(conn, call.path["erasure"]).to_dict()
+
+
+def flagged(call: Call[Nothing]) -> Item:
+    """Versions that learnt from a person who was erased, until newer ones have taken their place."""
+    with call.platform.db.reading() as conn:
+        return rows.listed([one for one in flags.of(conn) if call.reaches(one["model"])], None)
+
+
+def keep_flagged(call: Call[Reason]) -> Item:
+    """Say why a flagged version may stay."""
+    ref = f"{call.path['model']}@{call.path['number']}"
+    with call.platform.db.writing() as conn:
+        flags.keep(conn, ref, reason=call.asked.reason, actor=call.actor)
+    return {"version": ref, "kept": True}
