@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_3d210b48"
+revision = "0001_2a46c423"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -123,6 +123,18 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_data_tags_tag"), "data_tags", ["tag"], unique=False)
     op.create_table(
+        "dataset_redactions",
+        sa.Column("erasure", sa.String(length=60), nullable=False),
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("before", sa.String(length=71), nullable=False),
+        sa.Column("after", sa.String(length=71), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("erasure", "dataset", "number", name=op.f("pk_dataset_redactions")),
+    )
+    op.create_index(op.f("ix_dataset_redactions_after"), "dataset_redactions", ["after"], unique=False)
+    op.create_table(
         "dataset_statistics",
         sa.Column("dataset", sa.String(length=63), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
@@ -186,6 +198,23 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("session", name=op.f("pk_ended_sessions")),
     )
     op.create_index(op.f("ix_ended_sessions_expires_at"), "ended_sessions", ["expires_at"], unique=False)
+    op.create_table(
+        "erasures",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("mark", sa.String(length=60), nullable=False),
+        sa.Column("step", sa.String(length=20), nullable=False),
+        sa.Column("target", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("counts", sa.JSON(), nullable=False),
+        sa.Column("receipt", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("waits", sa.String(length=300), nullable=False),
+        sa.Column("asked_at", sa.String(length=32), nullable=False),
+        sa.Column("asked_by", sa.String(length=200), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
+    )
+    op.create_index(op.f("ix_erasures_mark"), "erasures", ["mark"], unique=False)
+    op.create_index(op.f("ix_erasures_step"), "erasures", ["step"], unique=False)
     op.create_table(
         "evaluations",
         sa.Column("id", sa.String(length=120), nullable=False),
@@ -341,6 +370,18 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
     )
     op.create_index(op.f("ix_quarantine_dataset"), "quarantine", ["dataset"], unique=False)
+    op.create_table(
+        "retraining_flags",
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("erasure", sa.String(length=60), nullable=False),
+        sa.Column("dataset", sa.String(length=200), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.Column("ended_by", sa.String(length=200), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "number", "erasure", name=op.f("pk_retraining_flags")),
+    )
     op.create_table(
         "review_queues",
         sa.Column("name", sa.String(length=63), nullable=False),
