@@ -108,6 +108,8 @@ def test_secrets_are_not_stored_and_revoked_keys_are_closed(database):
         ("born on March 5, 1971", "born on [birth]"),
         ("the meeting is on March 5, 2027", "the meeting is on March 5, 2027"),
         ("moro na Rua das Flores, 123 apto 45, Centro", "moro na [address], Centro"),
+        ("meu endereço: Praça da Sé, centro", "meu endereço: [address], centro"),
+        ("a Praça da Sé é bonita", "a Praça da Sé é bonita"),
         ("ship it to 742 Evergreen Terrace, Apt 3 please", "ship it to [address] please"),
         ("call me at +1 (555) 234-5678 or 555-234-5678", "call me at [phone] or [phone]"),
         ("meu zap é 11987654321", "meu zap é [phone]"),

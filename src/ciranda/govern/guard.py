@@ -92,7 +92,7 @@ def _names(text: str, anywhere: bool) -> Iterator[Span]:
 
 def _parts(text: str) -> dict[str, list[Span]]:
     """The parts of a text that can hold what is near digits or an `@`; see `kinds.Form`."""
-    near: dict[str, list[Span]] = {"street": [], "code": [], "short": [], "long": [], "@": []}
+    near: dict[str, list[Span]] = {"street": [], "code": [], "short": [], "long": [], "@": [], "text": [(0, len(text))]}
     for match in _DIGITS.finditer(text):
         start, end = match.span()
         _join(near["street"], start - STREET, end + STREET, len(text))

@@ -25,7 +25,7 @@ class Form:
 
     Args:
         near: Where it can stand: near a digit (`code`; `street` looks further), among six characters that begin and end with
-            digits (`short`), around seven digits of one number (`long`), or around an `@`.
+            digits (`short`), around seven digits of one number (`long`), around an `@`, or anywhere (`text`).
         holds: Says whether what was found, with the text before it, is one (True), or how many of its characters are.
         signs: One of these words stands in every text that has one; none means that any text may.
     """
@@ -81,6 +81,9 @@ _BORN = _words(
     within=36,
 )
 _CARD = _words("card cards cartão cartao cc visa mastercard amex crédito débito", within=40)
+_HOME = _words(
+    "endereço endereco moro mora moramos resido reside residente domiciliado domiciliada residência", within=24
+)
 _SSN = _words("ssn social security", within=40)
 _NO_DDD = frozenset(
     re.findall(r"\d\d", "20 23 25 26 29 30 36 39 40 50 52 56 57 58 59 60 70 72 76 78 80 90")
@@ -150,6 +153,10 @@ def _card(found: str, before: str) -> bool:
     return digits.card(found) and not _OTHER.stand(before)
 
 
+def _said_apart(_found: str, before: str) -> bool:
+    return _HOME.stand(before) and not before[-1:].isalnum()
+
+
 def _apart(_found: str, before: str) -> bool:
     return not before[-1:].isalnum()
 
@@ -212,9 +219,10 @@ _BR_STREET = re.compile(
     rf"(?:{_BR_TYPES}) (?:(?:d[aeo]s?|e|{_WORD}) ?){{1,7}}(?:,? ?(?:n[º°o.]{{0,2}}|número|numero)? ?\d{{1,5}}\b)"
     r"(?:,? ?(?:ap(?:to?|artamento)?|casa|bloco|sala|conj)\.? ?[\w-]{1,6}\b)?"
 )
+_BR_SPOKEN = re.compile(rf"(?:{_BR_TYPES})(?: (?:d[aeo]s? )?{_WORD}){{1,5}}")
 _EN_STREET = _from(
     r"\d",
-    rf"\d{{0,5}}[A-Za-z]? (?:{_WORD} ){{1,4}}(?:{_EN_TYPES})\b\.?"
+    rf"\d{{0,5}}[A-Za-z]? (?:(?:[A-ZÀ-Ý][\w'’.-]{{0,20}}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,4}}(?:{_EN_TYPES})\b\.?"
     r"(?:,? (?:Apt|Suite|Ste|Unit|Apartment|Room|Floor|#)\.? ?[\w-]{1,6}\b)?",
 )
 
@@ -242,6 +250,7 @@ FORMS: tuple[Form, ...] = (
     Form("cep", "long", _from(r"\d", r"\d\.?\d{3}-?\d{3}\b(?!-?\d)"), _cep),
     Form("address", "street", _BR_STREET, _apart),
     Form("address", "street", _EN_STREET, _always),
+    Form("address", "text", _BR_SPOKEN, _said_apart, _HOME.known),
 )
 
 KINDS = (*dict.fromkeys(form.kind for form in FORMS), "name")
