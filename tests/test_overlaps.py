@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,10 @@ def test_pages_of_what_is_contaminated_go_on_where_they_ended(place: Place) -> N
         assert [one.version for one in (*first, *rest)] == [f"{MODEL}@1", f"{MODEL}@2"]
         assert contamination.page(conn, datasets=["other"]) == []
         assert len(contamination.page(conn, datasets=[MODEL])) == 2
+
+
+def test_a_version_whose_rows_are_gone_keeps_nobody_waiting(place: Place) -> None:
+    shutil.rmtree(place.world.home.datasets / f"{MODEL}.lance")
+    assert place.looked() == []
+    with place.world.db.reading() as conn:
+        assert contamination.compared(conn) == {str(place.suite)}

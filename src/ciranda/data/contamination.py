@@ -71,6 +71,11 @@ def due(conn: sa.Connection, version: str, digests: Mapping[str, str]) -> list[s
     return [name for name, digest in digests.items() if (name, digest) not in seen]
 
 
+def compared(conn: sa.Connection) -> set[str]:
+    """Every suite that something was compared with."""
+    return set(conn.execute(sa.select(contaminations.c.suite).distinct()).scalars())
+
+
 def compare(home: Home, version: str, suites: Mapping[str, Sequence[str]]) -> list[Overlap]:
     """Look at every training and validation row of a version, once for all suites. Raises NotFound.
 

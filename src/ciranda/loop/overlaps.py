@@ -7,7 +7,7 @@ compared again only when the suite's prompts are others. A suite that cannot be 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ciranda.data import contamination
 from ciranda.data import versions as datasets
 from ciranda.data.contamination import Overlap
-from ciranda.errors import CirandaError
+from ciranda.errors import CirandaError, NotFound
 from ciranda.evals import suites
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
@@ -41,12 +41,19 @@ class Overlaps:
             with self._platform.db.reading() as conn:
                 waiting = contamination.due(conn, version, digests)
             if waiting:
-                found = contamination.compare(self._platform.home, version, {name: prompts[name] for name in waiting})
+                found = self._compared(version, {name: prompts[name] for name in waiting})
                 with self._platform.db.writing() as conn:
                     for overlap in found:
                         contamination.keep(conn, overlap, actor="loop")
                         _tell(conn, overlap)
                 return
+
+    def _compared(self, version: str, asked: Mapping[str, Sequence[str]]) -> list[Overlap]:
+        """What was found; nothing in a version whose rows are gone, which must not keep the others waiting."""
+        try:
+            return contamination.compare(self._platform.home, version, asked)
+        except NotFound:
+            return [Overlap(version, name, contamination.digest_of(asked[name]), 0, 0, {}, ()) for name in asked]
 
     def _suites(self) -> Iterator[tuple[str, list[str]]]:
         """The prompts of each registered suite that can be read."""
@@ -64,8 +71,13 @@ class Overlaps:
 
     def _forget(self) -> None:
         """What suites found that no model names any more is over."""
+        named = registered(self._platform)
+        with self._platform.db.reading() as conn:
+            known = contamination.compared(conn)
+        if not known - set(named):
+            return
         with self._platform.db.writing() as conn:
-            for gone in contamination.forget(conn, registered(self._platform), actor="loop"):
+            for gone in contamination.forget(conn, named, actor="loop"):
                 _over(conn, gone)
 
     def _versions(self) -> list[str]:
