@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+import postgres
 from ciranda import loop
 from ciranda.config import Home
 from ciranda.data import versions
@@ -25,7 +26,8 @@ from ciranda.govern.access import Principal
 from ciranda.interactions.table import Interaction, Score
 from ciranda.loop import candidates, reviews
 from ciranda.loop.platform import Platform
-from ciranda.store import clock
+from ciranda.store import clock, schema
+from ciranda.store.database import Database
 
 ANA, BOB, EVA = (Principal(f"key_{name}", name, "labeller") for name in ("ana", "bob", "eva"))
 
@@ -93,6 +95,39 @@ def test_many_who_ask_at_once_never_get_the_same_item(platform: Platform) -> Non
     for thread in threads:
         thread.join()
     assert len(taken) == len(set(taken)) == 16
+
+
+def test_on_postgresql_too_nobody_gets_what_another_has() -> None:
+    with postgres.server() as server:
+        database = Database(postgres.fresh(server, "reviews"))
+        schema.migrate(database)
+        made, taken = Queue("q", "", "set"), []
+        with database.writing() as conn:
+            queues.put(conn, made, actor="ana")
+            items.put(
+                conn, made, [(Candidate("row", f"set@1:{n}", "random", {}), 1 + n % 2) for n in range(8)], actor="ana"
+            )
+
+        def work(who: Who) -> None:
+            while True:
+                with database.writing() as conn:
+                    item = items.take(conn, made, who)
+                if item is None:
+                    return
+                taken.append((item.id, who.key))
+                with database.writing() as conn:
+                    items.answer(conn, made, item.id, who, verdict="right", once=item.id)
+
+        threads = [threading.Thread(target=work, args=(Who(f"k{n}", f"p{n}"),)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with database.reading() as conn:
+            assert items.counts(conn, "q")["done"] == 8
+            wanted = {one: items.get(conn, one).wanted for one, _ in taken}
+        assert len(taken) == len(set(taken)) == sum(wanted.values()) == 12
+        database.close()
 
 
 def test_a_lease_that_expired_gives_the_item_to_the_next_one(platform: Platform) -> None:
