@@ -97,7 +97,7 @@ def test_the_state_of_a_dlt_source_is_our_cursor_and_holds_only_with_its_rows(wo
     inputs = Inputs(root=world.root, connectors=frozenset({"ticketsdlt"}))
     named: dict[str, Any] = {"dataset": "d", "model": "d", "inputs": inputs, "actor": "t"}
     with sources.ingest(world.db, world.home, sources=[wanted], **named) as batch:
-        assert len(batch.rows) == 5  # and nobody commits them
+        assert len(list(batch.rows)) == 5  # and nobody commits them
     assert world.last()["state"] == "failed"
     assert world.ingest(wanted, inputs=inputs).rows == 5
     ticketsdlt.TICKETS += [

@@ -462,7 +462,7 @@ def test_a_phrase_that_two_sources_share_is_in_one_split() -> None:
         Row.of("Pause the timer.", "a", group="en:1", split="test", source="intents"),
         Row.of("pause the timer", "b", group="nl:9", split="train", source="intents"),
     ]
-    settled = sources.settle(shared)
+    settled = list(sources.settle(shared))
     assert [(row.group, row.split) for row in settled] == [("en:1", "test")] * 2
 
 

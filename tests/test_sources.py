@@ -13,15 +13,20 @@ import pytest
 import sqlalchemy as sa
 
 import postgres
-from ciranda.config.model import read_dataset
+from ciranda.config.model import Data, ModelSpec, Serve, Watch, read_dataset
 from ciranda.config.source import Source
 from ciranda.data import sources, versions
+from ciranda.data.columns import BATCH_ROWS
+from ciranda.data.rows import Row
 from ciranda.data.sources import Inputs, quarantine, runs, schedule
 from ciranda.data.sources.fields import Fields, said
+from ciranda.data.sources.heap import Heap
 from ciranda.errors import Conflict, Failed, Invalid, Refused, Unavailable
 from ciranda.govern import audit
 from ciranda.govern.outgoing import Door
+from ciranda.loop import turns
 from ciranda.loop.intake import Intake
+from ciranda.registry import models
 from ciranda.store import clock
 from feeding import Api, Front, World, finance, line, paged, served, settled, since, source, world
 
@@ -549,3 +554,44 @@ def test_the_files_that_the_page_of_sources_shows_are_valid() -> None:
     page = (Path(__file__).parent.parent / "docs" / "sources.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
     assert [read_dataset(block, file="sources.md").dataset for block in blocks] == ["tickets", "helpdesk"]
+
+
+def test_more_rows_than_fit_go_to_disk_and_come_back_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ciranda.data.sources.heap.INLINE_ROWS", 500)
+    small, large = Heap(named=True), Heap(tmp_path, named=True)
+    made = [Row.of(f"q{n}", "x", origin=f"t/{n % 40}", source="t", extra={"n": n}) for n in range(500 + BATCH_ROWS + 9)]
+    for heap in (small, large):
+        assert len(heap + made) == 40
+    assert len(list(tmp_path.iterdir())) == 2
+    assert list(large) == list(small) == made[-40:]
+    assert large.fingerprint == small.fingerprint == (Heap() + reversed(made)).fingerprint
+    assert large.has("t/7")
+    assert not large.has("t/40")
+
+
+def test_rows_that_came_by_themselves_ask_for_one_turn_of_the_models_that_learn_from_them(door: Front) -> None:
+    model = ModelSpec(model="desk", data=Data(dataset="tickets"), serve=Serve(engine="fake"))
+    text = "dataset: tickets\nsources: [{folder: ../in/*.jsonl, quiet: 0s}]\n"
+    door.post("/sources", {"files": {str(door.root / "datasets" / "tickets.yaml"): text}})
+    with door.platform.db.writing() as conn:
+        models.put(conn, model, actor="ana")
+    settled(door.root / "in" / "a.jsonl", line("a", "x"))
+    intake = Intake(door.platform)
+    try:
+        door.settle(intake)
+        intake.tick()
+        intake.tick()
+        (turn,) = turns.page(door.platform.db, model="desk")
+        assert (turn.cause, turn.automatic, turn.reason) == ("schedule", True, "tickets@1 has new rows")
+        with door.platform.db.writing() as conn:
+            turns.change(conn, turn.id, state="promoted", dataset="tickets@1")
+        settled(door.root / "in" / "b.jsonl", line("b", "x"))
+        door.settle(intake)
+        intake.tick()
+        assert len(turns.page(door.platform.db, model="desk")) == 1, "it cools down"
+        with door.platform.db.writing() as conn:
+            models.put(conn, model.model_copy(update={"watch": Watch(cooldown=0)}), actor="ana")
+        intake.tick()
+        assert [one.reason for one in turns.page(door.platform.db, model="desk")][0] == "tickets@2 has new rows"
+    finally:
+        intake.close()

@@ -26,6 +26,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,7 +35,8 @@ import sqlalchemy as sa
 from ciranda.config import Home
 from ciranda.config.source import Source
 from ciranda.data import versions
-from ciranda.data.rows import Row, normalised
+from ciranda.data.checks import stage
+from ciranda.data.rows import SPLITS, Row, normalised
 from ciranda.data.sources import marks, quarantine, runs, schedule
 from ciranda.data.sources.bring import HERE, bring, is_whole
 from ciranda.data.sources.found import Brought, Desk, Inputs, Place, Sampler, Tally, Window, label, source_of
@@ -63,7 +66,7 @@ class Batch:
     run: str
     dataset: str
     parent: str
-    rows: tuple[Row, ...]
+    rows: Iterable[Row]
     brought: tuple[Brought, ...]
     failed: Mapping[str, CirandaError] = field(default_factory=dict)
     news: bool = True
@@ -99,7 +102,7 @@ class Batch:
             quarantine.settle(conn, self.dataset, one.source, mended=one.retried, whole_run=whole)
 
     def _names(self, one: Brought) -> set[str]:
-        return {row.source for row in one.rows} | {self.carried.get(one.source, one.source)}
+        return one.rows.sources | {self.carried.get(one.source, one.source)}
 
     @property
     def transformation(self) -> dict[str, Any]:
@@ -139,9 +142,9 @@ def ingest(
     Raises Refused (bad rows, each named), NotFound (no such file), Unavailable (nobody answers), Conflict (another run of the
     dataset is under way); nothing is kept then.
     """
-    with alone(home, dataset, wait=patient and only is None):
+    with alone(home, dataset, wait=patient and only is None), stage.folder_in(home.datasets) as folder:
         wanted = [one for one in sources if only is None or label(one) in only]
-        run = _Run(db, home, dataset, model, sources, inputs, window, actor)
+        run = _Run(db, home, dataset, model, sources, inputs, window, actor, folder)
         run.begin(wanted)
         error: CirandaError | None = None
         try:
@@ -177,10 +180,10 @@ class _Run:
 
     def __init__(
         self, db: Database, home: Home, dataset: str, model: str, sources: Sequence[Source], inputs: Inputs, window: Window,
-        actor: str,
+        actor: str, folder: Path,
     ) -> None:  # fmt: skip
         self.db, self.home, self.dataset, self.model = db, home, dataset, model
-        self.sources, self.inputs, self.window, self.actor = sources, inputs, window, actor
+        self.sources, self.inputs, self.window, self.actor, self.folder = sources, inputs, window, actor, folder
         self.newest = versions.newest_of(db, dataset)
         self.last = {label(one): runs.last_of(db, dataset, label(one)) for one in sources}
         self.name, self.entries, self.whole = "", dict[str, str](), set[str]()
@@ -217,7 +220,15 @@ class _Run:
         entry, last = self.entries[name], self.last[name]
         known = marks.known(self.db, self.dataset, name) if source.kind in ("folder", "s3") else {}
         desk = Desk(
-            name, self.model, self.inputs, last.cursor, known, self.window, Tally(runs.Teller(self.db, entry)), Place()
+            name,
+            self.model,
+            self.inputs,
+            last.cursor,
+            known,
+            self.window,
+            Tally(runs.Teller(self.db, entry)),
+            Place(),
+            self.folder,
         )
         again = {} if source.kind in HERE else quarantine.retried(self.db, self.dataset, name)
         try:
@@ -233,7 +244,7 @@ class _Run:
             self.whole.add(name)
         runs.note(
             self.db, entry, rows_in=len(found.rows), rows_bad=len(found.bad), bytes=desk.tally.bytes, pages=desk.tally.pages,
-            cursor=found.place.cursor, fields=found.fields, changes=list(found.changes), fingerprint=found.fingerprint,
+            cursor=found.place.cursor, fields=found.fields, changes=list(found.changes), fingerprint=found.rows.fingerprint,
             detail={**found.detail, "bad": desk.tally.named, "files": len(found.place.marks)},
         )  # fmt: skip
 
@@ -241,23 +252,25 @@ class _Run:
     def news(self) -> bool:
         """Whether a source brought other rows than in its last good run."""
         return self.newest is None or any(
-            one.fingerprint != self.last[name].fingerprint or one.retried for name, one in self.brought.items()
+            one.rows.fingerprint != self.last[name].fingerprint or one.retried for name, one in self.brought.items()
         )
 
     def batch(self, *, lazy: bool) -> Batch:
         """Everything together."""
         news = self.news or not lazy
-        rows: tuple[Row, ...] = ()
         if news:
             runs.phase(self.db, self.name, "committing")
-            fresh = (row for one in self.brought.values() for row in one.rows)
-            rows = tuple(settle([*self._taken_over(), *fresh]))
         carried = {label(one): source_of(one) for one in self.sources}
         parent = self.newest.ref if self.newest else ""
         return Batch(
-            self.db, self.name, self.dataset, parent, rows, tuple(self.brought.values()), self.failed, news,
+            self.db, self.name, self.dataset, parent, self if news else (), tuple(self.brought.values()), self.failed, news,
             frozenset(self.whole), carried,
         )  # fmt: skip
+
+    def __iter__(self) -> Iterator[Row]:
+        """All rows that the next version is made of, streamed; may be asked for again while the run lasts."""
+        fresh = (row for one in self.brought.values() for row in one.rows)
+        return settle(chain(self._taken_over(), fresh))
 
     def _taken_over(self) -> Iterator[Row]:
         """What the newest version holds of sources that are not read whole here, less what came anew."""
@@ -274,26 +287,32 @@ class _Run:
                 yield row
 
 
-def settle(rows: Iterable[Row]) -> list[Row]:
+def settle(rows: Iterable[Row]) -> Iterator[Row]:
     """One row per fed-back prompt (the newest word counts), and prompts that are said alike in one split.
 
     The same phrase may come from two languages, from a file and from a user. The first that brought it decides group and
     split for all, so that nothing learnt in training is asked again in a test.
     """
     newest: dict[str, Row] = {}
-    steady = []
+    homes: dict[int, tuple[str, str]] = {}
     for row in rows:
         if row.source == "interactions":
             newest[_phrase(row)] = row
         else:
-            steady.append(row)
-    homes: dict[str, tuple[str, str]] = {}
-    return [_at_home(row, homes) for row in (*steady, *newest.values())]
+            yield _at_home(row, homes)
+    for row in newest.values():
+        yield _at_home(row, homes)
 
 
-def _at_home(row: Row, homes: dict[str, tuple[str, str]]) -> Row:
-    group, split = homes.setdefault(_phrase(row), (row.group, row.split))
-    return row if (group, split) == (row.group, row.split) else row.with_(group=group, split=split)
+def _at_home(row: Row, homes: dict[int, tuple[str, str]]) -> Row:
+    """`homes` holds phrases by their hash, so that millions of them fit in memory."""
+    mine = (row.group, row.split)
+    group, split = homes.setdefault(hash(_phrase(row)), KNOWN.get(mine, mine))
+    return row if (group, split) == mine else row.with_(group=group, split=split)
+
+
+KNOWN = {("", split): ("", split) for split in SPLITS}
+"""The homes that most rows have, once in memory."""
 
 
 def _phrase(row: Row) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 
@@ -14,6 +13,7 @@ from ciranda.data.rows import Row
 from ciranda.data.sources import buckets, connectors, cursors, folders, heard, pages, tables
 from ciranda.data.sources.fields import Fields, said
 from ciranda.data.sources.found import Bad, Brought, Desk, Item, source_of
+from ciranda.data.sources.heap import Heap
 from ciranda.data.sources.mapping import row_of, written
 from ciranda.data.sources.runs import Last
 from ciranda.errors import Invalid, Refused, Unavailable
@@ -27,6 +27,7 @@ KINDS: dict[str, Items] = {
     "files": folders.whole, "folder": folders.watched, "http": pages.items, "sql": tables.items, "s3": buckets.items,
     "dlt": connectors.items,
 }  # fmt: skip
+NAMED = ("http", "sql", "dlt")  # kinds whose origins name records, not places
 HERE = ("files", "intents")
 """What lies on this machine and is read whole in each run that makes a version; of all others the rows are remembered."""
 
@@ -38,38 +39,35 @@ def bring(source: Source, desk: Desk, last: Last, retried: Mapping[str, Item]) -
         Refused: Bad rows that block, too many of them, or other fields than before under `schema: freeze`.
     """
     if source.kind == "intents":
-        found = _sentences(source, desk)
-    elif source.kind == "interactions":
-        found = _voices(source, desk)
-    else:
-        found = _records(source, desk, last, retried)
-    digest = hashlib.sha256("".join(sorted(row.fingerprint for row in found.rows)).encode()).hexdigest()
-    return replace(found, fingerprint=digest)
+        return _sentences(source, desk)
+    if source.kind == "interactions":
+        return _voices(source, desk)
+    return _records(source, desk, last, retried)
 
 
 def _sentences(source: Source, desk: Desk) -> Brought:
     if desk.inputs.sampler is None:
         raise Unavailable("nobody here samples sentences", where=desk.label, remedy='install "ciranda[demo]"')
-    rows = tuple(desk.inputs.sampler.sample(source.intents or "", source.count, source.seed))
-    return Brought(desk.label, rows)
+    rows = desk.inputs.sampler.sample(source.intents or "", source.count, source.seed)
+    return Brought(desk.label, Heap(desk.folder) + rows)
 
 
 def _voices(source: Source, desk: Desk) -> Brought:
     rows, contradictions, voices = heard.rows(source, desk)
     named = [{"prompt": one.prompt, "answers": one.answers} for one in contradictions[:CONTRADICTIONS]]
     detail = {"voices": voices, "contradictions": len(contradictions), "contradicted": named}
-    origins = {row.origin for row in rows}
-    replaces = None if source.interactions == "feedback" else lambda row: row.origin in origins
-    return Brought(desk.label, tuple(rows), place=desk.place, detail=detail, replaces=replaces)
+    heap = Heap(desk.folder, named=source.interactions != "feedback") + rows
+    replaces = None if source.interactions == "feedback" else lambda row: heap.has(row.origin)
+    return Brought(desk.label, heap, place=desk.place, detail=detail, replaces=replaces)
 
 
 def _records(source: Source, desk: Desk, last: Last, retried: Mapping[str, Item]) -> Brought:
-    fields, named, bad, mended = Fields(), dict[str, Row](), list[Bad](), list[str]()
+    fields, bad, mended = Fields(), list[Bad](), list[str]()
+    good = Heap(desk.folder, named=source.kind in NAMED)
     for name, item in chain(retried.items(), ((("", one)) for one in _within(source, desk))):
         row = _row(source, item, fields)
         if isinstance(row, Row):
-            named.pop(row.origin, None)  # a record that comes twice counts as it came last
-            named[row.origin] = row
+            good.add(row)
             desk.tally.add(rows=1)
             mended += [name] if name else []
             continue
@@ -77,11 +75,11 @@ def _records(source: Source, desk: Desk, last: Last, retried: Mapping[str, Item]
         desk.tally.wrong(row)
         if len(bad) > MOST_BAD:
             raise _too_bad(desk.label, bad)
-    changes, good = fields.changes(last.fields), list(named.values())
+    changes = fields.changes(last.fields)
     _judge(source, desk, good, bad, changes)
     return Brought(
-        desk.label, tuple(good), tuple(bad), desk.place, fields=fields.seen(last.fields), changes=changes,
-        replaces=_replacing(source, desk, good, bad), retried=tuple(mended),
+        desk.label, good, tuple(bad), desk.place, fields=fields.seen(last.fields), changes=changes,
+        replaces=_replacing(source, desk, good, bad, retried.values()), retried=tuple(mended),
         dropped=source.bad_rows == "drop",
         detail={"waiting": desk.place.waiting} if desk.place.waiting else {},
     )  # fmt: skip
@@ -115,7 +113,7 @@ def _row(source: Source, item: Item, fields: Fields) -> Row | Bad:
         return Bad(item.origin, error.message, written(item.record), error.remedy)
 
 
-def _judge(source: Source, desk: Desk, good: list[Row], bad: list[Bad], changes: tuple[dict[str, str], ...]) -> None:
+def _judge(source: Source, desk: Desk, good: Heap, bad: list[Bad], changes: tuple[dict[str, str], ...]) -> None:
     if changes and source.shape == "freeze":
         raise Refused(
             f"the fields of {desk.label} changed: {said(changes)}", where=desk.label,
@@ -155,16 +153,18 @@ def is_whole(source: Source, desk: Desk) -> bool:
     return source.kind in HERE
 
 
-def _replacing(source: Source, desk: Desk, good: list[Row], bad: list[Bad]) -> Callable[[Row], bool]:
+def _replacing(
+    source: Source, desk: Desk, good: Heap, bad: list[Bad], again: Collection[Item]
+) -> Callable[[Row], bool]:
     """Which of the rows that earlier versions hold of this source make place."""
     if is_whole(source, desk):
         return lambda row: True
     if source.kind in ("folder", "s3"):
         read = set(desk.place.marks)
-        again = {row.origin for row in good}
-        return lambda row: file_of(row.origin) in read or row.origin in again
-    origins = {row.origin for row in good} | {one.origin for one in bad}
-    return lambda row: row.origin in origins
+        once_bad = {item.origin for item in again}
+        return lambda row: file_of(row.origin) in read or row.origin in once_bad
+    spoilt = {one.origin for one in bad}
+    return lambda row: good.has(row.origin) or row.origin in spoilt
 
 
 def file_of(origin: str) -> str:

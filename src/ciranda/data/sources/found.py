@@ -18,6 +18,7 @@ from ciranda.interactions.filters import Filters
 
 if TYPE_CHECKING:
     from ciranda.config.source import Source
+    from ciranda.data.sources.heap import Heap
     from ciranda.interactions.table import Interaction
 
 BEGINNING = "beginning"
@@ -118,7 +119,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Desk:
-    """What reading one source needs: what is outside, where it left off, what to read again, and where to tell how it goes."""
+    """What reading one source needs: what is outside, where it left off, what to read again, where to tell how it goes.
+
+    `folder` is where rows may lie that are too many for memory.
+    """
 
     label: str
     model: str
@@ -128,6 +132,7 @@ class Desk:
     window: Window
     tally: Tally
     place: Place
+    folder: Path | None = None
 
     @property
     def again(self) -> bool:
@@ -158,14 +163,13 @@ class Brought:
     """
 
     source: str
-    rows: tuple[Row, ...]
+    rows: Heap
     bad: tuple[Bad, ...] = ()
     place: Place = field(default_factory=Place)
     detail: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     changes: tuple[dict[str, str], ...] = ()
     replaces: Callable[[Row], bool] | None = None
-    fingerprint: str = ""
     retried: tuple[str, ...] = ()
     dropped: bool = False
 
