@@ -592,6 +592,6 @@ def test_rows_that_came_by_themselves_ask_for_one_turn_of_the_models_that_learn_
         with door.platform.db.writing() as conn:
             models.put(conn, model.model_copy(update={"watch": Watch(cooldown=0)}), actor="ana")
         intake.tick()
-        assert [one.reason for one in turns.page(door.platform.db, model="desk")][0] == "tickets@2 has new rows"
+        assert turns.page(door.platform.db, model="desk")[0].reason == "tickets@2 has new rows"
     finally:
         intake.close()

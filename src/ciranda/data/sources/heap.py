@@ -39,7 +39,6 @@ class Heap:
         if self._last is not None:
             self._last[row.origin] = self._count
         self._count += 1
-        self._sum = (self._sum + int(row.fingerprint, 16)) % MODULUS
         self.sources.add(row.source)
         self._waiting.append(row)
         full = columns.BATCH_ROWS if self._files else INLINE_ROWS
@@ -51,6 +50,8 @@ class Heap:
             batch: pa.RecordBatch = columns.batch_of(self._waiting[start : start + columns.BATCH_ROWS])
             path = folder / f"{id(self):x}-{len(self._files)}.arrow"
             stage.put(path, batch)
+            prints = batch.column("fingerprint").to_pylist()
+            self._sum = (self._sum + sum(map(int.from_bytes, prints))) % MODULUS
             self._files.append(path)
         self._waiting.clear()
 
@@ -70,7 +71,8 @@ class Heap:
     @property
     def fingerprint(self) -> str:
         """What all of it is, whatever the order."""
-        return f"{self._sum:064x}"
+        waiting = sum(int(row.fingerprint, 16) for row in self._waiting)
+        return f"{(self._sum + waiting) % MODULUS:064x}"
 
     def __add__(self, rows: Iterable[Row]) -> Heap:
         """The same heap with these rows on it."""
