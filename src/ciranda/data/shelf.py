@@ -227,11 +227,14 @@ def keep(place: Place, number: int, found: Iterable[pa.RecordBatch], kind: pa.Sc
     import lance
     import pyarrow as pa
 
+    uri = place.findings(number)
     with _told(place):
         lance.write_dataset(
-            pa.RecordBatchReader.from_batches(kind, iter(found)), place.findings(number), schema=kind, mode="overwrite",
-            data_storage_version=FORMAT, storage_options=dict(place.options),
+            pa.RecordBatchReader.from_batches(kind, iter(found)), uri, schema=kind, data_storage_version=FORMAT,
+            mode="overwrite" if _beside(place, number) else "create", storage_options=dict(place.options),
         )  # fmt: skip
+        if place.folder is not None:
+            _sync_all(Path(uri), _files_in(Path(uri)))
 
 
 def unkeep(place: Place, number: int) -> None:
@@ -249,11 +252,8 @@ def unkeep(place: Place, number: int) -> None:
 
 def kept(place: Place, number: int, *, check: str, start: int, limit: int) -> list[dict[str, Any]]:
     """Some findings of a version, of one check or of all; none when nothing is kept."""
-    import lance
-
-    try:
-        opened = lance.dataset(place.findings(number), storage_options=dict(place.options))
-    except ValueError:
+    opened = _beside(place, number)
+    if opened is None:
         return []
     asked = f"check = '{_quoted(check)}'" if check else None
     found: list[dict[str, Any]] = opened.to_table(filter=asked, offset=start, limit=limit).to_pylist()
@@ -266,6 +266,16 @@ def forget(place: Place, number: int) -> None:
 
     with suppress(ValueError, OSError):  # there are none, or they are gone already
         lance.LanceDataset.drop(place.findings(number), storage_options=dict(place.options))
+
+
+def _beside(place: Place, number: int) -> Any:
+    """The findings of a version; None when there are none."""
+    import lance
+
+    try:
+        return lance.dataset(place.findings(number), storage_options=dict(place.options))
+    except ValueError:
+        return None
 
 
 def _open(place: Place, version: str | int | None = None) -> Any:
@@ -326,16 +336,22 @@ def _told(place: Place, writing: Writing | None = None) -> Iterator[None]:
 
 
 def _files(place: Place) -> set[Path]:
-    folder = place.folder
-    return {file for file in folder.rglob("*") if file.is_file()} if folder and folder.exists() else set()
+    return _files_in(place.folder) if place.folder else set()
+
+
+def _files_in(folder: Path) -> set[Path]:
+    return {file for file in folder.rglob("*") if file.is_file()} if folder.exists() else set()
 
 
 def _sync(place: Place, before: set[Path]) -> None:
-    """Make durable every file that was not there before, the small ones that Lance rewrites, and their folders."""
-    path = place.folder
-    if path is None:
-        return  # an object store acknowledges what it has
-    fresh = [file for file in _files(place) if file not in before or file.suffix == ".json"]
+    """Make durable every file of the pool that was not there before, and the small ones that Lance rewrites."""
+    if place.folder is not None:  # an object store acknowledges what it has
+        fresh = {file for file in _files(place) if file not in before or file.suffix == ".json"}
+        _sync_all(place.folder, fresh)
+
+
+def _sync_all(path: Path, fresh: set[Path]) -> None:
+    """Make files below a folder durable, and the folders that name them."""
     for file in fresh:
         descriptor = os.open(file, os.O_RDONLY)
         try:
