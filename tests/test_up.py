@@ -197,7 +197,7 @@ def test_bad_rows_are_named_by_line_and_nothing_is_kept(stage: Stage) -> None:
     for line, reason in ((26, "completion is missing"), (27, "JSON"), (28, "prompt is a int")):
         assert f"rows/mixed.jsonl:{line}: " in said
         assert reason in said
-    assert "bad_rows: drop" in said
+    assert "bad_rows: quarantine" in said
     assert "mixed" not in [one["name"] for one in stage.control.get("/datasets")["items"]]
     ciranda(stage, "apply", model(stage, "mixed", spec.format("drop")), code=0)
     made = json.loads(ciranda(stage, "ingest", "mixed", "--json", code=0))

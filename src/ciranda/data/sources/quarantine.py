@@ -2,8 +2,9 @@
 
 A bad row is named by dataset, source, place and content, so finding it again in the next run adds nothing. `retry` gives it
 back to the next run, which reads it with the mapping of that day; a row that a whole reading of its source no longer finds is
-mended by itself. What stands here may speak of people: `forget` removes what names one, and `drop` removes the content, not
-only the wish for it."""
+mended by itself. What stands here may speak of people: a row that is mended or dropped loses its content, and an erasure goes
+through this table as through all others of control.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from ciranda.store.database import Database, metadata
 
 LONGEST = 65_536  # characters of a record that are kept
 WAITING = ("waiting", "retry")
+EMPTIED = {"record": "", "reason": ""}  # a reason quotes what stood there
 
 quarantine = sa.Table(
     "quarantine",
@@ -98,11 +100,11 @@ def settle(conn: sa.Connection, dataset: str, source: str, *, mended: Sequence[s
     """
     now = clock.iso()
     for name in mended:
-        conn.execute(quarantine.update().where(quarantine.c.id == name).values(state="mended", record="", at=now))
+        conn.execute(quarantine.update().where(quarantine.c.id == name).values(state="mended", at=now, **EMPTIED))
     if whole_run:
         mine = (quarantine.c.dataset == dataset) & (quarantine.c.source == source) & (quarantine.c.run != whole_run)
         conn.execute(
-            quarantine.update().where(mine & quarantine.c.state.in_(WAITING)).values(state="mended", record="", at=now)
+            quarantine.update().where(mine & quarantine.c.state.in_(WAITING)).values(state="mended", at=now, **EMPTIED)
         )
 
 
@@ -111,7 +113,7 @@ def ask(conn: sa.Connection, dataset: str, *, names: Sequence[str], state: str, 
     mine = (quarantine.c.dataset == dataset) & quarantine.c.state.in_(WAITING)
     if names:
         mine &= quarantine.c.id.in_(list(names))
-    values = {"state": state, "actor": actor, "at": clock.iso()} | ({"record": ""} if state == "dropped" else {})
+    values = {"state": state, "actor": actor, "at": clock.iso()} | (EMPTIED if state == "dropped" else {})
     count = conn.execute(quarantine.update().where(mine).values(**values)).rowcount
     if not count:
         raise NotFound(
@@ -121,12 +123,6 @@ def ask(conn: sa.Connection, dataset: str, *, names: Sequence[str], state: str, 
     action = {"retry": "quarantine.retried", "dropped": "quarantine.dropped"}[state]
     audit.record(conn, actor=actor, action=action, subject=dataset, detail={"rows": count, "named": list(names)[:50]})
     return count
-
-
-def forget(conn: sa.Connection, text: str) -> int:
-    """Remove every row whose record or reason holds a text, such as the name of a person to be erased; returns how many."""
-    holds = quarantine.c.record.contains(text, autoescape=True) | quarantine.c.reason.contains(text, autoescape=True)
-    return conn.execute(quarantine.delete().where(holds)).rowcount
 
 
 def page(
