@@ -18,7 +18,9 @@ from starlette.testclient import TestClient
 
 from ciranda import loop
 from ciranda.config import Settings
+from ciranda.data import contamination
 from ciranda.data import versions as datasets
+from ciranda.data.contamination import Overlap
 from ciranda.data.rows import Row
 from ciranda.deploy import rollout
 from ciranda.govern import access, audit
@@ -535,3 +537,22 @@ def test_status_counts_the_last_hour_without_shadows(talking: Any) -> None:
     assert told["interactions"] == "ok"
     assert traffic["requests"] == sum(traffic["series"]) == 4
     assert audit.verify(door.world.db).ok
+
+
+def test_contaminated_versions_are_listed_page_by_page_and_stand_with_what_learned_from_them(door: Door) -> None:
+    rows = [Row.of(f"turn on lamp {n}", "{}") for n in range(3)]
+    datasets.commit(door.world.db, door.world.home, MODEL, rows, transformation={"kind": "test"}, actor="test")
+    learned = door.world.register(1)
+    with door.world.db.writing() as conn:
+        for suite in ("a.yaml", "b.yaml"):
+            found = Overlap(learned.dataset, suite, "sha256:x", 3, 2, {"exact": 2}, [])
+            contamination.keep(conn, found, actor="test")
+    first = door.get("/contaminations", params={"limit": 1}).json()
+    rest = door.get("/contaminations", params={"limit": 1, "cursor": first["next"]}).json()
+    assert [(one["suite"], one["trained"]) for one in (*first["items"], *rest["items"])] == [
+        ("a.yaml", [learned.ref]),
+        ("b.yaml", [learned.ref]),
+    ]
+    assert rest["next"] is None
+    for address in (f"/versions/{learned.ref}", f"/datasets/{learned.dataset}"):
+        assert [one["found"] for one in door.get(address).json()["contamination"]] == [2, 2]
