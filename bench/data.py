@@ -185,8 +185,10 @@ def dvc(files: dict[str, Path], folder: Path) -> dict[str, Any]:
         _rewritten(files, data, step)
         took[step] = round(time.perf_counter() - began, 2)
         found = measured({step: lambda step=step: kept(step)}, folder)
-        told = {**told, **found, "disk_mb": {**told["disk_mb"], **found["disk_mb"]}}
-    told["diff_s"] = measured({"diff": lambda: run("dvc", "diff", "append", "edit")}, folder)["diff_s"]
+        both = {name: {**told[name], **found[name]} for name in ("disk_mb", "cpu_s")}
+        told = {**told, **found, **both}
+    found = measured({"diff": lambda: run("dvc", "diff", "append", "edit")}, folder)
+    told["diff_s"], told["cpu_s"]["diff"] = found["diff_s"], found["cpu_s"]["diff"]
     return {**told, "writing the changed file": took}
 
 
@@ -239,14 +241,21 @@ print(json.dumps({{**took, "disk_mb": grew}}))
 
 
 def measured(steps: dict[str, Callable[[], Any]], folder: Path) -> dict[str, Any]:
-    """Seconds of each step, and what the folder grew by."""
-    told: dict[str, Any] = {"disk_mb": {}}
+    """Seconds of each step on the wall and of processors (children included), and what the folder grew by."""
+    told: dict[str, Any] = {"disk_mb": {}, "cpu_s": {}}
     for name, act in steps.items():
-        before, began = _size(folder), time.perf_counter()
+        before, worked, began = _size(folder), _worked(), time.perf_counter()
         act()
         told[f"{name}_s"] = round(time.perf_counter() - began, 3)
+        told["cpu_s"][name] = round(_worked() - worked, 3)
         told["disk_mb"][name] = round((_size(folder) - before) / 1e6, 2)
     return told
+
+
+def _worked() -> float:
+    """Processor seconds of this process and of its children that ended."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _size(folder: Path) -> int:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ciranda.config import Home
-from ciranda.data import aliases, branches, checks, collect, columns, movement, place, shelf, versions
+from ciranda.data import aliases, branches, checks, collect, columns, movement, place, sets, shelf, versions
 from ciranda.data.rows import SPLITS, Row
 from ciranda.errors import CirandaError, Conflict, Invalid, NotFound
 from ciranda.govern import audit
@@ -150,6 +150,18 @@ def test_amending_is_committing_what_comes_out(
         difference = versions.diff(home, "home@1", made.ref)
         assert versions.digest_of(difference.apply(versions.read(home, "home@1"))) == made.digest
     db.close()
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=20), st.randoms())
+def test_keys_are_found_as_they_are_spelt_whatever_their_bytes(keys: list[bytes], dice: random.Random) -> None:
+    keys += [bytes(32), keys[0][:31] + b"\0", keys[0][:4] + keys[-1][4:]]
+    table = pa.table(
+        {"key": pa.chunked_array([[one.hex() for one in keys[:3]], [one.hex() for one in keys[3:]]], pa.string())}
+    )
+    wanted = dice.sample(keys, len(keys) // 2)
+    found = columns.spelt(table, "key", sets.of_hex(one.hex() for one in wanted))
+    assert found.tolist() == [one in wanted for one in keys]
 
 
 def test_amending_reads_and_writes_only_what_changes(db: Database, home: Home) -> None:

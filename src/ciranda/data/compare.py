@@ -97,11 +97,9 @@ def _named(home: Home, ref: str) -> tuple[Place, int]:
 
 def _differing(first: tuple[Place, int], second: tuple[Place, int]) -> tuple[sets.Held, sets.Held]:
     """Keys, fingerprints and ids of the rows that may differ."""
-    import numpy as np
-
     (here, number), (there, other) = first, second
     if here.uri != there.uri:
         return shelf.held(here, here.tag(number)), shelf.held(there, there.tag(other))
     old, new = shelf.ids(here, here.tag(number)), shelf.ids(there, there.tag(other))
-    gone, come = np.setdiff1d(old, new, assume_unique=True), np.setdiff1d(new, old, assume_unique=True)
+    gone, come = sets.apart(old, new), sets.apart(new, old)
     return shelf.held(here, here.tag(number), only=gone), shelf.held(there, there.tag(other), only=come)

@@ -73,6 +73,18 @@ def merged(known: Array, gone: Array, come: Array) -> Array:
     return np.insert(left, np.searchsorted(left, fresh), fresh) if len(fresh) else left
 
 
+def apart(these: Array, those: Array) -> Array:
+    """Row ids that the others lack. They count up from zero, so mostly a table of marks is enough."""
+    import numpy as np
+
+    top = int(max(these.max(initial=0), those.max(initial=0))) + 1
+    if top > 16 * (len(these) + len(those)) + (1 << 20):
+        return np.setdiff1d(these, those, assume_unique=True)
+    marked = np.zeros(top, dtype=bool)
+    marked[those] = True
+    return these[~marked[these]]
+
+
 def of_hex(keys: Iterable[str]) -> Array:
     """Keys as 32 bytes each."""
     import numpy as np

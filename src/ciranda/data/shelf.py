@@ -199,11 +199,20 @@ def ids(place: Place, version: str | int) -> Array:
     return _column(_open(place, version).scanner(columns=[], with_row_id=True).to_table(), "_rowid")
 
 
-def held(place: Place, version: str | int, *, only: Array | None = None) -> Held:
-    """Keys, fingerprints and ids of a version's rows; of those with the ids `only` when given."""
+def having(place: Place, version: str | int, keys: Array) -> Array:
+    """Which rows of a version have one of these keys, in the order of `held`; reads the keys and turns none of them over."""
+    table = _open(place, version).scanner(columns=["key"], scan_in_order=True).to_table()
+    return columns.spelt(table, "key", keys)
+
+
+def held(place: Place, version: str | int, *, only: Array | None = None, keys: bool = True) -> Held:
+    """Keys (unless nobody needs them), fingerprints and ids of a version's rows; of those with the ids `only` when given."""
     import numpy as np
 
     opened, names = _open(place, version), ["key", "fingerprint"]
+    if not keys:
+        table = opened.scanner(columns=names[1:], with_row_id=True, scan_in_order=True).to_table()
+        return Held(np.empty(0, "S32"), columns.digests(table, "fingerprint"), _column(table, "_rowid"))
     if only is not None and len(only) <= FEW:
         found = _at(opened, only, names)
         return Held(columns.digests(found, "key"), columns.digests(found, "fingerprint"), only)

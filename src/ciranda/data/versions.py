@@ -148,7 +148,7 @@ def amend(
         lost = arrived.losers()
         kept = arrived.prints[~lost]
         keys = sets.joined([arrived.keys[~lost], sets.of_hex(remove)], "S32")
-        touched = sets.within(before.held.keys, sets.ordered(keys))
+        touched = shelf.having(where, newest.lance_version, keys)
         touched[touched] = ~sets.within(before.held.prints[touched], sets.ordered(kept))
         gone = before.held.ids[touched]
         counts = sets.Counts.of(shelf.taken(where, newest.lance_version, gone, sets.COUNTED), sign=-1)
@@ -197,7 +197,7 @@ class _Before:
 
     @classmethod
     def of(cls, where: Place, newest: DatasetVersion | None) -> _Before:
-        held = shelf.held(where, newest.lance_version) if newest else shelf.Held.nothing()
+        held = shelf.held(where, newest.lance_version, keys=False) if newest else shelf.Held.nothing()
         return cls(held, sets.ordered(held.prints))
 
 
