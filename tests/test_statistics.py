@@ -144,11 +144,12 @@ def test_words_are_found_without_accents_and_the_best_place_comes_first() -> Non
         "clientes": [Text("name", "clientes"), Text("tag", "pii", "subject")],
         "weather": [Text("name", "weather"), Text("term", "Tempo clima", "extra.city")],
     }
-    assert [hit.name for hit in search.find("cliente", documents)] == ["clientes", "orders"]
-    assert [hit.name for hit in search.find("ENDERECO clientes", documents)] == ["orders"]
-    assert search.find("clima", documents)[0].why[0].field == "extra.city"
-    assert search.find("order weather", documents) == []
-    assert search.find("", documents) == []
+    index = search.Index(documents)
+    assert [hit.name for hit in index.find("cliente")] == ["clientes", "orders"]
+    assert [hit.name for hit in index.find("ENDERECO clientes")] == ["orders"]
+    assert index.find("clima")[0].why[0].field == "extra.city"
+    assert index.find("order weather") == []
+    assert index.find("") == []
 
 
 def test_the_catalogue_is_narrowed_and_paged(db: Database, home: Home) -> None:

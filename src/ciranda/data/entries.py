@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,10 +12,16 @@ import sqlalchemy as sa
 from ciranda.data import descriptions, freshness, glossary, search, tags, versions
 from ciranda.data.descriptions import Description
 from ciranda.data.freshness import Freshness
-from ciranda.data.search import Text
+from ciranda.data.ledger import version_of
+from ciranda.data.search import Index, Text
 from ciranda.data.statistics import dataset_statistics
 from ciranda.data.versions import DatasetVersion, dataset_versions
+from ciranda.govern.audit import audit_events
 from ciranda.store.database import Database
+
+CHANGES = ("dataset.committed", "dataset.described", "dataset.collected", "term.defined", "term.removed")
+KEPT = 4  # homes in one process
+_kept: dict[str, tuple[tuple[int | None, int | None], _Known]] = {}
 
 Words = Mapping[str, tuple[str, ...]]  # by field; the dataset itself is the empty name
 
@@ -80,15 +87,18 @@ def look(
         after: Where the page before ended.
     """
     with db.reading() as conn:
-        known = _Known(conn, reach)
+        known = _known(db, conn)
         scores, why = known.found(wanted.q)
-        names = [name for name in scores if known.fits(name, wanted)]
+        names = [name for name in scores if (reach is None or name in reach) and known.fits(name, wanted)]
+        fresh = freshness.of_all(conn, known.said, names) if wanted.state else {}
+        names = [name for name in names if not wanted.state or fresh[name].state == wanted.state]
         ranked = sorted((-scores[name], name) for name in names)
         rest = [one for one in ranked if after is None or one > (-after[0], after[1])]
         shown = [name for _, name in rest[:limit]]
-        models = _models(conn, shown)
-    newest = {name: versions.newest_of(db, name) for name in shown}
-    entries = [known.entry(name, newest[name], models.get(name, ()), why.get(name, ())) for name in shown]
+        models, fresh, newest = _models(conn, shown), freshness.of_all(conn, known.said, shown), _newest(conn, shown)
+    entries = [
+        known.entry(name, newest.get(name), fresh[name], models.get(name, ()), why.get(name, ())) for name in shown
+    ]
     following = (scores[shown[-1]], shown[-1]) if len(rest) > limit else None
     return entries, following, len(names)
 
@@ -96,30 +106,47 @@ def look(
 def one(db: Database, name: str) -> Entry:
     """One dataset as the catalogue shows it; it need not have a version yet."""
     with db.reading() as conn:
-        known, models = _Known(conn, [name], also=[name]), _models(conn, [name])
-    return known.entry(name, versions.newest_of(db, name), models.get(name, ()), ())
+        known, models = _known(db, conn), _models(conn, [name])
+        fresh = freshness.of_all(conn, known.said, [name])
+    return known.entry(name, versions.newest_of(db, name), fresh[name], models.get(name, ()), ())
+
+
+def _known(db: Database, conn: sa.Connection) -> _Known:
+    """What is said, kept until the audit log has a newer word on it or another version was counted."""
+    told = sa.select(sa.func.max(audit_events.c.number)).where(audit_events.c.action.in_(CHANGES))
+    counted = sa.select(sa.func.count()).select_from(dataset_statistics)
+    mark = (conn.execute(told).scalar(), conn.execute(counted).scalar())
+    held = _kept.get(db.url)
+    if held is None or held[0] != mark:
+        held = (mark, _Known(conn))
+        while len(_kept) >= KEPT:
+            _kept.pop(next(iter(_kept)), None)
+        _kept[db.url] = held
+    return held[1]
 
 
 class _Known:
-    """Everything that is said of the datasets in reach, read at once."""
+    """Everything that is said of all datasets, read at once."""
 
-    def __init__(self, conn: sa.Connection, reach: Collection[str] | None, also: Sequence[str] = ()) -> None:
-        count = sa.func.count()
-        query = sa.select(dataset_versions.c.dataset, count).group_by(dataset_versions.c.dataset)
-        counts = {row[0]: int(row[1]) for row in conn.execute(query)}
+    def __init__(self, conn: sa.Connection) -> None:
+        query = sa.select(dataset_versions.c.dataset, sa.func.count()).group_by(dataset_versions.c.dataset)
+        self.counts = {row[0]: int(row[1]) for row in conn.execute(query)}
         self.said = descriptions.of_all(conn)
-        names = counts.keys() | self.said.keys() | set(also)
-        self.names = sorted(names if reach is None else names & set(reach))
-        self.counts, self.tags, self.terms = counts, tags.of_all(conn), glossary.of_all(conn)
+        self.tags, self.terms = tags.of_all(conn), glossary.of_all(conn)
+        self.names = sorted(self.counts.keys() | self.said.keys() | self.tags.keys() | self.terms.keys())
         self.glossary = {term.term: term for term in glossary.every(conn)}
-        self.fresh = freshness.of_all(conn, self.said, self.names)
         self.fields = _fields(conn)
+
+    @cached_property
+    def index(self) -> Index:
+        """The words of all of it."""
+        return Index({name: self._texts(name) for name in self.names})
 
     def found(self, q: str) -> tuple[dict[str, float], dict[str, tuple[Text, ...]]]:
         """The rank of each dataset that the words lead to; without words, all are alike."""
         if not search.words(q):
             return dict.fromkeys(self.names, 0.0), {}
-        hits = search.find(q, {name: self._texts(name) for name in self.names})
+        hits = self.index.find(q)
         return {hit.name: hit.score for hit in hits}, {hit.name: hit.why for hit in hits}
 
     def fits(self, name: str, wanted: Wanted) -> bool:
@@ -132,14 +159,20 @@ class _Known:
             and (not wanted.owner or wanted.owner == said.owner)
             and (not wanted.licence or wanted.licence == said.licence)
             and (not wanted.sensitivity or any(one.sensitivity == wanted.sensitivity for one in told.values()))
-            and (not wanted.state or wanted.state == self.fresh[name].state)
         )
 
-    def entry(self, name: str, newest: DatasetVersion | None, models: tuple[str, ...], why: tuple[Text, ...]) -> Entry:
+    def entry(
+        self,
+        name: str,
+        newest: DatasetVersion | None,
+        fresh: Freshness,
+        models: tuple[str, ...],
+        why: tuple[Text, ...],
+    ) -> Entry:
         """One dataset of these."""
         said = self.said.get(name, {}).get("", Description())
         mine, terms = self.tags.get(name, {}), self.terms.get(name, {})
-        return Entry(name, newest, self.counts.get(name, 0), said, mine, terms, self.fresh[name], models, why)
+        return Entry(name, newest, self.counts.get(name, 0), said, mine, terms, fresh, models, why)
 
     def _texts(self, name: str) -> list[Text]:
         """What is said of a dataset and of its fields, as search reads it."""
@@ -154,6 +187,16 @@ class _Known:
             found += [Text("term", " ".join((term.term, *term.synonyms)), field) for term in known]
         named = self.fields.get(name, set()) | set(self.said.get(name, {})) | set(self.tags.get(name, {}))
         return [*found, *(Text("field", field, field) for field in sorted(named - {""}))]
+
+
+def _newest(conn: sa.Connection, names: Sequence[str]) -> dict[str, DatasetVersion]:
+    """The newest version of each of these datasets."""
+    mine = dataset_versions.c.dataset.in_(names)
+    number = sa.func.max(dataset_versions.c.number).label("number")
+    last = sa.select(dataset_versions.c.dataset, number).where(mine).group_by(dataset_versions.c.dataset).subquery()
+    same = (dataset_versions.c.dataset == last.c.dataset) & (dataset_versions.c.number == last.c.number)
+    found = (version_of(row) for row in conn.execute(sa.select(dataset_versions).join(last, same)))
+    return {version.name: version for version in found}
 
 
 def _flat(by_field: Words) -> set[str]:

@@ -2,8 +2,8 @@
 
 Each word of a query must stand somewhere in a dataset or its fields, at the beginning of a word or inside one; what it stands in
 decides the rank (a name before a tag before a description), a whole word counts more than a part. Accents and case do not
-count. It is a plain walk over what is said, with the same answers on SQLite and PostgreSQL: a catalogue has thousands of texts, not
-millions, and two full-text engines would rank and fold in two ways.
+count. The words are kept in memory, with the same answers on SQLite and PostgreSQL: a catalogue has thousands of texts, not millions,
+and two full-text engines would rank and fold in two ways.
 """
 
 from __future__ import annotations
@@ -37,34 +37,48 @@ class Hit:
     why: tuple[Text, ...]
 
 
-def find(query: str, documents: Mapping[str, Sequence[Text]]) -> list[Hit]:
-    """The datasets that all words of the query lead to, the best first."""
-    wanted = words(query)
-    hits = []
-    for name, texts in documents.items():
-        folded = [(text, words(text.text)) for text in texts]
-        best = [_best(word, folded) for word in wanted]
-        if wanted and all(score for score, _ in best):
-            why = {text: score for score, text in sorted(best, key=lambda one: one[0]) if text is not None}
-            ranked = sorted(why, key=lambda text: -why[text])
-            hits.append(Hit(name, round(sum(score for score, _ in best), 3), tuple(ranked)))
-    return sorted(hits, key=lambda hit: (-hit.score, hit.name))
+class Index:
+    """The words of a catalogue, each with the texts that it stands in; made once for as long as nothing changes."""
+
+    def __init__(self, documents: Mapping[str, Iterable[Text]]) -> None:
+        self._places: dict[str, list[tuple[str, Text]]] = {}
+        for name, texts in documents.items():
+            for text in texts:
+                for word in dict.fromkeys(words(text.text)):
+                    self._places.setdefault(word, []).append((name, text))
+
+    def find(self, query: str) -> list[Hit]:
+        """The datasets that all words of the query lead to, the best first."""
+        found = [self._best(word) for word in dict.fromkeys(words(query))]
+        if not found:
+            return []
+        names = set(found[0]).intersection(*found[1:])
+        return sorted(
+            (_hit(name, [best[name] for best in found]) for name in names), key=lambda hit: (-hit.score, hit.name)
+        )
+
+    def _best(self, word: str) -> dict[str, tuple[float, Text]]:
+        """For each dataset the best place of a word: the place's weight times how much of the word it is."""
+        best: dict[str, tuple[float, Text]] = {}
+        for other, places in self._places.items():
+            if not (share := _match(word, other)):
+                continue
+            for name, text in places:
+                score = WEIGHTS[text.kind] * share
+                if name not in best or score > best[name][0]:
+                    best[name] = (score, text)
+        return best
+
+
+def _hit(name: str, best: Sequence[tuple[float, Text]]) -> Hit:
+    ranked = sorted(best, key=lambda one: -one[0])
+    return Hit(name, round(sum(score for score, _ in best), 3), tuple(dict.fromkeys(text for _, text in ranked)))
 
 
 def words(text: str) -> list[str]:
     """The words of a text without case and accents."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return WORD.findall("".join(one for one in plain if not unicodedata.combining(one)))
-
-
-def _best(word: str, texts: Iterable[tuple[Text, list[str]]]) -> tuple[float, Text | None]:
-    """The best place of a word: its weight times how much of the word it is."""
-    score, place = 0.0, None
-    for text, known in texts:
-        weight = WEIGHTS[text.kind] * max((_match(word, one) for one in known), default=0.0)
-        if weight > score:
-            score, place = weight, text
-    return score, place
 
 
 def _match(word: str, other: str) -> float:
