@@ -2,8 +2,8 @@
 
 Each word of a query must stand somewhere in a dataset or its fields, at the beginning of a word or inside one; what it stands in
 decides the rank (a name before a tag before a description), a whole word counts more than a part. Accents and case do not
-count. The words are kept in memory, with the same answers on SQLite and PostgreSQL: a catalogue has thousands of texts, not millions,
-and two full-text engines would rank and fold in two ways.
+count. The words are kept in memory, with the same answers on SQLite and PostgreSQL: a catalogue has thousands of texts, not
+millions, and two full-text engines would rank and fold in two ways.
 """
 
 from __future__ import annotations
