@@ -31,6 +31,7 @@ from ciranda.web.views.govern import AuditPage, AuditRow, Bound, Chain, KeyRow, 
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage, InteractionRow, Voice
 from ciranda.web.views.live import SPANS, STEP_S, WINDOW_S, Bucket, Figures, LivePage, Quality, Track, Window, colour_of
 from ciranda.web.views.models import ModelPage, Next, Slice, Stop, VersionPage, VersionRow
+from ciranda.web.views.privacy import ErasureRow, FlagRow, PoliciesPage, PolicyRow, Receipt, Seen, Theirs
 from ciranda.web.views.release import Arm, Estimate, GateRow, Judged, ReleasePage, Rollout, Step
 from ciranda.web.views.reviews import Looked, QueuePage, QueueRow
 from ciranda.web.views.runs import SearchRow, TrialPage, TrialRow
@@ -817,6 +818,31 @@ class Showcase:
     def people(self) -> tuple[KeyRow, ...]:
         return (KeyRow("key_1", "first admin", "admin", ("*",), ago(days=3), "up"), KeyRow("key_2", "ana", "approver", ("*",), ago(days=2), "first admin"),
                 KeyRow("key_3", "home app", "client", (HOME,), ago(days=2), "first admin", tenant="acme", bounds=(Bound("requests_per_minute", 60, 12), Bound("tokens_per_minute", 40_000, 36_210), Bound("cost_per_month", 50, 50.02))), KeyRow("key_4", "old app", "client", (HOME,), ago(days=2), "ana", ago(days=1)))  # fmt: skip
+
+    def policies(self, who: Principal, *, dataset: str, role: str, purpose: str) -> PoliciesPage:
+        rows = (PolicyRow("people-are-hashed", "hash", "Who wrote a row is needed to tell people apart.", "subject", "*, − admin",
+                          "viewing, export", 0, "", "ciranda"),
+                PolicyRow("regions", "deny", "", "tickets · extra.region", "labeller", "", 3, ago(days=2), "ana"))  # fmt: skip
+        seen = Seen(dataset, role, purpose, "", 5212, 4800, (("subject", "hash"),), (("hello", "hi", "hmac:0a1b"),))
+        return PoliciesPage(() if self.empty else rows, seen if dataset else None)
+
+    def erasures(self) -> tuple[ErasureRow, ...]:
+        return () if self.empty else (self.erasure("erasure_1").row,)
+
+    def erasure(self, id: str) -> Receipt:
+        if id != "erasure_1":
+            raise NotFound(f"no erasure {id!r}", where="erasures", remedy="`ciranda erase list` shows them")
+        row = ErasureRow(
+            id, "hmac:5d41402abc4b2a76b9719d91", "done", "", ago(days=1), "ana", ago(hours=20), "sha256:9c1f0c7e"
+        )
+        return Receipt(row, (("interactions", "feedback", 2),), (("smart-home@1", "sha256:aa", "sha256:bb", 3),), (f"{HOME}@1",),
+                       (("smart-home@1", "bo", ago(days=3)),), ("backups of its disk",))  # fmt: skip
+
+    def flagged(self) -> tuple[FlagRow, ...]:
+        return () if self.empty else (FlagRow(f"{HOME}@1", "smart-home@1", "erasure_1", ago(days=1)),)
+
+    def theirs(self, subject: str, *, mentions: bool) -> Theirs:
+        return Theirs((("record", "interactions", 4), ("datasets", "smart-home@1", 3)), (f"{HOME}@1",))
 
     def tenants(self) -> tuple[Scope, ...]:
         return (Scope("acme", (Bound("cost_per_month", 500, 131.4), Bound("concurrent", 16, 3))), Scope("default"))

@@ -104,6 +104,10 @@ class Recorded:
     def undefine(self, term: str, *, actor: str) -> None:
         self.asked.append(("undefine", term, actor))
 
+    def erase(self, subject: str, *, mentions: bool, actor: str) -> str:
+        self.asked.append(("erase", subject, mentions, actor))
+        return "erasure_1"
+
     def revoke_key(self, key: str, *, actor: str) -> None:
         self.asked.append(("revoke", key, actor))
 

@@ -145,7 +145,7 @@ def test_model_text_is_shown_as_text(fresh):
 def concrete(entry):
     given = {"model": HOME, "version": f"{HOME}@2", "turn:path": "turn_1", "interaction": "int_1", "dataset": HOME,
              "number:int": "2", "old:int": "1", "new:int": "2", "trial:path": "trial_12",
-             "alert": "alert_1", "key": "key_3", "term": "customer", "queue": HOME}  # fmt: skip
+             "alert": "alert_1", "key": "key_3", "erasure": "erasure_1", "term": "customer", "queue": HOME}  # fmt: skip
     path = entry.path
     for name, value in given.items():
         path = path.replace("{" + name + "}", value)
@@ -495,3 +495,20 @@ def test_without_the_built_files_one_page_says_how_to_build_them(tmp_path, monke
     assert answer.status_code == 503
     assert "hatch_build.py" in answer.text
     assert client.get("/api/v1/keys", headers={"authorization": f"Bearer {site.keys['admin']}"}).status_code == 200
+
+
+# --- people who are forgotten -----------------------------------------------------------------------------------------
+
+
+def test_a_person_is_forgotten_after_a_look_at_what_is_theirs_and_a_yes(fresh):
+    client = client_of(fresh, fresh.keys["admin"])
+    session = fresh.app.state.site.sessions
+    token = session.token(session.read(client.cookies["ciranda_session"]).id)
+    asked = client.post("/erasures", data={"token": token, "subject": "maria@example.com"})
+    assert "maria@example.com" in asked.text
+    assert "interactions: 4" in asked.text
+    assert "smart-home@1" in asked.text
+    assert fresh.verbs.asked == []
+    done = client.post("/erasures", data={"token": token, "subject": "maria@example.com", "sure": "1"})
+    assert done.headers["location"].endswith("/erasures/erasure_1")
+    assert fresh.verbs.asked == [("erase", "maria@example.com", False, "the admin")]

@@ -94,6 +94,9 @@ class Wired:
         with self.platform.db.writing() as conn:
             glossary.remove(conn, term, actor=actor)
 
+    def erase(self, subject: str, *, mentions: bool, actor: str) -> str:
+        return loop.erase(self.platform, subject, mentions=mentions, actor=actor)
+
     def revoke_key(self, key: str, *, actor: str) -> None:
         with self.platform.db.writing() as conn:
             access.revoke(conn, key, actor=actor)

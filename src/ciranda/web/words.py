@@ -51,6 +51,27 @@ class Words:
             "live": _("Live"), "drift": _("Drift"), "retrain": _("Retrain"),
         }.get(name, name)  # fmt: skip
 
+    def effect(self, name: str) -> str:
+        """What a policy does."""
+        _ = self.messages.gettext
+        return {"allow": _("Only these"), "hash": _("Hashed"), "mask": _("Masked"), "deny": _("Denied")}.get(name, name)
+
+    def purpose(self, name: str) -> str:
+        """What rows are read for."""
+        _ = self.messages.gettext
+        return {
+            "training": _("Training"), "evaluation": _("Evaluation"), "labelling": _("Labelling"), "viewing": _("Viewing"),
+            "export": _("Export"), "monitoring": _("Monitoring"),
+        }.get(name, name)  # fmt: skip
+
+    def erasure(self, step: str) -> str:
+        """A step of forgetting a person."""
+        _ = self.messages.gettext
+        return {
+            "asked": _("Asked"), "collect": _("Looking"), "interactions": _("Interactions"), "datasets": _("Datasets"),
+            "files": _("Files"), "records": _("Records"), "models": _("Models"), "proof": _("Proof"), "done": _("Done"),
+        }.get(step, step)  # fmt: skip
+
     def state(self, name: str) -> str:
         """The state of anything: a turn, a trial, a version, a rollout, an alert, a check."""
         _ = self.messages.gettext

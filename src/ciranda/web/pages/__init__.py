@@ -12,6 +12,7 @@ from ciranda.web.pages import (
     govern,
     interactions,
     palette,
+    privacy,
     release,
     reviews,
     runs,
@@ -32,5 +33,6 @@ ENTRIES: tuple[Entry, ...] = (
     *reviews.ENTRIES,
     *alerts.ENTRIES,
     *govern.ENTRIES,
+    *privacy.ENTRIES,
     *palette.ENTRIES,
 )

@@ -28,6 +28,7 @@ from ciranda.web.load import (
     limits,
     lineage,
     models,
+    privacy,
     release,
     reviews,
     runs,
@@ -47,6 +48,7 @@ from ciranda.web.views.govern import AuditPage, Chain, KeyRow, Scope
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage
 from ciranda.web.views.live import STEP_S, WINDOW_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
+from ciranda.web.views.privacy import ErasureRow, FlagRow, PoliciesPage, Receipt, Theirs
 from ciranda.web.views.release import ReleasePage
 from ciranda.web.views.reviews import QueuePage, QueueRow
 from ciranda.web.views.runs import SearchRow, TrialPage
@@ -208,6 +210,21 @@ class Stored:
 
     def chain(self, *, now: bool = False) -> Chain:
         return self.verified.chain(now=now)
+
+    def policies(self, who: Principal, *, dataset: str, role: str, purpose: str) -> PoliciesPage:
+        return privacy.page(self.platform, who, dataset=dataset, role=role, purpose=purpose)
+
+    def erasures(self) -> tuple[ErasureRow, ...]:
+        return privacy.people(self.platform)
+
+    def erasure(self, id: str) -> Receipt:
+        return privacy.receipt(self.platform, id)
+
+    def flagged(self) -> tuple[FlagRow, ...]:
+        return privacy.flagged(self.platform)
+
+    def theirs(self, subject: str, *, mentions: bool) -> Theirs:
+        return privacy.theirs(self.platform, subject, mentions=mentions)
 
     def people(self) -> tuple[KeyRow, ...]:
         return trust.keys(self.platform)
