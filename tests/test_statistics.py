@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ciranda.config import Home
-from ciranda.data import catalog, entries, freshness, reading, search, statistics, versions
+from ciranda.data import catalog, entries, erasure, freshness, reading, search, statistics, versions
 from ciranda.data import descriptions as told
 from ciranda.data.descriptions import Change
 from ciranda.data.entries import Wanted
@@ -170,3 +170,13 @@ def test_the_catalogue_is_narrowed_and_paged(db: Database, home: Home) -> None:
     assert [one.name for one in entries.look(db, Wanted(q="ana"))[0]] == ["set-3"]
     assert entries.look(db, Wanted(q="escreveu"))[0][0].why[0].field == "subject"
     assert [one.name for one in entries.look(db, Wanted(tag="pii"), reach={"set-3"})[0]] == ["set-3"]
+
+
+def test_an_erasure_takes_the_figures_along(db: Database, home: Home) -> None:
+    """Six rows of one person are enough to name a value; nothing of it stays."""
+    theirs = [Row.of(f"q {n}", "rua das Laranjeiras 7", subject="ana") for n in range(6)]
+    ref = commit(db, home, [*rows(20), *theirs])
+    assert "Laranjeiras" in json.dumps([one.to_dict() for one in statistics.tell(db, home, ref)])
+    erasure.erase(db, home, "erasure_1", erasure.Theirs(names=frozenset({"ana"})))
+    assert statistics.of(db, ref) is None
+    assert "Laranjeiras" not in json.dumps([one.to_dict() for one in statistics.tell(db, home, ref)])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ciranda.config import Home
-from ciranda.data import columns, place, sets, shelf, versions
+from ciranda.data import columns, place, sets, shelf, statistics, versions
 from ciranda.data.versions import DatasetVersion, dataset_versions
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
@@ -226,6 +226,8 @@ def _plan(db: Database, erasure: str, counts: Sequence[tuple[DatasetVersion, int
 def _settle(db: Database, erasure: str, made: Sequence[DatasetVersion]) -> None:
     """Tell the database what the versions are now: one transaction for all of them."""
     with db.writing() as conn:
+        for name in {one.name for one in made}:
+            statistics.forget(conn, name)  # they may name what only these rows held; control counts them anew
         for one in made:
             mine = (dataset_versions.c.dataset == one.name) & (dataset_versions.c.number == one.number)
             values = {name: getattr(one, name) for name in ("digest", "rows", "counts", "lance_version")}

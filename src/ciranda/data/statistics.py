@@ -98,9 +98,11 @@ def of(db: Database, ref: str) -> tuple[Field, ...] | None:
 
 
 def tell(db: Database, home: Home, ref: str) -> tuple[Field, ...]:
-    """Count the fields of a version and keep the figures. Raises NotFound."""
+    """Count the fields of a version and keep the figures, unless its rows were erased meanwhile. Raises NotFound."""
+    before = versions.get(db, ref)
     found = count(versions.batches(home, ref, columns=COLUMNS))
-    keep(db, ref, versions.get(db, ref).rows, found)
+    if versions.get(db, ref).digest == before.digest:
+        keep(db, ref, before.rows, found)
     return found
 
 
