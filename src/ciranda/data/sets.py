@@ -41,7 +41,7 @@ def digest(prints: Array) -> str:
 
 def ordered(values: Array) -> Array:
     """32-byte values in order."""
-    return values[_order(values)]
+    return values[order_of(values)]
 
 
 def within(values: Array, known: Array) -> Array:
@@ -96,6 +96,8 @@ def joined(arrays: list[Array], kind: Any) -> Array:
     """Several columns as one."""
     import numpy as np
 
+    if len(arrays) == 1:
+        return arrays[0]
     return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
 
 
@@ -106,7 +108,7 @@ def _heads(values: Array) -> Array:
     return np.ascontiguousarray(values).view(">u8").reshape(-1, 4)[:, 0].astype(np.uint64)
 
 
-def _order(values: Array) -> Array:
+def order_of(values: Array) -> Array:
     """The places of 32-byte values in their order; equal ones side by side."""
     import numpy as np
 
@@ -138,7 +140,7 @@ class Held:
 
     def by_key(self) -> Held:
         """The same rows in the order of their keys."""
-        order = _order(self.keys)
+        order = order_of(self.keys)
         return self.where(order)
 
     def where(self, places: Array) -> Held:
@@ -242,12 +244,20 @@ class Arrived:
     @property
     def prints(self) -> Array:
         """Fingerprints of all rows, in the order of their coming."""
+        if len(self._prints) > 1:
+            self._prints = [joined(self._prints, "S32")]
         return joined(self._prints, "S32")
 
     @property
     def keys(self) -> Array:
         """Keys of all rows."""
+        if len(self._keys) > 1:
+            self._keys = [joined(self._keys, "S32")]
         return joined(self._keys, "S32")
+
+    def drop_keys(self) -> None:
+        """Forget the keys, which are needed no more: 320 MB of 10M rows."""
+        self._keys = []
 
     @property
     def is_fresh(self) -> Array:
@@ -260,7 +270,7 @@ class Arrived:
 
         keys = self.keys
         lost = np.zeros(len(keys), dtype=bool)
-        order = _order(keys)
+        order = order_of(keys)
         same = keys[order[1:]] == keys[order[:-1]]
         if not same.any():
             return lost

@@ -104,6 +104,7 @@ def commit(
         arrived, writing = sets.Arrived(before.known), shelf.Writing(where, newest.lance_version if newest else None)
         ids = _append(writing, arrived.fresh(tombstones.without(db, home, rows)))
         lost = arrived.losers()
+        arrived.drop_keys()
         prints = sets.ordered(arrived.prints[~lost])
         if not len(prints):
             raise Refused(
@@ -112,7 +113,7 @@ def commit(
         if newest and newest.digest == sets.digest(prints) and parent in (None, newest.ref, newest.parent):
             return _settled(db, newest, within)
         _refuse_stale(dataset, newest, parent)
-        gone = before.held.ids[~sets.within(before.held.prints, prints)]
+        gone = before.ids[~sets.within(before.known, prints)]
         writing.delete(sets.joined([gone, ids[lost[arrived.is_fresh]]], "u8"))
         counts = arrived.counts if not lost.any() else sets.Counts.of(writing.scan(sets.COUNTED))
         return _finish(db, where, newest, writing, prints, counts.to_dict(), change)
@@ -148,13 +149,13 @@ def amend(
         lost = arrived.losers()
         kept = arrived.prints[~lost]
         keys = sets.joined([arrived.keys[~lost], sets.of_hex(remove)], "S32")
-        touched = shelf.having(where, newest.lance_version, keys)
-        touched[touched] = ~sets.within(before.held.prints[touched], sets.ordered(kept))
-        gone = before.held.ids[touched]
+        touched = shelf.having(where, newest.lance_version, keys)[before.order]
+        touched[touched] = ~sets.within(before.known[touched], sets.ordered(kept))
+        gone = before.ids[touched]
         counts = sets.Counts.of(shelf.taken(where, newest.lance_version, gone, sets.COUNTED), sign=-1)
         fresh = ids[~lost[arrived.is_fresh]]
         counts.take(shelf.taken(where, writing.version, fresh, sets.COUNTED) if len(fresh) else ())
-        prints = sets.merged(before.known, sets.ordered(before.held.prints[touched]), kept[arrived.is_fresh[~lost]])
+        prints = sets.merged(before.known, before.known[touched], kept[arrived.is_fresh[~lost]])
         if not len(prints):
             raise Refused(f"dataset {dataset} would be empty", where=dataset, remedy="leave some of its rows")
         if newest.digest == sets.digest(prints):
@@ -190,15 +191,17 @@ def read(
 
 @dataclass(frozen=True)
 class _Before:
-    """What the version before holds; `known` are its fingerprints in order."""
+    """What the version before holds: its fingerprints in order, the ids of their rows, and the order that the rows lie in."""
 
-    held: shelf.Held
     known: Array
+    ids: Array
+    order: Array
 
     @classmethod
     def of(cls, where: Place, newest: DatasetVersion | None) -> _Before:
         held = shelf.held(where, newest.lance_version, keys=False) if newest else shelf.Held.nothing()
-        return cls(held, sets.ordered(held.prints))
+        order = sets.order_of(held.prints)
+        return cls(held.prints[order], held.ids[order], order)
 
 
 def _append(writing: shelf.Writing, fresh: Iterator[pa.RecordBatch]) -> Array:
