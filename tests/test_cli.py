@@ -576,3 +576,17 @@ def test_rows_are_reviewed_from_the_command_line(desk: Desk) -> None:
     assert (told["dataset"], told["removed"]) == ("faq@2", 1)
     assert desk.run("review", "commit", "doubts").code == errors_of("Refused")
     assert "doubts" in desk.run("review").out
+
+
+def test_data_is_found_its_chain_followed_and_its_card_printed(desk: Desk) -> None:
+    datasets.commit(desk.world.db, desk.home, "tickets", [Row.of("hello", "hi")], transformation={}, actor="test")
+    desk.run("datasets", "describe", "tickets", "--description", "Perguntas de clientes", "--tag", "br")
+    assert "tickets" in desk.run("datasets", "list", "clientes", "--tag", "br").out
+    assert "no dataset like that" in desk.run("datasets", "list", "invoices").out
+    assert "dataset tickets@1" in desk.run("lineage", "dataset:tickets").out
+    back = desk.run("lineage", desk.world.register(1).ref, "--back").out
+    assert "base tiny" in back
+    assert desk.run("lineage", "nobody@9").code == 4
+    card = json.loads(desk.run("datasets", "card", "tickets@1").out)
+    assert card["conformsTo"].endswith("croissant/1.1")
+    assert card["description"] == "Perguntas de clientes"
