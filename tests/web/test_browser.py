@@ -138,7 +138,7 @@ def test_signing_in_is_a_page_without_barriers(browser, shared):
 
 def test_budgets_of_transfer_and_requests(browser, shared):
     over = {}
-    for name in ("overview", "model", "release", "interactions", "dataset", "trial", "audit"):
+    for name in ("overview", "model", "release", "interactions", "dataset", "lineage", "diff", "trial", "audit"):
         page, _ = opened(browser, shared)
         session = page.context.new_cdp_session(page)
         session.send("Network.enable")
@@ -183,6 +183,23 @@ def test_rolling_back_by_keyboard_alone(browser, fresh):
     page.wait_for_url("**/release")
     assert "All traffic of smart-home goes to smart-home@1 now" in page.inner_text(".toast")
     assert fresh.verbs.asked[0][:3] == ("rollback", HOME, "smart-home@1")
+    assert not errors
+    page.context.close()
+
+
+def test_the_graph_of_lineage_is_walked_by_keyboard(browser, shared):
+    page, errors = opened(browser, shared)
+    page.goto(shared.url + PAGES["lineage"])
+    page.focus(".scroll[role=region]")
+    page.keyboard.press("Tab")
+    first = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert "Source" in first or "Ingestion" in first, "causes come first"
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('svg.causes') !== null")
+    page.focus("svg.causes a.dataset[aria-current]")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/datasets/smart-home/2")
     assert not errors
     page.context.close()
 
