@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 import postgres
-from ciranda.data import catalog, descriptions, fields, glossary, tags
+from ciranda.config import Home
+from ciranda.data import catalog, descriptions, entries, fields, freshness, glossary, statistics, tags, versions
 from ciranda.data.descriptions import Change
+from ciranda.data.entries import Wanted
+from ciranda.data.rows import Row
 from ciranda.errors import Conflict, Invalid, NotFound
 from ciranda.govern import audit
 from ciranda.store import schema
@@ -74,6 +77,21 @@ class Contract:
             descriptions.change(conn, "tickets", "extra.tier", Change(terms=[]), actor="ana")
             glossary.remove(conn, "cliente", actor="ana")
             assert glossary.every(conn) == []
+
+    def test_it_is_looked_through_alike_everywhere(self, db: Database, tmp_path: Path) -> None:
+        home = Home(tmp_path / "home")
+        home.make()
+        for name in ("tickets", "invoices"):
+            ref = versions.commit(db, home, name, [Row.of("a", name)], transformation={}, actor="test").ref
+            statistics.tell(db, home, ref)
+        with db.writing() as conn:
+            descriptions.change(conn, "tickets", "", Change(owner="ana", every_s=60.0, tags=["br"]), actor="ana")
+            assert freshness.stale(conn) == []
+        found, following, total = entries.look(db, Wanted(q="ANA", state="fresh"), limit=1)
+        assert ([one.name for one in found], following, total) == (["tickets"], None, 1)
+        assert [one.name for one in entries.look(db, Wanted())[0]] == ["invoices", "tickets"]
+        assert entries.look(db, Wanted(q="completion"))[2] == 2, "by the fields that hold something"
+        assert statistics.missing(db) is None
 
     def test_tags_are_replaced_as_a_whole_and_counted_by_dataset(self, db: Database) -> None:
         with db.writing() as conn:
