@@ -23,7 +23,7 @@ import sqlalchemy as sa
 import house
 from ciranda import loop
 from ciranda.config import Home
-from ciranda.data.catalog import dataset_versions
+from ciranda.data.versions import dataset_versions
 from ciranda.deploy.stages import rollouts
 from ciranda.evals.suites import evaluations
 from ciranda.govern import audit
