@@ -68,6 +68,9 @@ PAGES = {
     "ask-turn": "/models/smart-home/turn",
     "ask-limits": "/settings/limits/key/key_3",
     "ask-limits-tenant": "/settings/limits/tenant/default",
+    "ask-revert": "/datasets/smart-home/1/revert",
+    "ask-branch": "/datasets/smart-home/2/branch",
+    "ask-name": "/datasets/smart-home/2/name",
     "ask-revoke": "/settings/keys/key_3/revoke",
     "missing": "/models/nobody",
 }

@@ -86,6 +86,17 @@ class Recorded:
     def bad_rows(self, dataset: str, *, rows: Sequence[str], retry: bool, actor: str) -> None:
         self.asked.append(("bad_rows", dataset, tuple(rows), retry, actor))
 
+    def revert(self, ref: str, *, parent: str, actor: str) -> str:
+        self.asked.append(("revert", ref, parent, actor))
+        return "smart-home@3"
+
+    def branch(self, ref: str, name: str, *, actor: str) -> str:
+        self.asked.append(("branch", ref, name, actor))
+        return f"{name}@1"
+
+    def name_version(self, dataset: str, name: str, number: int, *, fixed: bool, actor: str) -> None:
+        self.asked.append(("name", dataset, name, number, fixed, actor))
+
     def create_key(
         self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str, public: Public | None = None
     ) -> str:

@@ -281,6 +281,25 @@ def test_a_key_is_shown_once_and_works(fresh):
     assert secret not in client.get("/settings/keys").text
 
 
+def test_a_version_is_gone_back_to_branched_and_named(fresh):
+    client = client_of(fresh, fresh.keys["engineer"])
+    asked = client.get("/datasets/smart-home/1/revert").text
+    token, parent = token_of(asked), re.search(r'name="parent" value="([^"]+)"', asked)[1]
+    done = client.post("/datasets/smart-home/1/revert", data={"token": token, "parent": parent}, follow_redirects=False)
+    assert done.headers["location"] == "/datasets/smart-home/3"
+    done = client.post("/datasets/smart-home/2/branch", data={"token": token, "name": "spare"}, follow_redirects=False)
+    assert done.headers["location"] == "/datasets/spare/1"
+    client.post("/datasets/smart-home/2/name", data={"token": token, "name": "golden", "moves": "off"})
+    assert fresh.verbs.asked[-3:] == [
+        ("revert", "smart-home@1", parent, "the engineer"), ("branch", "smart-home@2", "spare", "the engineer"),
+        ("name", "smart-home", "golden", 2, True, "the engineer"),
+    ]  # fmt: skip
+    assert (
+        "is no name for a dataset"
+        in client.post("/datasets/smart-home/2/branch", data={"token": token, "name": "No!"}).text
+    )
+
+
 def test_a_public_key_is_made_with_its_bounds_and_the_element_for_the_pages(fresh):
     client = client_of(fresh, fresh.keys["admin"])
     page = client.get("/settings/keys").text

@@ -38,6 +38,16 @@ class Verbs(Protocol):
         """Have bad rows (without any named: all that wait) read again, or give them up."""
         ...
 
+    def revert(self, ref: str, *, parent: str, actor: str) -> str:
+        """The rows of a dataset version become the newest again; the new version's name."""
+        ...
+
+    def branch(self, ref: str, name: str, *, actor: str) -> str:
+        """Another dataset begins with these rows; its first version's name."""
+        ...
+
+    def name_version(self, dataset: str, name: str, number: int, *, fixed: bool, actor: str) -> None: ...
+
     def create_key(
         self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str, public: Public | None = None
     ) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ciranda import loop
 from ciranda.config.bounds import Bounds
-from ciranda.data import descriptions, glossary
+from ciranda.data import aliases, branches, descriptions, glossary
 from ciranda.data.descriptions import Change
 from ciranda.govern import access, tenants
 from ciranda.govern.access import Principal
@@ -67,6 +67,17 @@ class Wired:
 
     def bad_rows(self, dataset: str, *, rows: Sequence[str], retry: bool, actor: str) -> None:
         feeding.judge_bad_rows(self.platform, dataset, actor, names=rows, retry=retry)
+
+    def revert(self, ref: str, *, parent: str, actor: str) -> str:
+        made = branches.revert(self.platform.db, self.platform.home, ref, actor=actor, parent=parent or None)
+        return made.ref
+
+    def branch(self, ref: str, name: str, *, actor: str) -> str:
+        return branches.branch(self.platform.db, self.platform.home, ref, name, actor=actor).ref
+
+    def name_version(self, dataset: str, name: str, number: int, *, fixed: bool, actor: str) -> None:
+        with self.platform.db.writing() as conn:
+            aliases.put(conn, dataset, name, number, fixed=fixed, actor=actor)
 
     def create_key(
         self, name: str, *, role: str, models: Sequence[str], tenant: str, actor: str, public: Public | None = None
