@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +17,22 @@ from ciranda.data.descriptions import Change
 from ciranda.data.rows import Row
 from ciranda.store.database import Database, metadata
 
-mlcroissant = pytest.importorskip("mlcroissant")
 ITSELF = reading.itself("export")
+READ = """
+import json, sys
+import mlcroissant
+read = mlcroissant.Dataset(jsonld=sys.argv[1])
+records = list(read.records("rows")) if len(sys.argv) > 2 else []
+issues, conforms_to = read.metadata.ctx.issues, str(read.metadata.ctx.conforms_to.value)
+print(json.dumps({"issues": issues.report(), "errors": sorted(issues.errors), "conforms_to": conforms_to, "records": records}, default=bytes.decode))
+"""
+
+
+def read(card: Path, *more: str) -> dict[str, Any]:
+    """What the format's own library says of a card. In a process of its own: it takes over the logging of whoever loads it."""
+    told = subprocess.run([sys.executable, "-c", READ, str(card), *more], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
+    return found
 
 
 def rows(count: int) -> list[Row]:
@@ -59,26 +76,29 @@ def test_a_card_is_valid_croissant_and_its_file_is_read_by_it(db: Database, home
     file.write_bytes(b"".join(exports.written(taken, "jsonl")))
     card["distribution"][0]["contentUrl"] = file.name
     (tmp_path / "card.json").write_text(json.dumps(card))
-    read = mlcroissant.Dataset(jsonld=str(tmp_path / "card.json"))
-    assert read.metadata.ctx.issues.report() == ""
-    assert str(read.metadata.ctx.conforms_to.value) == croissant.CONFORMS_TO
-    records = list(read.records("rows"))
+    found = read(tmp_path / "card.json", "rows")
+    assert (found["issues"], found["conforms_to"]) == ("", croissant.CONFORMS_TO)
+    records = found["records"]
     assert len(records) == 20
-    assert {record["rows/completion"].decode() for record in records} == {f"resposta {n}" for n in range(20)}
-    assert records[0]["rows/messages.role"] == [b"system", b"user"]
+    assert {record["rows/completion"] for record in records} == {f"resposta {n}" for n in range(20)}
+    assert records[0]["rows/messages.role"] == ["system", "user"]
     assert {record["rows/extra.age"] for record in records} == {float(n) for n in range(20)}
-    assert not any(b"person-" in value for record in records for value in record.values() if isinstance(value, bytes))
+    assert "person-" not in json.dumps(records)
 
 
-def test_a_bare_dataset_has_a_valid_card_too(db: Database, home: Home) -> None:
+def test_a_bare_dataset_has_a_valid_card_too(db: Database, home: Home, tmp_path: Path) -> None:
     version = versions.commit(db, home, "bare", [Row.of("a", "b")], transformation={}, actor="test")
     card = croissant.card(db, home, version, ITSELF, origin="http://127.0.0.1:7700")
-    assert not mlcroissant.Dataset(jsonld=card).metadata.ctx.issues.errors
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert read(tmp_path / "card.json")["errors"] == []
 
 
-def test_a_large_one_is_made_when_asked_for(db: Database, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_one_is_made_when_asked_for(
+    db: Database, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(croissant, "HASHED", 5)
     version = versions.commit(db, home, "tickets", rows(9), transformation={}, actor="test")
     card = croissant.card(db, home, version, ITSELF, origin="http://127.0.0.1:7700")
     assert card["isLiveDataset"]
-    assert not mlcroissant.Dataset(jsonld=card).metadata.ctx.issues.errors
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert read(tmp_path / "card.json")["errors"] == []
