@@ -24,7 +24,8 @@ import mlcroissant
 read = mlcroissant.Dataset(jsonld=sys.argv[1])
 records = list(read.records("rows")) if len(sys.argv) > 2 else []
 issues, conforms_to = read.metadata.ctx.issues, str(read.metadata.ctx.conforms_to.value)
-print(json.dumps({"issues": issues.report(), "errors": sorted(issues.errors), "conforms_to": conforms_to, "records": records}, default=bytes.decode))
+told = {"issues": issues.report(), "errors": sorted(issues.errors), "conforms_to": conforms_to, "records": records}
+print(json.dumps(told, default=bytes.decode))
 """
 
 
