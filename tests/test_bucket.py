@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
-import weed
+import seaweed
 from ciranda.config import Home
 from ciranda.data import aliases, branches, collect, place, shelf, versions
 from ciranda.data.rows import Row
-from ciranda.errors import Conflict, Invalid, NotFound, Refused, Unavailable
+from ciranda.errors import Conflict, Failed, Invalid, NotFound, Refused, Unavailable
 from ciranda.store import ids, objects
 from ciranda.store.database import Database, metadata
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with weed.server(tmp_path_factory.mktemp("weed")) as address:
-        yield address
+def url() -> Iterator[str]:
+    with seaweed.server() as found:
+        found.make("ciranda")
+        yield found.url
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def settled(path: Path, url: str, bucket: str) -> Home:
     made = Home(path / "home")
     made.make()
     secret = made.path / "s3.secret"
-    secret.write_text(f"{weed.KEY}:{weed.SECRET}")
+    secret.write_text(f"{seaweed.KEY}:{seaweed.SECRET}")
     (made.path / "config.toml").write_text(
         f'datasets_url = "{bucket}"\ns3_endpoint = "{url}"\ns3_credentials = "file:{secret}"\n'
     )
@@ -102,7 +103,8 @@ def test_two_machines_that_commit_at_once_never_mix_their_rows(
 
 
 def test_a_bucket_that_cannot_be_reached_or_opened_is_told_as_such(tmp_path: Path, url: str) -> None:
-    assert objects.Bucket("s3://ciranda/x", url, credentials="").proved()
+    with pytest.raises(Failed, match="Denied"):
+        objects.Bucket("s3://ciranda/x", url, credentials="").proved()
     with pytest.raises(Unavailable, match="object store"):
         objects.Bucket("s3://ciranda/x", "http://127.0.0.1:9", credentials="").proved()
     with pytest.raises(NotFound, match="no `key id:secret`"):
