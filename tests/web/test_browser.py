@@ -287,12 +287,12 @@ def test_reviewing_by_keyboard_alone_and_without_scripts(browser, fresh):
     page.wait_for_function("!!(window.ciranda && ciranda.move)")
     for key, said in (("1", "Right"), ("2", "Wrong"), ("s", "Skipped"), ("z", "Taken back")):
         page.keyboard.press(key)
-        page.wait_for_function(f"document.querySelector('.toast')?.innerText.includes({said!r})")
+        page.locator(".toast", has_text=said).wait_for()
     page.keyboard.press("e")
     assert page.evaluate("document.activeElement.name") == "correction", "a key brings one to the text"
     page.keyboard.type("1 2 s z")
     page.keyboard.press("Control+Enter")
-    page.wait_for_function("document.querySelector('.toast')?.innerText.includes('Correction')")
+    page.locator(".toast", has_text="Correction").wait_for()
     assert [one[3:5] for one in fresh.verbs.asked if one[0] == "review"][-1] == ("correct", "1 2 s z")
     assert [one[0] for one in fresh.verbs.asked] == ["review", "review", "review", "undo", "review"]
     assert not barriers(page)

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ciranda.govern import pseudonyms
-from ciranda.govern.policy import WHOLE, Condition, Decision, Effect, Rule
+from ciranda.govern.policy import TEXTS, WHOLE, Condition, Decision, Effect, Rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,8 +57,11 @@ class Veil:
 
     def _tells(self, digest: str) -> bool:
         """Whether a column of digests would tell something that is restricted."""
-        own = digest in self.decision.fields
-        return own or self.decision.texts or (digest == "fingerprint" and bool(self.decision.fields))
+        fields = self.decision.fields
+        if digest in fields or (digest == "fingerprint" and fields):
+            return True
+        # A key is of what was said alone: a person's name that is hidden leaves it, so that an exam is the same one everywhere.
+        return bool(fields & {*TEXTS}) if digest == "key" else self.decision.texts
 
     def _veiled(self, batch: pa.RecordBatch, name: str, field: str, found: pa.Array) -> pa.Array:
         import pyarrow as pa
