@@ -6,7 +6,6 @@ the copies can be asked back. It holds no rows and no filters that name a person
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from ciranda.govern import audit
 from ciranda.govern.policy import Decision, Reader
 from ciranda.store import clock, ids
 from ciranda.store.database import Database, metadata
+from ciranda.store.outlet import Outlet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,7 +97,7 @@ def _parquet(found: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    outlet, writer = _Outlet(), None
+    outlet, writer = Outlet(), None
     for batch in found:
         writer = writer or pq.ParquetWriter(pa.PythonFile(outlet, mode="w"), batch.schema, compression="zstd")
         writer.write_batch(batch)
@@ -105,30 +105,3 @@ def _parquet(found: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     if writer is not None:
         writer.close()
     yield outlet.taken()
-
-
-class _Outlet(io.RawIOBase):
-    """A file that is only written, and emptied from the other side."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._content = bytearray()
-        self._size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, piece: Any) -> int:
-        content = memoryview(piece).tobytes()
-        self._content += content
-        self._size += len(content)
-        return len(content)
-
-    def tell(self) -> int:
-        return self._size
-
-    def taken(self) -> bytes:
-        """What was written since the last time."""
-        content = bytes(self._content)
-        self._content.clear()
-        return content

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ciranda.errors import CirandaError
 from ciranda.interactions.spool import INTERACTION, pack
 
 if TYPE_CHECKING:
@@ -41,14 +42,20 @@ class Journal:
     def flush(self) -> None:
         """Record all, then send all."""
         entries, self._entries = self._entries, []
-        sealed = [one.relay.seal(one.status) for one in entries]
-        frames = [
-            pack(INTERACTION, meta, one.relay.recorded, one.body) for one, meta in zip(entries, sealed, strict=True)
-        ]
-        written = self._gateway.write_all(frames)
-        for one in entries[:written]:
+        sealed: list[tuple[Entry, bytes]] = []
+        frames: list[list[bytes]] = []
+        for one in entries:
+            try:
+                meta = one.relay.seal(one.status)
+                frames.append(pack(INTERACTION, meta, one.relay.recorded, one.body))
+            except CirandaError as error:  # what is wrong with one answer holds up no other
+                one.relay.settle(one, error)
+            else:
+                sealed.append((one, meta))
+        written = self._gateway.write_all(frames) if frames else 0
+        for one, _ in sealed[:written]:
             one.relay.settle(one, None)
-        for one, meta in zip(entries[written:], sealed[written:], strict=True):
+        for one, meta in sealed[written:]:
             self._alone(one, meta)
 
     def _alone(self, entry: Entry, meta: bytes) -> None:

@@ -284,7 +284,7 @@ class Relay:
         self._sum_up(LEFT if gone else status)
         return encode(self.record)
 
-    def settle(self, entry: Entry, full: StorageFull | None) -> None:
+    def settle(self, entry: Entry, full: CirandaError | None) -> None:
         """The record is written, so send the answer; or it could not be, so refuse."""
         self._leave(full)
         if self.connection.exchange is not self:
@@ -394,7 +394,7 @@ class Relay:
         self._leave(full)
         return full
 
-    def _leave(self, full: StorageFull | None) -> None:
+    def _leave(self, full: CirandaError | None) -> None:
         if full is not None:
             self.record.status = full.status
         self.gateway.leave(self)

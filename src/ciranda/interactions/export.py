@@ -7,7 +7,6 @@ arrive meanwhile are left for the next one.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +17,7 @@ from ciranda.errors import Invalid
 from ciranda.interactions.schema import INTERACTIONS, MOMENT, Column
 from ciranda.interactions.table import Interaction
 from ciranda.store import clock
+from ciranda.store.outlet import Outlet
 
 FORMATS = {"jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 GROUP_ROWS, GROUP_BYTES = 5_000, 16 << 20
@@ -51,7 +51,7 @@ def _parquet(found: Iterable[Interaction]) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    outlet, schema = _Outlet(), _schema()
+    outlet, schema = Outlet(), _schema()
     with pq.ParquetWriter(pa.PythonFile(outlet, mode="w"), schema, compression="zstd") as writer:
         for group in _groups(found):
             writer.write_table(pa.Table.from_pylist([_record(one) for one in group], schema=schema))
@@ -95,30 +95,3 @@ def _type(column: Column) -> Any:
     if column.type == MOMENT:
         return pa.timestamp("ms", tz="UTC")
     return getattr(pa, _ARROW[column.type])() if column.type in _ARROW else pa.string()
-
-
-class _Outlet(io.RawIOBase):
-    """A file that is only written, and emptied from the other side."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._content = bytearray()
-        self._size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, piece: Any) -> int:
-        content = memoryview(piece).tobytes()
-        self._content += content
-        self._size += len(content)
-        return len(content)
-
-    def tell(self) -> int:
-        return self._size
-
-    def taken(self) -> bytes:
-        """What was written since the last time."""
-        content = bytes(self._content)
-        self._content.clear()
-        return content
