@@ -16,7 +16,8 @@ from ciranda.data import versions
 from ciranda.data.rows import Row
 from ciranda.errors import CirandaError, Failed, Invalid, NotFound, Refused, Unavailable
 from ciranda.evals import compare, intervals, scorers, suites
-from ciranda.evals.suites import Answer, Case, Evaluation, Suite
+from ciranda.evals.cases import Case, Reply
+from ciranda.evals.suites import Answer, Evaluation, Suite
 from ciranda.govern import audit
 from ciranda.store.database import Database, metadata
 
@@ -93,8 +94,8 @@ def suite(count: int = 20) -> Suite:
     return Suite("test", tuple(Case(row.key, row.messages, row.completion, {"language": row.language}) for row in rows))
 
 
-def right(messages: list[dict[str, str]]) -> str:
-    return messages[-1]["content"].replace("q", "a")
+def right(case: Case) -> Reply:
+    return Reply(case.prompt.replace("q", "a"))
 
 
 def test_a_run_keeps_every_answer_and_figures_by_slice() -> None:
@@ -103,7 +104,7 @@ def test_a_run_keeps_every_answer_and_figures_by_slice() -> None:
     portuguese = {case.prompt for case in asked.cases if case.slices["language"] == "pt-BR"}
     result = suites.run(
         asked,
-        lambda messages: "?" if messages[-1]["content"] in portuguese else right(messages),
+        lambda case: Reply("?") if case.prompt in portuguese else right(case),
         ["exact_match", "valid_json"],
         progress=lambda done, total: seen.append((done, total)),
     )
@@ -120,18 +121,18 @@ def test_a_run_keeps_every_answer_and_figures_by_slice() -> None:
 def test_questions_are_asked_side_by_side() -> None:
     together = threading.Barrier(4, timeout=10)
 
-    def ask(messages: list[dict[str, str]]) -> str:
+    def ask(case: Case) -> Reply:
         together.wait()
-        return right(messages)
+        return right(case)
 
     assert suites.run(suite(8), ask, ["exact_match"], concurrency=4).metrics["exact_match"].mean == 1
 
 
 def test_a_refused_question_is_the_worst_answer_and_an_absent_engine_ends_the_run() -> None:
-    def ask(messages: list[dict[str, str]]) -> str:
-        if messages[-1]["content"] == "q3":
+    def ask(case: Case) -> Reply:
+        if case.prompt == "q3":
             raise Failed("too long", where="engine", remedy="shorten it")
-        return right(messages)
+        return right(case)
 
     result = suites.run(suite(), ask, ["exact_match", "toxicity"])
     assert result.errors == 1
@@ -139,7 +140,7 @@ def test_a_refused_question_is_the_worst_answer_and_an_absent_engine_ends_the_ru
     assert result.answers[3].scores == {"exact_match": 0.0, "toxicity": 1.0}
     assert result.answers[3].error == "too long"
 
-    def away(_messages: list[dict[str, str]]) -> str:
+    def away(_case: Case) -> Reply:
         raise Unavailable("engine is away", where="engine", remedy="wait")
 
     with pytest.raises(Unavailable):

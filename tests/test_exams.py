@@ -14,7 +14,8 @@ import pytest
 from ciranda.data.rows import Message
 from ciranda.errors import Failed, Unavailable
 from ciranda.evals import exams
-from ciranda.evals.suites import Case, Evaluation, Suite
+from ciranda.evals.cases import Case
+from ciranda.evals.suites import Evaluation, Suite
 from ciranda.jobs import process
 from ciranda.jobs.local import JobSpec, Local
 from gatewayrig import wait_for

@@ -32,7 +32,7 @@ def test_from_the_spool_to_a_wish_for_a_turn(recorded: Recorded, tmp_path: Path)
     until(lambda: store.count(model="m") == 1)
     watch = Watch(db, store)
     watch.freeze("m", "m@1", sentences("en", 600, 1))
-    judge = {name: scorers.scorer(name) for name in ("valid_json", "refusal")}
+    judge = scorers.scorers(["valid_json", "refusal"])
     for n, text in enumerate((*sentences("en", 90, 2), *sentences("pt-BR", 70, 3))):
         opinion(writer, record(writer, text, '{"intent":"TurnOn"}'), thumb=-1 if n >= 90 or n % 9 == 0 else 1)
     until(lambda: sum(one.thumbs_up + one.thumbs_down for one in store.totals(model="m")) == 160)

@@ -6,20 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ciranda.evals import scorers
+from ciranda.evals.scorers import Scorer
 from ciranda.monitor.quality import quality_of, score, scores_of
 from ciranda.store.database import Database, metadata
 from monitored import Store
 
-
-def valid_json(answer: str, reference: str | None, prompt: str) -> float:
-    return float(answer.startswith("{"))
-
-
-def refusal(answer: str, reference: str | None, prompt: str) -> float:
-    return float(answer.startswith("I cannot"))
-
-
-SCORERS = {"valid_json": valid_json, "refusal": refusal}
+SCORERS = scorers.scorers(["valid_json", "refusal"])
 
 
 @pytest.fixture
@@ -31,7 +24,7 @@ def db(tmp_path: Path) -> Database:
 
 def test_each_answer_of_every_arm_is_scored_once(db: Database) -> None:
     store = Store()
-    good, shadow = store.ask("on", '{"a":1}'), store.ask("on", "I cannot", arm="shadow")
+    good, shadow = store.ask("on", '{"a":1}'), store.ask("on", "I cannot help.", arm="shadow")
     assert score(db, store, "home", SCORERS) == 2
     assert score(db, store, "home", SCORERS) == 0
     later = store.ask("off", "hm")
@@ -75,8 +68,12 @@ def test_answers_that_nobody_got_are_not_scored_and_failures_are_bad(db: Databas
 def test_quality_turns_bad_scores_round(db: Database) -> None:
     store = Store()
     store.ask("on", "{}")
-    store.ask("on", "I cannot")
+    store.ask("on", "I cannot help.")
     assert [quality_of(one, SCORERS) for one in store.asked] == [1.0, 0.0]
-    assert quality_of(store.asked[0], {}) is None
-    odd = {"odd": lambda answer, reference, prompt: float("nan"), "large": lambda answer, reference, prompt: 7.0}
+    assert quality_of(store.asked[0], ()) is None
+    odd = (
+        Scorer("odd", lambda said: float("nan")),
+        Scorer("large", lambda said: 7.0),
+        Scorer("dumb", lambda said: None),
+    )
     assert scores_of(store.asked[0], odd) == {"large": 1.0}

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from ciranda.deploy.bets import Rules
 from ciranda.deploy.evidence import Arm, Evidence, One, Pair, add
-from ciranda.evals import scorers
+from ciranda.evals import live, scorers
 from ciranda.interactions import query
 from ciranda.interactions.table import Feedback, Interaction
 
@@ -99,10 +99,8 @@ def quality(name: str) -> Scorer:
     chosen = scorers.scorer(name)
 
     def score(one: Interaction) -> float | None:
-        if chosen.needs_reference:
-            return None
-        value = chosen(one.output_text, None, one.input_text)
-        return value if chosen.higher_is_better else 1 - value
+        value = None if chosen.needs_reference else chosen.score(live.said(one))
+        return None if value is None else chosen.good(value)
 
     return score
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciranda.errors import Invalid
+from ciranda.evals import scorers
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +66,6 @@ ERROR_RATE = Metric("error_rate", True, 0.02, usual=0.01)
 LATENCY = Metric("latency_p95_ms", True, 0.10, tolerance=0.10, usual=0.05)
 QUALITY = Metric("quality", False, 0.05)
 THUMBS_UP = Metric("thumbs_up", False, 0.05)
-BAD_WHEN_HIGH = frozenset({"toxicity", "pii_leak", "refusal"})
 KNOWN: Mapping[str, Metric] = {metric.name: metric for metric in (ERROR_RATE, LATENCY, QUALITY, THUMBS_UP)}
 
 
@@ -94,8 +94,8 @@ class Rules:
         """The rules of a `release:` section.
 
         Args:
-            judge_on: Metric names; one not in `KNOWN` is a scorer's, bad when high for toxicity, pii_leak and refusal
-            only.
+            judge_on: Metric names; one not in `KNOWN` is a scorer's, and says itself what is
+                better.
             margins: `release.margins`, by metric name; a margin is a share between 0 and 1, such as 0.05.
             settings: Any other field of `Rules`.
         """
@@ -121,7 +121,7 @@ class Rules:
 
 
 def _with_margin(name: str, margins: Mapping[str, float]) -> Metric:
-    bad = name in BAD_WHEN_HIGH
+    bad = scorers.bad_when_high(name)
     metric = KNOWN.get(name) or replace(QUALITY, name=name, high_is_bad=bad, usual=0.1 if bad else 0.9)
     margin = margins.get(name, metric.margin)
     return replace(metric, margin=margin, tolerance=margin if metric.tolerance else 0.0)

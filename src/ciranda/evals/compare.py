@@ -87,9 +87,11 @@ def of_pairs(
     if n == 0:
         reason = "no case was answered by both"
         return Comparison(metric, margin, 0, 0, 0, 0, -1, 1, -1, 1, 0, 0, "cannot_tell", reason)
-    sign = 1 if scorer(metric).higher_is_better else -1
+    measured = scorer(metric)
+    sign = 1 if measured.higher_is_better else -1
     gains = [sign * (candidate - champion) for candidate, champion in pairs]
-    low, floor, high = quantiles([*gains, 1.0, -1.0], (LEVEL / 2, LEVEL, 1 - LEVEL / 2))
+    span = 1.0 if measured.bounded else max(map(abs, gains)) or 1.0
+    low, floor, high = quantiles([*gains, span, -span], (LEVEL / 2, LEVEL, 1 - LEVEL / 2))
     wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
     p_value = _sign_test(wins, losses)
     verdict, reason = _judged(n, least, low, floor, high, p_value, margin)

@@ -14,16 +14,17 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ciranda.data.rows import Message
 from ciranda.errors import CirandaError, Failed, Unavailable
-from ciranda.evals import suites
-from ciranda.evals.suites import Answer, Case, Evaluation, Suite
+from ciranda.evals import replies, suites
+from ciranda.evals.cases import Case, Reply
+from ciranda.evals.scorers import scorer
+from ciranda.evals.suites import Answer, Evaluation, Suite
 from ciranda.store import clock, files
 
 if TYPE_CHECKING:
@@ -69,11 +70,7 @@ class Spec:
 
 
 def _suite(values: Mapping[str, Any]) -> Suite:
-    cases = tuple(
-        Case(one["id"], tuple(Message(**said) for said in one["messages"]), one["reference"], one["slices"])
-        for one in values["cases"]
-    )
-    return Suite(values["name"], cases)
+    return Suite(values["name"], tuple(Case.of(one) for one in values["cases"]))
 
 
 def results(folder: Path) -> list[Evaluation]:
@@ -119,8 +116,8 @@ def _examine(suite: Suite, spec: Spec, client: httpx.Client, known: Mapping[str,
 
 
 def _asked(suite: Suite, spec: Spec, client: httpx.Client, progress: Path, *, already: int) -> dict[str, Answer]:
-    def ask(messages: Sequence[Mapping[str, str]]) -> str:
-        return _ask(client, spec, messages)
+    def ask(case: Case) -> Reply:
+        return _ask(client, spec, case)
 
     def tell(done: int, count: int) -> None:
         line = {
@@ -141,10 +138,16 @@ def _usable(answer: Answer | None, case: Case, metrics: Iterable[str]) -> bool:
     return answer is not None and answer.reference == case.reference and set(metrics) <= set(answer.scores)
 
 
-def _ask(client: httpx.Client, spec: Spec, messages: Sequence[Mapping[str, str]]) -> str:
+def _ask(client: httpx.Client, spec: Spec, case: Case) -> Reply:
     import httpx
 
-    body = {"model": spec.name, "messages": list(messages), "temperature": 0, "max_tokens": spec.max_tokens}
+    messages = [said.to_dict() for said in case.messages]
+    body: dict[str, Any] = {"model": spec.name, "messages": messages, "temperature": 0, "max_tokens": spec.max_tokens}
+    if case.tools:
+        body["tools"] = list(case.tools)
+    if any(scorer(name).needs == "logprobs" for name in spec.metrics):
+        body["logprobs"] = True
+    began = time.monotonic()
     try:
         answer = client.post("/v1/chat/completions", json=body)
     except httpx.HTTPError as error:
@@ -158,7 +161,7 @@ def _ask(client: httpx.Client, spec: Spec, messages: Sequence[Mapping[str, str]]
         )  # fmt: skip
     if answer.status_code >= 400:
         raise Failed(f"the engine answered {answer.status_code}: {answer.text[:200]}", where=str(client.base_url))
-    return str(answer.json()["choices"][0]["message"]["content"] or "")
+    return replies.completed(answer.json(), latency_ms=(time.monotonic() - began) * 1000)
 
 
 @contextmanager

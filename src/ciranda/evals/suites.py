@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from ciranda.config import Home, lines
 from ciranda.data import reading
 from ciranda.data.rows import SPLITS, Message, Row, canonical
 from ciranda.errors import CirandaError, Invalid, NotFound, Refused
+from ciranda.evals.cases import Call, Case, Reply, Said
 from ciranda.evals.intervals import Estimate, estimate
 from ciranda.evals.scorers import Scorer, scorer, scorers
 from ciranda.govern import audit
@@ -33,7 +34,7 @@ from ciranda.govern.policy import Reader
 from ciranda.store import clock, files, ids
 from ciranda.store.database import Database, metadata
 
-Ask = Callable[[list[dict[str, str]]], str]
+Ask = Callable[[Case], Reply]
 Progress = Callable[[int, int], None]
 EVALUATING = reading.itself("evaluation")
 
@@ -55,21 +56,6 @@ evaluations = sa.Table(
 
 
 @dataclass(frozen=True)
-class Case:
-    """One question of a suite; `slices` say which parts of the world it stands for."""
-
-    id: str
-    messages: tuple[Message, ...]
-    reference: str | None
-    slices: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def prompt(self) -> str:
-        """The last thing the person says."""
-        return next((message.content for message in reversed(self.messages) if message.role == "user"), "")
-
-
-@dataclass(frozen=True)
 class Suite:
     """Cases under a name. The digest is of the cases, in any order."""
 
@@ -79,7 +65,7 @@ class Suite:
     @property
     def digest(self) -> str:
         """SHA-256 over the sorted cases."""
-        texts = sorted(json.dumps(asdict(case), sort_keys=True, ensure_ascii=False) for case in self.cases)
+        texts = sorted(json.dumps(case.to_dict(), sort_keys=True, ensure_ascii=False) for case in self.cases)
         return f"sha256:{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()}"
 
     @property
@@ -100,6 +86,32 @@ class Answer:
     slices: dict[str, str]
     seconds: float
     error: str = ""
+    tools: tuple[Call, ...] = ()
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost: float | None = None
+    logprobs: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Answer:
+        """From the JSON of a report."""
+        calls = tuple(Call(**call) for call in values.get("tools", ()))
+        logprobs = values.get("logprobs")
+        return cls(**{**values, "tools": calls, "logprobs": tuple(logprobs) if logprobs is not None else None})
+
+    @property
+    def reply(self) -> Reply:
+        """What the engine gave."""
+        latency = None if self.error else self.seconds * 1000
+        return Reply(self.answer, self.tools, latency, self.tokens_in, self.tokens_out, self.cost, self.logprobs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, without what is not known."""
+        whole = asdict(self)
+        return {name: value for name, value in whole.items() if name not in LATER or value not in (None, ())}
+
+
+LATER = ("tools", "tokens_in", "tokens_out", "cost", "logprobs")
 
 
 @dataclass(frozen=True)
@@ -152,13 +164,13 @@ class Evaluation:
             "errors": self.errors,
             "metrics": {name: one.to_dict() for name, one in self.metrics.items()},
             "slices": {part: {m: one.to_dict() for m, one in ms.items()} for part, ms in self.slices.items()},
-            "answers": [asdict(one) for one in self.answers],
+            "answers": [one.to_dict() for one in self.answers],
         }
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Evaluation:
         """The evaluation of a report that `to_dict` wrote."""
-        return cls(report["suite"], report["suite_digest"], tuple(Answer(**one) for one in report["answers"]))
+        return cls(report["suite"], report["suite_digest"], tuple(Answer.of(one) for one in report["answers"]))
 
     def _estimates(self, answers: Sequence[Answer]) -> dict[str, Estimate]:
         by_metric: dict[str, list[float]] = defaultdict(list)
@@ -233,18 +245,25 @@ def from_dataset(
 
 
 def run(
-    suite: Suite, ask: Ask, names: Iterable[str], *, concurrency: int = 4, progress: Progress | None = None
+    suite: Suite,
+    ask: Ask,
+    names: Iterable[str],
+    *,
+    aids: Mapping[str, Any] | None = None,
+    concurrency: int = 4,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Ask every case and score the answers; the order of answers is that of the cases.
 
     Args:
-        ask: Takes the messages, gives the answer; raises CirandaError when there is none.
+        ask: Takes the case, gives what the engine replied; raises CirandaError when there is no answer.
         names: Scorers by name.
+        aids: The engines that some scorers need, by need (`embedding`, `judge`).
         progress: Called with cases done and cases in all, from this thread.
 
     Raises what `ask` raises when trying again may help (Unavailable, LimitReached): that says nothing of the model.
     """
-    chosen, answers = scorers(names), []
+    chosen, answers = scorers(names, aids), []
     with ThreadPoolExecutor(max_workers=concurrency) as pool:
         waiting = [pool.submit(_answered, case, ask, chosen) for case in suite.cases]
         try:
@@ -255,7 +274,19 @@ def run(
         finally:
             for future in waiting:
                 future.cancel()
-    return Evaluation(suite.name, suite.digest, tuple(answers))
+    return Evaluation(suite.name, suite.digest, tuple(paired(suite, answers, chosen)))
+
+
+def paired(suite: Suite, answers: Sequence[Answer], chosen: Sequence[Scorer]) -> list[Answer]:
+    """The answers with the scores that compare a case with its counterfactual partner; each pair is scored once."""
+    both = [one for one in chosen if one.needs == "partner"]
+    said = {case.id: Said.of(case, one.reply) for case, one in zip(suite.cases, answers, strict=True) if not one.error}
+    found = list(answers)
+    for place, case in enumerate(suite.cases):
+        if both and case.pair in said and case.id in said and case.id < case.pair:
+            told = replace(said[case.id], partner=said[case.pair])
+            found[place] = replace(found[place], scores={**found[place].scores, **_scores(told, both)})
+    return found
 
 
 def save(home: Home, evaluation: Evaluation) -> str:
@@ -322,17 +353,28 @@ def of_version(conn: sa.Connection, version: str, *, suite: str | None = None) -
 
 
 def _answered(case: Case, ask: Ask, chosen: Sequence[Scorer]) -> Answer:
-    start, answer, error = time.monotonic(), "", ""
+    alone = [one for one in chosen if one.needs != "partner"]
+    start, reply, error = time.monotonic(), Reply(""), ""
     try:
-        answer = ask([message.to_dict() for message in case.messages])
+        reply = ask(case)
     except CirandaError as problem:
         if problem.retry:
             raise
         error = problem.message
-    able = [one for one in chosen if case.reference is not None or not one.needs_reference]
-    scores = {one.name: one.worst if error else one(answer, case.reference, case.prompt) for one in able}
-    seconds = round(time.monotonic() - start, 4)
-    return Answer(case.id, case.prompt, case.reference, answer, scores, dict(case.slices), seconds, error)
+    seconds = round(time.monotonic() - start if reply.latency_ms is None else reply.latency_ms / 1000, 4)
+    if error:
+        due = [one for one in alone if case.reference is not None or not one.needs_reference]
+        scores = {one.name: one.worst for one in due if one.worst is not None}
+    else:
+        scores = _scores(Said.of(case, replace(reply, latency_ms=seconds * 1000)), alone)
+    return Answer(
+        case.id, case.prompt, case.reference, reply.text, scores, dict(case.slices), seconds, error, reply.tools,
+        reply.tokens_in, reply.tokens_out, reply.cost, reply.logprobs,
+    )  # fmt: skip
+
+
+def _scores(said: Said, chosen: Sequence[Scorer]) -> dict[str, float]:
+    return {one.name: value for one in chosen if (value := one.score(said)) is not None}
 
 
 def _evenly(rows: Sequence[Row], limit: int) -> list[Row]:

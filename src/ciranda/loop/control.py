@@ -288,6 +288,6 @@ class Control:
         delivery.deliver(self.platform.db, self.platform.settings)
 
 
-def _scorers(spec: ModelSpec) -> dict[str, quality.Scorer]:
+def _scorers(spec: ModelSpec) -> tuple[scorers.Scorer, ...]:
     """What live answers are scored by."""
-    return {spec.release.quality: scorers.scorer(spec.release.quality)}
+    return scorers.scorers([spec.release.quality])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from ciranda.deploy.bets import BAD_WHEN_HIGH
+from ciranda.evals import scorers
 from ciranda.interactions.query import Point, Total
 from ciranda.store import clock
 
@@ -148,9 +148,10 @@ def _weighted(values: Sequence[tuple[float, int]]) -> float | None:
 
 def _quality(totals: Sequence[Total]) -> float | None:
     means = [
-        (1 - mean if name in BAD_WHEN_HIGH else mean, one.requests)
+        (1 - mean if scorers.bad_when_high(name) else mean, one.requests)
         for one in totals
         for name, mean in one.scores.items()
+        if 0 <= mean <= 1 and scorers.bounded(name)
     ]
     total = sum(weight for _, weight in means)
     return sum(mean * weight for mean, weight in means) / total if total else None

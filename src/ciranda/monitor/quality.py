@@ -8,17 +8,17 @@ Answers that the client spoilt (4xx) or left (499) say nothing; a failed answer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import sqlalchemy as sa
 
-from ciranda.deploy.bets import BAD_WHEN_HIGH
+from ciranda.evals import live
+from ciranda.evals.scorers import Scorer
 from ciranda.interactions.table import Interaction, Score
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
-
-Scorer = Callable[[str, str | None, str], float]
 
 BATCH = 500
 BATCHES = 20
@@ -41,24 +41,29 @@ class Store(Protocol):
     def insert_scores(self, scores: Sequence[Score]) -> int: ...
 
 
-def scores_of(one: Interaction, scorers: Mapping[str, Scorer]) -> dict[str, float]:
-    """What the scorers say of an answer, within [0, 1]; nothing of one that failed or that the client spoilt."""
+def scores_of(one: Interaction, scorers: Sequence[Scorer]) -> dict[str, float]:
+    """What the scorers say of an answer; nothing of one that failed or that the client spoilt."""
     if one.failed or one.status >= 400:
         return {}
-    said = {name: scorer(one.output_text, None, one.input_text) for name, scorer in scorers.items()}
-    return {name: min(max(float(value), 0.0), 1.0) for name, value in said.items() if value == value}
+    said = live.said(one)
+    values = ((scorer, scorer.score(said)) for scorer in scorers)
+    return {
+        scorer.name: min(max(value, 0.0), 1.0) if scorer.bounded else value
+        for scorer, value in values
+        if value is not None and math.isfinite(value)
+    }
 
 
-def quality_of(one: Interaction, scorers: Mapping[str, Scorer]) -> float | None:
+def quality_of(one: Interaction, scorers: Sequence[Scorer]) -> float | None:
     """One number in [0, 1], the mean of its scores (bad ones turned round); 0 for a failed answer, None for no opinion."""
     if one.failed:
         return 0.0
-    said = scores_of(one, scorers)
-    good = [1 - value if name in BAD_WHEN_HIGH else value for name, value in said.items()]
+    said, bounded = scores_of(one, scorers), [scorer for scorer in scorers if scorer.bounded]
+    good = [scorer.good(said[scorer.name]) for scorer in bounded if scorer.name in said]
     return sum(good) / len(good) if good else None
 
 
-def score(db: Database, store: Store, model: str, scorers: Mapping[str, Scorer]) -> int:
+def score(db: Database, store: Store, model: str, scorers: Sequence[Scorer]) -> int:
     """Score the answers of a model that came since the last call; returns how many answers that were."""
     count = 0
     for _ in range(BATCHES):

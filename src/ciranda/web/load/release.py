@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.deploy import apply, routing, stages
-from ciranda.deploy.bets import BAD_WHEN_HIGH, KNOWN
+from ciranda.deploy.bets import KNOWN
 from ciranda.deploy.evidence import Evidence, Tally
+from ciranda.evals import scorers
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, verdicts, versions
 from ciranda.registry.verdicts import Ruling
@@ -114,7 +115,7 @@ def _metric(name: str, now: stages.Rollout, evidence: Evidence) -> Judged:
     tally = pair if now.kind == "shadow" or not single.n else single
     worse, fine = now.e_values.get(f"{name}:worse", 0.0), now.e_values.get(f"{name}:fine", 0.0)
     verdict = "worse" if worse >= STOP_AT else "fine" if fine >= GO_AT else "open"
-    high_is_bad = KNOWN[name].high_is_bad if name in KNOWN else name in BAD_WHEN_HIGH
+    high_is_bad = KNOWN[name].high_is_bad if name in KNOWN else scorers.bad_when_high(name)
     return Judged(
         name, _mean(tally, candidate=False), _mean(tally, candidate=True), tally.champions, tally.candidates, worse, fine,
         verdict, high_is_bad, STOP_AT, GO_AT,

@@ -1,0 +1,38 @@
+"""A recorded interaction as a `Said`: what makes a scorer of a suite a scorer of live traffic. It has no reference and no case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ciranda.data.rows import Message
+from ciranda.evals import replies
+from ciranda.evals.cases import Said
+from ciranda.interactions.table import Interaction
+
+
+def said(one: Interaction) -> Said:
+    """What was asked and answered, how long it took and what it cost."""
+    reply = replies.recorded(one.response)
+    return Said(
+        one.input_text, one.output_text, None, _messages(_parsed(one.request)), None, reply.tools, one.latency_ms,
+        one.prompt_tokens, one.completion_tokens, one.cost, reply.logprobs,
+    )  # fmt: skip
+
+
+def _messages(request: Mapping[str, Any]) -> tuple[Message, ...]:
+    given = request.get("messages")
+    turns = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    return tuple(
+        Message(str(one.get("role") or ""), one["content"]) for one in turns if isinstance(one.get("content"), str)
+    )
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    """A stored body; of a cut one nothing more is known than its columns say."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
