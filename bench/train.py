@@ -27,7 +27,7 @@ import torch
 import transformers
 
 from ciranda import config
-from ciranda.engines import hassil, peft, peft_job
+from ciranda.engines import hassil, peft, peft_job, peft_shape
 from ciranda.train import bases
 from ciranda.train.packing import Tokens
 from ciranda.train.recipe import Recipe, Spec
@@ -104,8 +104,8 @@ def compare(spec: Spec) -> tuple[Pace, Pace]:
     """Both loops over the same steps, one after the other at each step; the first two are not counted."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(spec.base / "hf")
     rows, _ = peft.read_rows(spec.rows, tokenizer, spec.recipe.max_tokens)
-    ours = peft.Loop(peft.adapted(spec), rows, spec)
-    bare = Bare(peft.adapted(spec), rows, ours)
+    ours = peft.Loop(peft_shape.shaped(spec), rows, spec)
+    bare = Bare(peft_shape.shaped(spec), rows, ours)
     for loop in (ours, bare):
         loop.model.train()
     found: list[list[tuple[float, float, int]]] = [[], []]

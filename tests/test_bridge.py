@@ -16,6 +16,7 @@ from tests import smallmodel
 from ciranda.engines import gguf
 from ciranda.errors import Invalid, Refused
 from ciranda.train import bases
+from ciranda.train.recipe import TARGETS
 
 PROMPTS = ("turn on the light in the kitchen", "what is the capital of Brazil", "set a timer for ten minutes")
 CLOSE = 0.01  # mean distance of log probabilities: what is left is llama.cpp's rounding of activations (0.004 measured)
@@ -32,10 +33,10 @@ def model() -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from ciranda.engines import peft
+    from ciranda.engines import peft_shape
 
-    base = peft.load(smallmodel.base().hf)
-    shape = LoraConfig(r=8, lora_alpha=16, target_modules=list(peft.TARGETS), layers_to_transform=[26, 27, 28, 29])
+    base = peft_shape.load(smallmodel.base().hf)
+    shape = LoraConfig(r=8, lora_alpha=16, target_modules=list(TARGETS), layers_to_transform=[26, 27, 28, 29])
     adapted = get_peft_model(base, shape)
     torch.manual_seed(3)
     for name, weight in adapted.named_parameters():

@@ -112,7 +112,8 @@ class World:
                 conn.execute(registry.versions.insert().values(
                     model="desk", number=number, digest=f"d{number}", dataset=dataset, dataset_digest="x", base="b",
                     base_digest="b",
-                    recipe=recipe, adapter_digest="a", evaluation={}, policies={}, stage="candidate", folder="", trial="", turn="",
+                    recipe=recipe, tuning="lora", adapter_digest="a", evaluation={}, policies={}, stage="candidate", folder="",
+                    trial="", turn="",
                     created_at=clock.iso(), created_by="t",
                 ))  # fmt: skip
 

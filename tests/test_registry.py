@@ -141,7 +141,7 @@ def test_kill_9_at_any_line_leaves_both_row_and_folder_or_neither(world: World) 
 
 
 def test_what_a_living_process_stages_is_nobody_elses_to_remove(world: World) -> None:
-    staged = folders.stage(world.home, adapter=world.draft(2).adapter, gguf=None)
+    staged = folders.stage(world.home, adapter=world.draft(2).adapter)
     world.register(1)
     assert staged.path.exists()
     folders.discard(staged)

@@ -151,9 +151,9 @@ def test_the_first_trial_is_the_recipe_as_given_and_the_others_differ_within_bou
 
 
 def test_what_the_user_fixed_and_what_an_adapter_fixes_does_not_vary() -> None:
-    assert set(search.space({}, layers=30)) == {"learning_rate", "rank", "layers"}
-    assert set(search.space({"rank": 8}, layers=30)) == {"learning_rate", "layers"}
-    assert set(search.space({}, layers=30, going_on=True)) == {"learning_rate"}
+    assert set(search.space(Recipe(), {}, layers=30)) == {"learning_rate", "rank", "layers"}
+    assert set(search.space(Recipe(), {"rank": 8}, layers=30)) == {"learning_rate", "layers"}
+    assert set(search.space(Recipe(), {}, layers=30, going_on=True)) == {"learning_rate"}
 
 
 # --- searching --------------------------------------------------------------------------------------------------------

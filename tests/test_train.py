@@ -30,7 +30,9 @@ from ciranda.train.recipe import Recipe, recipe, spec
         ({"rank": 0}, "rank"),
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"lr": 1e-3}, "lr"),
-        ({"method": "dpo"}, "method"),
+        ({"method": "ppo"}, "method"),
+        ({"targets": ["q_proj", "lm_head"]}, "targets"),
+        ({"tuning": "full", "dora": True}, "dora"),
     ],
 )
 def test_a_wrong_recipe_is_named_by_key_and_value(values: dict[str, object], named: str) -> None:
@@ -255,9 +257,9 @@ def test_packed_rows_get_the_logits_they_would_get_alone(tmp_path: Path) -> None
     import torch
     import transformers
 
-    from ciranda.engines import peft
+    from ciranda.engines import peft, peft_shape
 
-    model = peft.load(smallmodel.base().hf)
+    model = peft_shape.load(smallmodel.base().hf)
     tokenizer = transformers.AutoTokenizer.from_pretrained(smallmodel.base().hf)
     rows, _ = peft.read_rows(smallmodel.write_rows(tmp_path / "r", smallmodel.lights()[:5]), tokenizer, 256)
     with torch.no_grad():

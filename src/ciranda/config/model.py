@@ -40,10 +40,20 @@ class Search(Part):
 class Train(Part):
     """How a version is made."""
 
-    method: Literal["sft"] = Field("sft", description="Supervised fine-tuning of a LoRA adapter.")
+    method: Literal["sft", "dpo", "kto", "pretrain"] = Field(
+        "sft", description="Learn the answers, the chosen one of two, what got thumbs, or plain text."
+    )
     executor: Literal["local"] = Field("local", description="Where trials run: a process of this machine.")
-    recipe: dict[str, float | int | str] = Field(default={}, description="Values that the search must not change.")
+    recipe: dict[str, bool | int | float | str | tuple[str, ...]] = Field(
+        default={}, description="Values that the search must not change, such as `tuning: full`."
+    )
     search: Search = Search()
+
+    @model_validator(mode="after")
+    def _one_method(self) -> Train:
+        if self.recipe.get("method", self.method) != self.method:
+            raise ValueError(f"recipe.method is {self.recipe['method']!r}, method is {self.method!r}; keep `method`")
+        return self
 
 
 class Gate(Part):

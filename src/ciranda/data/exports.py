@@ -7,7 +7,7 @@ the copies can be asked back. It holds no rows and no filters that name a person
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = {"jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
+Where = Callable[[Mapping[str, Any]], bool]
 PARSED = ("messages", "tags", "extra")  # JSON on the shelf
 
 data_exports = sa.Table(
@@ -82,9 +83,18 @@ def written(found: Iterable[pa.RecordBatch], format_: str) -> Iterator[bytes]:
 
 def lines(found: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     """JSON lines, a batch at a time; empty facts are left out, messages always there."""
-    for batch in found:
-        records = (_record(one) for one in batch.to_pylist())
-        yield "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records).encode("utf-8", "replace")
+    return (text(records(batch)) for batch in found)
+
+
+def records(batch: pa.RecordBatch, where: Where | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a batch as they are written, those for which `where` holds."""
+    found = (_record(one) for one in batch.to_pylist())
+    return (one for one in found if where is None or where(one))
+
+
+def text(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """A JSON line for each."""
+    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records).encode("utf-8", "replace")
 
 
 def _record(stored: dict[str, Any]) -> dict[str, Any]:

@@ -84,11 +84,12 @@ def rows_of(
 
 
 def voices_of_corrections(found: Iterable[Correction]) -> list[Voice]:
-    """Each correction as a voice; prompts that are no plain text are left out."""
+    """Each correction as a voice for itself, whatever the thumb said of the answer it put right; prompts that are no plain text
+    are left out."""
     voices = []
     for one in found:
         if messages := _messages(one.messages):
-            voices.append(Voice(messages, one.correction, one.interaction, one.user, one.thumb, one.ts_ms))
+            voices.append(Voice(messages, one.correction, one.interaction, one.user, 1, one.ts_ms))
     return voices
 
 

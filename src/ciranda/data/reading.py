@@ -34,7 +34,7 @@ from ciranda.store.files import sync_folder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TRAINED = ("messages", "completion", "rejected", "language", "key")
+TRAINED = ("messages", "completion", "rejected", "thumb", "language", "key")
 TAKEN = tuple(name for name in shelf.COLUMNS if name not in ("prompt", "fingerprint"))
 
 
@@ -124,16 +124,18 @@ def export(
     *,
     split: str | None = None,
     language: str | None = None,
+    where: exports.Where | None = None,
 ) -> int:
-    """Write what training reads of a version's rows as JSONL; returns how many. The file appears whole and
-    synced, or not at all."""
+    """Write what training reads of a version's rows as JSONL, those for which `where` holds; returns how many. The file
+    appears whole and synced, or not at all."""
     found = batches(db, home, ref, reader, split=split, language=language, columns=TRAINED)
     beside, number = path.with_name(f".{path.name}.{os.getpid()}"), 0
     try:
         with beside.open("wb") as file:
             for batch in found:
-                number += len(batch)
-                file.writelines(exports.lines([batch]))
+                records = list(exports.records(batch, where))
+                number += len(records)
+                file.write(exports.text(records))
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

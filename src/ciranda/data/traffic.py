@@ -44,4 +44,11 @@ def _voice(one: Interaction) -> Voice | None:
     if not voices:
         return None
     voice = voices[0]
-    return Voice(voice.messages, put_right[-1] if put_right else voice.answer, one.id, one.user, one.thumb, one.ts_ms)
+    return Voice(
+        voice.messages,
+        put_right[-1] if put_right else voice.answer,
+        one.id,
+        one.user,
+        1 if put_right else one.thumb,
+        one.ts_ms,
+    )

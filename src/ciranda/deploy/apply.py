@@ -133,6 +133,7 @@ def set_desired(conn: sa.Connection, version: Version, spec: ModelSpec, want: Wa
     serve = spec.serve.model_dump(mode="json", include={"slots", "context", "threads"})
     gguf = str(version.gguf) if version.gguf else None
     what: dict[str, Any] = {"base": version.base, "adapter": gguf, "folder": version.folder, "serve": serve}
+    what |= {"weights": str(version.whole)} if version.whole else {}
     if want.replicas == 0 and before is not None:
         what = before.spec  # what does not run keeps its processes' description: nothing to replace
     engine = spec.engine_for(version.base)

@@ -3,7 +3,9 @@
 It does what `engines.peft_job` does, with a parrot for a model: it takes the rows of each step in the recipe's own order, answers
 them as it would by now, and then remembers them. The loss of a step is how far those answers were from the right ones (0 the
 same, 1 nothing in common), and validation figures come from what it really answers, so a curve falls because it learns.
-`steps`, `batch_size`, `seed` and `max_tokens` (words, here) mean what they say; rate, rank and layers a parrot has none of.
+`steps`, `batch_size`, `seed`, `validate_every` and `max_tokens` (words, here) mean what they say; rate, rank and layers a parrot
+has none of. Of a pair it learns the chosen answer, of answers with thumbs those that were liked. All that it is are its lessons, so
+a full tuning differs only in the names of the files that it leaves.
 
 Killed anywhere it goes on from its last checkpoint and ends the same, byte for byte. It leaves what the real one leaves:
 `adapter/` (one JSON file), the same for the engine under the name that versions give it, and `result.json` last.
@@ -63,17 +65,18 @@ def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
     if (spec.output / "result.json").exists():
         return
     rows, left_out = read(spec.rows, spec.recipe.max_tokens)
-    validation, _ = read(spec.validation, spec.recipe.max_tokens)
+    rows = [row for row in rows if row.thumb >= 0]
+    validation = [row for row in read(spec.validation, spec.recipe.max_tokens)[0] if row.thumb >= 0]
     if not rows:
         raise Invalid(f"no row fits in max_tokens {spec.recipe.max_tokens}", where=str(spec.rows),
                       remedy="raise max_tokens in the recipe, or bring rows")  # fmt: skip
-    school = School(spec, rows)
+    school = School(spec, rows, validation)
     school.learn(report)
-    judged = evaluate(school.parrot, validation)
-    report({"phase": "validated", **judged})
-    _keep(school.parrot, spec.output)
+    judged = school.validate(spec.recipe.steps, report)
+    _keep(school.parrot, spec)
     seconds = time.perf_counter() - began
     result = {
+        "method": spec.recipe.method, "tuning": "full" if spec.whole else "lora",
         "loss_curve": school.curve, "validation": judged, "rows": len(rows), "rows_left_out": left_out,
         "tokens_per_s": school.words / max(seconds, 1e-6), "resumed_at": school.resumed_at,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "seconds": seconds,
@@ -107,11 +110,12 @@ def _words(row: Row) -> int:
 class School:
     """One training run; `resumed_at` is the step that a killed one had saved."""
 
-    def __init__(self, spec: Spec, rows: Sequence[Row]) -> None:
+    def __init__(self, spec: Spec, rows: Sequence[Row], validation: Sequence[Row]) -> None:
         recipe = spec.recipe
-        self.spec, self.rows = spec, rows
+        self.spec, self.rows, self.validation = spec, rows, validation
         self.order = packing.schedule([row.language for row in rows], recipe.steps * recipe.batch_size, recipe.seed)
-        self.parrot = Parrot.load(spec.init_adapter / parrot.FILE) if spec.init_adapter else Parrot()
+        start = spec.init_adapter or spec.init_weights
+        self.parrot = Parrot.load(start / parrot.FILE) if start else Parrot()
         self.curve: list[tuple[int, float]] = []
         self.words = self.resumed_at = 0
         self.checkpoint = spec.output / "checkpoint.json"
@@ -125,9 +129,17 @@ class School:
             loss = sum(_distance(self.parrot, row) for row in lesson) / len(lesson)
             self._hear(lesson)
             self.curve.append((step + 1, loss))
-            report({"step": step + 1, "steps": recipe.steps, "loss": loss})
+            report({"step": step + 1, "steps": recipe.steps, "loss": loss, "rate": recipe.rate(step)})
             if (step + 1) % self.spec.checkpoint_steps == 0:
                 self._save(step + 1)
+            if recipe.looks(step + 1):
+                self.validate(step + 1, report)
+
+    def validate(self, step: int, report: Progress) -> dict[str, Any]:
+        """How it answers the validation rows by now, told as a line of progress."""
+        judged = evaluate(self.parrot, self.validation)
+        report({"validation": {"step": step, **judged}})
+        return judged
 
     def _lesson(self, step: int) -> list[Row]:
         size = self.spec.recipe.batch_size
@@ -162,17 +174,18 @@ def _distance(taught: Parrot, row: Row) -> float:
 def evaluate(taught: Parrot, rows: Sequence[Row]) -> dict[str, Any]:
     """Exact match and distance of its answers; no figure is made up when there is no row."""
     if not rows:
-        return {"exact_match": None, "loss": None, "n": 0}
+        return {"exact_match": None, "loss": None, "n": 0, "measure": "exact_match"}
     exact = sum(taught.answer(row.prompt) == row.completion for row in rows)
     loss = sum(_distance(taught, row) for row in rows) / len(rows)
-    return {"exact_match": exact / len(rows), "loss": loss, "n": len(rows)}
+    return {"exact_match": exact / len(rows), "loss": loss, "n": len(rows), "measure": "exact_match"}
 
 
-def _keep(taught: Parrot, output: Path) -> None:
-    """The artefact, and its form for the engine: here the same, under the name that every version has."""
-    (output / "adapter").mkdir(mode=0o700, exist_ok=True)
-    taught.save(output / "adapter" / parrot.FILE)
-    taught.save(output / "adapter.gguf")
+def _keep(taught: Parrot, spec: Spec) -> None:
+    """The artefact, and its form for the engine: here the same, under the names that every version has."""
+    folder, served = ("weights", "model.gguf") if spec.whole else ("adapter", "adapter.gguf")
+    (spec.output / folder).mkdir(mode=0o700, exist_ok=True)
+    taught.save(spec.output / folder / parrot.FILE)
+    taught.save(spec.output / served)
 
 
 KINDS = {"train": train, "base": prepare}

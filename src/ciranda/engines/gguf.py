@@ -1,6 +1,7 @@
-"""Weights in llama.cpp's file format: a PEFT adapter as a LoRA file, a base as 8-bit blocks. The one file that names `gguf`.
+"""Weights in llama.cpp's file format: a PEFT adapter as a LoRA file, tuned weights and bases as 8-bit blocks. The one file that
+names `gguf`.
 
-Both are derived: they can be made again from the standard artefact at any time, and hold nothing of their own. Only numpy is
+All are derived: they can be made again from the standard artefact at any time, and hold nothing of their own. Only numpy is
 needed, so neither torch nor a converter script comes near the serving side.
 
 What cannot be carried over exactly is refused, never approximated: other architectures than Llama (other tensor names and
@@ -34,6 +35,9 @@ NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+PLAIN = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+OUTSIDE = {"model.embed_tokens.weight": "token_embd", "model.norm.weight": "output_norm", "lm_head.weight": "output"}
+WEIGHT = re.compile(r"model\.layers\.(\d+)\.([\w.]+)\.weight")
 TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight")
 WITHOUT: Mapping[str, Any] = {
     "use_dora": False,
@@ -107,14 +111,74 @@ def _renamed(key: str, values: Any, config: Mapping[str, Any], folder: Path) -> 
             remedy=f"train {', '.join(NAMES)} only",
         )
     layer, module, side = match.groups()
+    values = _rotary(values.astype(np.float32), module, config) if side == "B" else values.astype(np.float32)
+    return f"blk.{layer}.{NAMES[module]}.weight.lora_{side.lower()}", np.ascontiguousarray(values)
+
+
+def _rotary(values: Any, module: str, config: Mapping[str, Any]) -> Any:
+    """Rows of query and key in the order of llama.cpp's rotary embedding; other matrices as they are."""
     heads = config["num_attention_heads"]
     by_rows = {"self_attn.q_proj": heads, "self_attn.k_proj": config.get("num_key_value_heads") or heads}
-    values = values.astype(np.float32)
-    if side == "B" and module in by_rows:
-        rows, rank = values.shape
-        count = by_rows[module]
-        values = values.reshape(count, 2, rows // count // 2, rank).swapaxes(1, 2).reshape(rows, rank)
-    return f"blk.{layer}.{NAMES[module]}.weight.lora_{side.lower()}", np.ascontiguousarray(values)
+    if (count := by_rows.get(module)) is None:
+        return values
+    rows, width = values.shape
+    return values.reshape(count, 2, rows // count // 2, width).swapaxes(1, 2).reshape(rows, width)
+
+
+def model(folder: Path, like: Path, out: Path, *, bits: Literal[8, 16] = 8) -> int:
+    """Write whole weights, as transformers left them, as a GGUF of their own; returns the number of tensors.
+
+    Args:
+        folder: Weights in safetensors with their `config.json`.
+        like: The base's GGUF: vocabulary, chat template and every other key are taken from there.
+
+    Raises:
+        Invalid: the folder holds no weights, or not those of this base.
+        Refused: it is no Llama model.
+        StorageFull: the disk is full; nothing is left behind.
+    """
+    config, weights = _weights(folder)
+    reader = _reader(like)
+    found = dict(_named(key, values, config, folder) for key, values in weights.items())
+    missing = sorted(tensor.name for tensor in reader.tensors if tensor.name not in found)
+    if missing:
+        raise Invalid(
+            f"the weights lack {missing[0]}, which the base has", where=str(folder), remedy="train again on this base"
+        )
+    with _whole(out) as beside:
+        writer = _like(reader, beside, bits)
+        for tensor in reader.tensors:
+            values, kind = _blocks(found[tensor.name], bits)
+            writer.add_tensor(tensor.name, values, raw_dtype=kind)
+        _write(writer)
+    return len(reader.tensors)
+
+
+def _weights(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        tensors: dict[str, Any] = {}
+        for part in sorted(folder.glob("*.safetensors")):
+            tensors |= load_file(part)
+    except (FileNotFoundError, ValueError) as error:
+        raise Invalid(
+            f"no weights: {error}", where=str(folder), remedy="give the folder that save_pretrained wrote"
+        ) from None
+    _servable({}, config, folder)
+    return config, tensors
+
+
+def _named(key: str, values: Any, config: Mapping[str, Any], folder: Path) -> tuple[str, Any]:
+    """A tensor of transformers under llama.cpp's name."""
+    if key in OUTSIDE:
+        return f"{OUTSIDE[key]}.weight", values
+    match = WEIGHT.fullmatch(key)
+    name = (PLAIN | NAMES).get(match[2]) if match else None
+    if match is None or name is None:
+        raise Refused(
+            f"llama.cpp has no place for {key}", where=str(folder), remedy="choose a base of the Llama family"
+        )
+    return f"blk.{match[1]}.{name}.weight", _rotary(values, match[2], config)
 
 
 def base(source: Path, out: Path, *, bits: Literal[8, 16] = 8) -> None:
@@ -125,19 +189,26 @@ def base(source: Path, out: Path, *, bits: Literal[8, 16] = 8) -> None:
         StorageFull: the disk is full; nothing is left behind.
     """
     reader = _reader(source)
-    architecture = str(reader.fields["general.architecture"].contents())
     with _whole(out) as beside:
-        writer = gguf.GGUFWriter(str(beside), architecture, use_temp_file=False)
-        for field in reader.fields.values():
-            if not field.name.startswith(OWN_KEYS):
-                part = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-                writer.add_key_value(field.name, field.contents(), field.types[0], part)
-        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if bits == 8 else gguf.LlamaFileType.MOSTLY_F16)
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        writer = _like(reader, beside, bits)
         for tensor in reader.tensors:
-            values, kind = _encoded(tensor, bits)
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            values, kind = _blocks(values, bits)
             writer.add_tensor(tensor.name, values, raw_dtype=kind)
         _write(writer)
+
+
+def _like(reader: Any, out: Path, bits: int) -> Any:
+    """A writer that has all keys of another file: vocabulary, template, sizes."""
+    architecture = str(reader.fields["general.architecture"].contents())
+    writer = gguf.GGUFWriter(str(out), architecture, use_temp_file=False)
+    for field in reader.fields.values():
+        if not field.name.startswith(OWN_KEYS):
+            part = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], part)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if bits == 8 else gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    return writer
 
 
 def _reader(source: Path) -> Any:
@@ -151,9 +222,9 @@ def _reader(source: Path) -> Any:
         ) from None
 
 
-def _encoded(tensor: Any, bits: int) -> tuple[Any, Any]:
+def _blocks(values: Any, bits: int) -> tuple[Any, Any]:
     """A matrix in 8-bit blocks or in halves; vectors (norms) and rows that do not fill blocks stay float32."""
-    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+    values = np.ascontiguousarray(values.astype(np.float32))
     if values.ndim < 2 or values.shape[-1] % 32:
         return values, gguf.GGMLQuantizationType.F32
     kind = gguf.GGMLQuantizationType.Q8_0 if bits == 8 else gguf.GGMLQuantizationType.F16

@@ -78,6 +78,12 @@ def servable(recipe: Recipe, config: dict[str, Any]) -> None:
             where="base",
             remedy="choose a base of the Llama family, or another engine under `serve`",
         )
+    if recipe.dora and not recipe.merge:
+        raise Refused(
+            "llama.cpp cannot serve a DoRA adapter: its magnitudes have no place in a LoRA file",
+            where="train.recipe.dora",
+            remedy="write `merge: true` to serve whole weights with it merged in, or leave dora out",
+        )
     if recipe.layers > config["num_hidden_layers"]:
         raise Refused(
             f"the recipe trains {recipe.layers} layers; the base has {config['num_hidden_layers']}",

@@ -1,4 +1,4 @@
-"""Fine-tuning with torch, transformers and PEFT: the one file that names them. It runs in a job's own process.
+"""Fine-tuning with torch, transformers and PEFT: the loop for answers and for text. It runs in a job's own process.
 
 A plain loop, since on a CPU it beats the ready-made trainers (`bench/train.py`), with two exact economies: rows are packed
 without padding and share the system prompt (`train.packing`); and, since the vocabulary is large and the model small, logits are
@@ -15,34 +15,33 @@ import json
 import math
 import os
 import resource
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import peft
 import safetensors
 import safetensors.torch
 import torch
 import transformers
 
-from ciranda.errors import Failed, Invalid, Unavailable
+from ciranda.engines import peft_shape
+from ciranda.errors import Failed, Invalid, Refused
 from ciranda.store import files
 from ciranda.train import packing
 from ciranda.train.packing import SHARED, Pack, Tokens
-from ciranda.train.recipe import Spec
+from ciranda.train.recipe import PREFERRING, Spec
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 CLIP = 1.0
+EXHAUSTED = ("allocate memory", "out of memory")
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def train(spec: Spec, report: Report) -> dict[str, Any]:
-    """Train one adapter and leave it in `spec.output/adapter`; return what `result.json` holds.
+    """Train one version's weights and leave them in `spec.output`; return what `result.json` holds.
 
     Raises:
         Invalid: the rows, the base or the adapter to start from do not fit the recipe.
@@ -51,28 +50,37 @@ def train(spec: Spec, report: Report) -> dict[str, Any]:
     started = time.perf_counter()
     torch.set_num_threads(spec.threads or len(os.sched_getaffinity(0)))
     tokenizer = transformers.AutoTokenizer.from_pretrained(spec.base / "hf")
-    rows, left_out = read_rows(spec.rows, tokenizer, spec.recipe.max_tokens)
-    validation, _ = read_rows(spec.validation, tokenizer, spec.recipe.max_tokens)
+    rows, left_out = read_rows(spec.rows, tokenizer, spec.recipe.max_tokens, spec.recipe.method)
+    validation, _ = read_rows(spec.validation, tokenizer, spec.recipe.max_tokens, spec.recipe.method)
     if not rows:
         raise Invalid(
             f"no row fits in max_tokens {spec.recipe.max_tokens} ({left_out} are longer)",
             where=str(spec.rows),
             remedy="raise max_tokens in the recipe, or bring rows",
         )
-    model = adapted(spec)
-    loop = Loop(model, rows, spec)
-    loop.resume()
+    if spec.recipe.method in PREFERRING:
+        raise Refused(
+            f"{spec.recipe.method} is not trained here yet",
+            where="train.method",
+            remedy="write `method: sft` or `pretrain`",
+        )
     with memory_named(spec):
+        model = peft_shape.shaped(spec)
+        loop = Loop(model, rows, spec, validation)
+        loop.resume()
         loop.run(report)
         report({"phase": "validating", "rows": len(validation)})
-        judged = evaluate(model, validation)
-    save(model, tokenizer, spec.output / "adapter")
-    report({"phase": "validated", **judged})
+        judged = loop.validate(spec.recipe.steps, report)
+        trained = sum(p.numel() for p in loop.weights.values())
+        tuning = peft_shape.save(model, tokenizer, spec)
     return {
+        "method": spec.recipe.method,
+        "tuning": tuning,
         "loss_curve": loop.curve,
         "validation": judged,
         "rows": len(rows),
         "rows_left_out": left_out,
+        "trained_parameters": trained,
         "tokens_per_s": loop.tokens_per_s,
         "resumed_at": loop.resumed_at,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -90,98 +98,56 @@ def environment() -> dict[str, str]:
     }
 
 
-def read_rows(path: Path, tokenizer: Any, max_tokens: int) -> tuple[list[Tokens], int]:
-    """The rows of a JSON-lines file in tokens, and how many were too long.
+def read_rows(path: Path, tokenizer: Any, max_tokens: int, method: str = "sft") -> tuple[list[Tokens], int]:
+    """The rows of a JSON-lines file in tokens, and how many were too long. Text is never too long: it is cut into pieces.
 
     Raises:
         Invalid: a line is no JSON object with `messages` and `completion`; names the line.
     """
+    found: list[Tokens] = []
     with path.open(encoding="utf-8") as file:
-        found = [_tokens(line, tokenizer, f"{path}:{number}") for number, line in enumerate(file, 1) if line.strip()]
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                found += _read(line, tokenizer, f"{path}:{number}", max_tokens if method == "pretrain" else 0)
     rows = [row for row in found if len(row) <= max_tokens]
     return rows, len(found) - len(rows)
 
 
-def _tokens(line: str, tokenizer: Any, where: str) -> Tokens:
+def _read(line: str, tokenizer: Any, where: str, piece: int) -> list[Tokens]:
+    """A line in tokens: a prompt and its answer, or with `piece` all of it as text, in pieces of so many tokens."""
     try:
         values = json.loads(line)
-        messages, completion = values["messages"], values["completion"]
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        messages, completion = values["messages"], str(values["completion"])
+        group = str(values.get("language") or "")
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) if messages else ""
+        if not prompt and not piece:
+            raise ValueError("there is nothing to answer to; text alone is for `method: pretrain`")
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid(
             f"no training row: {error}", where=where, remedy='write {"messages": [...], "completion": "..."}'
         ) from None
+    if piece:
+        return _pieces(tokenizer, prompt + completion, piece, group)
     given, due = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, completion))
-    return Tokens(tuple(given), (*due, tokenizer.eos_token_id), str(values.get("language") or ""))
+    return [Tokens(tuple(given), (*due, tokenizer.eos_token_id), group)]
 
 
-def adapted(spec: Spec) -> Any:
-    """The base with a fresh adapter on its upper layers, or with the one to start from, ready to be trained.
-
-    Raises:
-        Invalid: recipe, base and adapter do not fit each other.
-    """
-    torch.manual_seed(spec.recipe.seed)
-    base = load(spec.base / "hf")
-    recipe, count = spec.recipe, base.config.num_hidden_layers
-    if recipe.layers > count:
-        raise Invalid(
-            f"the recipe trains {recipe.layers} layers, the base has {count}",
-            where=str(spec.base),
-            remedy=f"set layers to {count} or fewer",
-        )
-    wanted = peft.LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        target_modules=list(TARGETS),
-        layers_to_transform=list(range(count - recipe.layers, count)),
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    if spec.init_adapter is None:
-        return peft.get_peft_model(base, wanted)
-    _same_shape(spec.init_adapter, wanted)
-    return peft.PeftModel.from_pretrained(base, spec.init_adapter, is_trainable=True)
-
-
-def load(folder: Path) -> Any:
-    """The base's weights in float32.
-
-    Raises:
-        Invalid: the folder holds no model that transformers can load.
-    """
-    try:
-        return transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa"
-        )
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise Invalid(
-            f"the base cannot be loaded: {error}",
-            where=str(folder),
-            remedy="delete the folder and prepare the base again",
-        ) from None
-
-
-def _same_shape(folder: Path, wanted: Any) -> None:
-    """An adapter goes on only in its own shape; another rank or depth means other tensors."""
-    try:
-        held = peft.LoraConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise Invalid(f"no adapter to start from: {error}", where=str(folder), remedy="start afresh") from None
-    for name in ("r", "lora_alpha", "layers_to_transform"):
-        if getattr(held, name) != getattr(wanted, name):
-            raise Invalid(
-                f"the adapter to start from has {name} {getattr(held, name)}, the recipe asks for {getattr(wanted, name)}",
-                where=str(folder),
-                remedy="keep rank, alpha and layers of the version to start from, or start afresh",
-            )
+def _pieces(tokenizer: Any, text: str, size: int, group: str) -> list[Tokens]:
+    """A text in pieces of at most `size` tokens; each piece begins with the token that the one before ended with."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    tokens = [start, *tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    step = size - 1
+    return [
+        Tokens((tokens[at],), tuple(tokens[at + 1 : at + size]), group)
+        for at in range(0, max(1, len(tokens) - 1), step)
+    ]
 
 
 class Loop:
     """The optimiser's loop over one model and its rows, and the checkpoint that lets another process go on."""
 
-    def __init__(self, model: Any, rows: Sequence[Tokens], spec: Spec) -> None:
+    def __init__(self, model: Any, rows: Sequence[Tokens], spec: Spec, validation: Sequence[Tokens] = ()) -> None:
+        self.validation = validation
         self.model, self.rows, self.spec, self.recipe = model, rows, spec, spec.recipe
         self.order = packing.schedule(
             [row.group for row in rows], spec.recipe.steps * spec.recipe.batch_size, spec.recipe.seed
@@ -206,9 +172,21 @@ class Loop:
             loss = self.step(step)
             self.seconds += time.perf_counter() - started
             self.curve.append((step + 1, loss))
-            report({"step": step + 1, "steps": self.recipe.steps, "loss": loss, "tokens_per_s": self.tokens_per_s})
+            report(
+                {"step": step + 1, "steps": self.recipe.steps, "loss": loss, "rate": self.recipe.rate(step),
+                 "tokens_per_s": round(self.tokens_per_s, 1)}
+            )  # fmt: skip
             if (step + 1) % self.spec.checkpoint_steps == 0:
                 self.save(step + 1)
+            if self.recipe.looks(step + 1):
+                self.validate(step + 1, report)
+                self.model.train()
+
+    def validate(self, step: int, report: Report) -> dict[str, Any]:
+        """How the validation rows fare by now, told as a line of progress."""
+        judged = evaluate(self.model, self.validation, by_token=self.recipe.method == "pretrain")
+        report({"validation": {"step": step, **judged}})
+        return judged
 
     def step(self, number: int) -> float:
         """One update; the loss per answer token."""
@@ -221,13 +199,7 @@ class Loop:
             loss = torch.nn.functional.cross_entropy(found, due, reduction="sum") / judged
             loss.backward()
             total += float(loss.detach())
-        if not math.isfinite(total):
-            rate = self.recipe.learning_rate
-            raise Failed(
-                f"the loss became {total} at step {number + 1} with learning rate {rate:g}",
-                where=str(self.spec.output),
-                remedy=f"lower learning_rate in the recipe, for example to {rate / 3:.1g}",
-            )
+        finite(total, number + 1, self.spec)
         torch.nn.utils.clip_grad_norm_(list(self.weights.values()), CLIP)
         self.optimiser.param_groups[0]["lr"] = self.recipe.rate(number)
         self.optimiser.step()
@@ -282,79 +254,39 @@ def logits(model: Any, pack: Pack) -> torch.Tensor:
     return found
 
 
-def evaluate(model: Any, rows: Sequence[Tokens]) -> dict[str, Any]:
-    """Teacher-forced exact match and loss per token; no figure is made up when there is no row."""
+def evaluate(model: Any, rows: Sequence[Tokens], *, by_token: bool = False) -> dict[str, Any]:
+    """Teacher-forced: the share that came out right and the loss per token; no figure is made up when there is no row.
+
+    Args:
+        by_token: Count tokens (text goes on in many ways) instead of whole answers.
+    """
+    measure = "next_token" if by_token else "exact_match"
     if not rows:
-        return {"exact_match": None, "loss": None, "n": 0}
+        return {"exact_match": None, "loss": None, "n": 0, "measure": measure}
     model.eval()
-    exact, loss, tokens = 0, 0.0, 0
+    exact, right, loss, tokens = 0, 0, 0.0, 0
     with torch.no_grad():
         for pack in packing.packs(rows):
             found, due = logits(model, pack), torch.tensor(pack.targets)
-            right = found.argmax(-1) == due
-            exact += sum(bool(right[start:end].all()) for start, end in pack.spans)
+            same = found.argmax(-1) == due
+            exact += sum(bool(same[start:end].all()) for start, end in pack.spans)
+            right += int(same.sum())
             loss += float(torch.nn.functional.cross_entropy(found, due, reduction="sum"))
             tokens += len(due)
-    return {"exact_match": exact / len(rows), "loss": loss / tokens, "n": len(rows)}
+    share = right / tokens if by_token else exact / len(rows)
+    return {"exact_match": share, "loss": loss / tokens, "n": len(rows), "measure": measure}
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """The standard artefact: PEFT's folder with the tokenizer and the chat template, whole or absent."""
-    beside = folder.with_name(f".{folder.name}.building")
-    shutil.rmtree(beside, ignore_errors=True)
-    model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    (beside / "README.md").unlink(missing_ok=True)  # a card of blanks; the registry writes the real one
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.replace(folder)
-    files.sync_folder(folder.parent)
-
-
-def export(source: Path, out: Path) -> None:
-    """Write a base as transformers reads it: float32 safetensors, tokenizer, chat template.
-
-    Raises:
-        Invalid: the source is no model that transformers can load, or has no chat template.
-    """
-    at: dict[str, Any] = {"gguf_file": source.name} if source.is_file() else {}
-    folder = source.parent if source.is_file() else source
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **at)
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **at)
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise Invalid(
-            f"the base cannot be loaded: {error}",
-            where=str(source),
-            remedy="give a model folder, a .gguf file or hf:org/name",
-        ) from None
-    if not tokenizer.chat_template:
-        raise Invalid("the base has no chat template", where=str(source), remedy="choose an instruct or chat model")
-    # Loaded from GGUF it counts as quantised, which save_pretrained refuses; the weights are plain float32 by now.
-    model.hf_quantizer, model.is_quantized = None, False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-
-
-def download(repository: str, cache: Path) -> Path:
-    """Fetch `org/name` or `org/name@revision` from the hub; only ever called for a base written as `hf:…`.
-
-    Raises:
-        Unavailable: the hub cannot be reached, or has no such repository.
-    """
-    name, _, revision = repository.partition("@")
-    wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*q8_0.gguf"]
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(name, revision=revision or None, cache_dir=cache, allow_patterns=wanted)
-        )
-    except (OSError, ValueError) as error:
-        raise Unavailable(
-            f"{repository} cannot be fetched: {error}",
-            where="hf:",
-            remedy="check the name and the network, or give a folder",
-        ) from None
+def finite(loss: float, step: int, spec: Spec) -> None:
+    """Raises Failed when the loss is no number any more, with what to lower."""
+    if math.isfinite(loss):
+        return
+    rate = spec.recipe.learning_rate
+    raise Failed(
+        f"the loss became {loss} at step {step} with learning rate {rate:g}",
+        where=str(spec.output),
+        remedy=f"lower learning_rate in the recipe, for example to {rate / 3:.1g}",
+    )
 
 
 @contextmanager
@@ -363,10 +295,12 @@ def memory_named(spec: Spec) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in EXHAUSTED):
             raise
         raise Failed(
             f"memory ran out: {error}",
             where=str(spec.output),
-            remedy="lower layers, batch_size or max_tokens in the recipe, or take a machine with more memory",
+            remedy=f"lower {'layers, ' if spec.recipe.tuning == 'lora' else ''}batch_size or max_tokens in the recipe, "
+            + ("write `tuning: lora`, " if spec.recipe.tuning == "full" else "")
+            + "or take a machine with more memory",
         ) from error

@@ -1,8 +1,9 @@
 """The process of a job that needs torch: `python -m ciranda.engines.peft_job <folder>`; `spec.json` there says what to do.
 
-`base` prepares a base in the cache and links it into a home. `train` trains one adapter. Both may be killed at any line and run
-again: preparing starts over beside the place and is renamed when whole, training goes on from its checkpoint. `result.json` is
-written last; a job that has it is done and does nothing. A failure leaves `error.json`, the error as the REST API shows it.
+`base` prepares a base in the cache and links it into a home. `train` trains one version: an adapter or whole weights. Both may be
+killed at any line and run again: preparing starts over beside the place and is renamed when whole, training goes on from its
+checkpoint. `result.json` is written last; a job that has it is done and does nothing. A failure leaves `error.json`, the error as
+the REST API shows it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from ciranda.jobs.inside import Progress
 from ciranda.store import clock, files
 from ciranda.train import bases, recipe
 from ciranda.train.bases import Source
+from ciranda.train.recipe import Spec
 
 
 def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
-    """Train one adapter, derive the form that llama.cpp serves, and write `output/result.json` last."""
-    from ciranda.engines import gguf, peft
+    """Train, derive the form that llama.cpp serves, and write `output/result.json` last."""
+    from ciranda.engines import peft
 
     spec = recipe.spec(values, where=str(folder / "spec.json"))
     spec = replace(spec, output=folder / spec.output)
@@ -36,11 +38,21 @@ def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
         return
     report({"phase": "loading"})
     result = peft.train(spec, report)
-    config = json.loads((spec.base / "hf/config.json").read_text())
-    gguf.adapter(spec.output / "adapter", config, spec.output / "adapter.gguf", name=spec.output.parent.name)
+    served(spec, result["tuning"])
     files.write_atomic(spec.output / "result.json", json.dumps(result, indent=1))
     (spec.output / "checkpoint.safetensors").unlink(missing_ok=True)
     report({"phase": "done"})
+
+
+def served(spec: Spec, tuning: str) -> None:
+    """Derive the form that llama.cpp serves from the standard artefact, beside it."""
+    from ciranda.engines import gguf
+
+    config = json.loads((spec.base / "hf/config.json").read_text())
+    if tuning == "full":
+        gguf.model(spec.output / "weights", spec.base / "base.q8_0.gguf", spec.output / "model.gguf")
+    else:
+        gguf.adapter(spec.output / "adapter", config, spec.output / "adapter.gguf", name=spec.output.parent.name)
 
 
 def prepare(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
@@ -60,10 +72,10 @@ def prepare(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
 def _fetched(source: Source, cache: Path, report: Progress) -> tuple[Source, str]:
     """The source as files of this machine, and a mark that changes with its content."""
     if source.kind == "hub":
-        from ciranda.engines import peft
+        from ciranda.engines import peft_bases
 
         report({"phase": "downloading", "repository": source.place})
-        source = Source("folder", str(peft.download(source.place, cache / "hub")))
+        source = Source("folder", str(peft_bases.download(source.place, cache / "hub")))
     path = Path(source.place)
     return source, files.sha256_of(path) if path.is_file() else files.sha256_of_folder(path)
 
@@ -80,10 +92,10 @@ def _build(name: str, source: Source, mark: str, place: Path, report: Progress) 
     if served is not None:  # first, since it finds a broken file long before torch is loaded
         report({"phase": "weights for serving"})
         gguf.base(served, beside / "base.q8_0.gguf")
-    from ciranda.engines import peft
+    from ciranda.engines import peft, peft_bases
 
     report({"phase": "weights for training"})
-    peft.export(origin, beside / "hf")
+    peft_bases.export(origin, beside / "hf")
     about = {
         "format": bases.FORMAT,
         "name": name,

@@ -232,15 +232,18 @@ def from_dataset(
 ) -> Suite:
     """The rows of a split as cases, sliced by language and source, as far as the policies leave them to the reader.
 
+    Text asks nothing, and an answer with a thumb down is no reference: neither is a case.
+
     With `limit` so many are chosen by their digests, evenly over languages: the same ones for every version that is
     asked, and mostly the same ones again when the dataset grows.
     """
     if split not in SPLITS:
         raise Invalid(f"no split {split!r}", where=ref, remedy=f"choose one of {', '.join(SPLITS)}")
-    rows = sorted(reading.read(db, home, ref, reader, split=split), key=lambda row: row.key)
+    found = reading.read(db, home, ref, reader, split=split)
+    rows = sorted((row for row in found if row.messages and row.thumb >= 0), key=lambda row: row.key)
     if not rows:
         raise Refused(f"{ref} has no {split} rows to ask", where=ref, remedy="add rows, or gate on a suite from a file")
-    chosen = rows if limit is None else _evenly(rows, limit)
+    chosen = rows if limit is None else evenly(rows, limit)
     return Suite(f"{ref}/{split}", tuple(_of_row(row) for row in chosen))
 
 
@@ -377,8 +380,8 @@ def _scores(said: Said, chosen: Sequence[Scorer]) -> dict[str, float]:
     return {one.name: value for one in chosen if (value := one.score(said)) is not None}
 
 
-def _evenly(rows: Sequence[Row], limit: int) -> list[Row]:
-    """`limit` rows, one language after the other, until all have given what they can."""
+def evenly(rows: Sequence[Row], limit: int) -> list[Row]:
+    """`limit` of these rows, one language after the other, until all have given what they can."""
     waiting: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         waiting[row.language].append(row)

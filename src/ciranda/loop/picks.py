@@ -54,7 +54,8 @@ def serving(home: Home, engine: str, name: str, spec: Mapping[str, Any], *, read
 
     Args:
         engine: `llamacpp` or `fake`.
-        spec: `base` (a base's name), `adapter` (a GGUF's path or None) and `serve`, as a deployment holds them.
+        spec: `base` (a base's name), `adapter` (a GGUF's path or None), `weights` (a GGUF that stands in for the base's, where
+            whole weights were tuned) and `serve`, as a deployment holds them.
     """
     serve = Serve.model_validate(spec["serve"])
     argv = [
@@ -69,9 +70,12 @@ def serving(home: Home, engine: str, name: str, spec: Mapping[str, Any], *, read
         ready_file,
     ]
     argv += ["--key-file", str(home.engine_key), "--slots", str(serve.slots), "--context", str(serve.context)]
+    adapter, weights = spec["adapter"], spec.get("weights")
     if engine == "llamacpp":
-        argv += ["--base", str(bases.need(home.bases, spec["base"]).gguf), "--threads", str(serve.threads)]
-    return [*argv, "--adapter", str(spec["adapter"])] if spec["adapter"] else argv
+        argv += ["--base", str(weights or bases.need(home.bases, spec["base"]).gguf), "--threads", str(serve.threads)]
+    else:
+        adapter = adapter or weights  # a parrot is all that it learned
+    return [*argv, "--adapter", str(adapter)] if adapter else argv
 
 
 def servable(spec: ModelSpec, recipe: Recipe, config: Mapping[str, Any]) -> None:
@@ -89,6 +93,7 @@ def engine_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:
     about = {
         "base": version.base,
         "adapter": str(version.gguf) if version.gguf else None,
+        "weights": str(version.whole) if version.whole else None,
         "serve": serve,
     }
     return serving(home, spec.engine_for(version.base), version.ref, about, ready_file="{ready}")

@@ -4,32 +4,25 @@ its result. What is heavy is a job under a key that follows from the turn, so a 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ciranda.config.model import ModelSpec
 from ciranda.data import erasure as erased
-from ciranda.data import reading
-from ciranda.data import versions as datasets
 from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
-from ciranda.evals import suites
-from ciranda.govern.policy import Decision
-from ciranda.loop import picks
+from ciranda.loop import picks, staging
 from ciranda.loop.heavy import POLL_S, Told, failed
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
-from ciranda.registry import flags, models, versions
+from ciranda.registry import flags, folders, models, versions
 from ciranda.registry.versions import Draft, Version
-from ciranda.store import files
 from ciranda.train import bases, trials
 from ciranda.train import recipe as recipes
 from ciranda.train import search as searches
+from ciranda.train.recipe import Recipe
 
 # --- the base, and version 0 ------------------------------------------------------------------------------------------
 
@@ -107,10 +100,10 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
     """
     base = prepare(platform, spec)
     start = _start(platform, spec)
-    recipe = recipes.recipe({**_shape(start), **spec.train.recipe}, where=f"{spec.model}: train.recipe")
+    recipe = _recipe(spec, start)
     picks.servable(spec, recipe, base.config)
     name = f"search:{turn.removeprefix('turn:')}"
-    staged = _staged(platform, dataset, name, spec.evaluate.cases)
+    staged = staging.staged(platform, dataset, name, recipe.method, spec.evaluate.cases)
     found = searches.search(
         platform.db,
         picks.trainer(platform, spec),
@@ -123,11 +116,12 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
             validation=staged.validation,
             recipe=recipe,
             space=searches.space(
-                spec.train.recipe, layers=base.config["num_hidden_layers"], going_on=start is not None
+                recipe, spec.train.recipe, layers=base.config["num_hidden_layers"], going_on=start is not None
             ),
             limit=spec.train.search.trials,
             budget_s=spec.train.search.budget,
-            init_adapter=Path(start.folder) / "adapter" if start else None,
+            init_adapter=start.trained if start and start.tuning == "lora" else None,
+            init_weights=start.trained if start and start.tuning == "full" else None,
             turn=turn,
         ),
         actor="loop",
@@ -136,6 +130,7 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
     return {
         "trial": found.id,
         "folder": found.folder,
+        "tuning": found.figures.get("tuning", "lora"),
         "recipe": found.recipe.model_dump(),
         "trials": len(trials.of(platform.db, found.search)),
         "summary": f"{found.objective or 0.0:.1%} exact on validation at rate {found.recipe.learning_rate:g}",
@@ -145,96 +140,37 @@ def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell
     }
 
 
-def _shape(start: Version | None) -> dict[str, Any]:
-    """The recipe of the version to go on from, without what was noted beside it."""
-    held = start.recipe if start else {}
-    return {name: value for name, value in held.items() if name in recipes.Recipe.model_fields}
+def _recipe(spec: ModelSpec, start: Version | None) -> Recipe:
+    """The recipe as given: what the file says, then what the version to go on from had, then what is usual.
+
+    Of a version made by another method only the shape is kept, of one tuned otherwise nothing.
+    """
+    written: dict[str, Any] = {"tuning": "lora", **spec.train.recipe, "method": spec.train.method}
+    held = {name: value for name, value in (start.recipe if start else {}).items() if name in Recipe.model_fields}
+    if held.get("tuning", "lora") != written["tuning"]:
+        held = {}
+    elif held.get("method", "sft") != written["method"]:
+        held = {name: value for name, value in held.items() if name in recipes.SHAPE}
+    return recipes.recipe({**held, **written}, where=f"{spec.model}: train.recipe")
 
 
 def _start(platform: Platform, spec: ModelSpec) -> Version | None:
-    """The live version, when it has an adapter on the same base: what it learned need not be learned again.
+    """The live version, when it was trained from the same base: what it learned need not be learned again.
 
     One that learnt from a person who was erased is nothing to go on from.
     """
     with platform.db.reading() as conn:
         live = versions.live(conn, spec.model)
         flagged = {one["ref"] for one in flags.of(conn, spec.model)}
-    mine = live is not None and live.adapter_digest and live.base == spec.base and live.ref not in flagged
+    mine = live is not None and live.tuning and live.base == spec.base and live.ref not in flagged
     return live if mine else None
-
-
-@dataclass(frozen=True)
-class Staged:
-    """The files that the trials of a search read, and the policies that their rows went through."""
-
-    rows: Path
-    validation: Path
-    policies: dict[str, Any]
-
-
-TRAINING = reading.itself("training")
-
-
-def _staged(platform: Platform, dataset: str, search: str, limit: int) -> Staged:
-    """What a search trains on: written at its beginning, and the same to its end, whatever policies say by then."""
-    note = _place(platform, f"{search.replace(':', '-')}.json")
-    if note.exists():
-        held = json.loads(note.read_text())
-        rows, validation = Path(held["rows"]), Path(held["validation"])
-        if rows.exists() and validation.exists():
-            return Staged(rows, validation, held["policies"])
-    bound = reading.decision(platform.db, dataset, TRAINING).narrowed(reading.TRAINED)
-    mark = _mark(platform, dataset, bound)
-    staged = Staged(
-        _rows(platform, dataset, mark),
-        _validation(platform, dataset, mark, limit),
-        {"digest": bound.digest, "names": list(bound.names)} if bound else {},
-    )
-    told = {"rows": str(staged.rows), "validation": str(staged.validation), "policies": staged.policies}
-    files.write_atomic(note, json.dumps(told))
-    return staged
-
-
-def _mark(platform: Platform, dataset: str, bound: Decision) -> str:
-    """Names the rows as the policies leave them: other rows or other policies are another file."""
-    whole = f"{datasets.get(platform.db, dataset).digest} {bound.digest}"
-    return hashlib.sha256(whole.encode()).hexdigest()[:12]
-
-
-def _rows(platform: Platform, dataset: str, mark: str) -> Path:
-    """The rows to train on, as the file that training reads; written once, whole."""
-    path = _place(platform, f"{dataset}-{mark}-train.jsonl")
-    if not path.exists():
-        reading.export(platform.db, platform.home, dataset, path, TRAINING, split="train")
-    return path
-
-
-def _validation(platform: Platform, dataset: str, mark: str, limit: int) -> Path:
-    """At most `limit` rows to judge trials by, evenly over languages; the same ones for every trial."""
-    path = _place(platform, f"{dataset}-{mark}-validation-{limit}.jsonl")
-    if not path.exists():
-        chosen = suites.from_dataset(
-            platform.db, platform.home, dataset, split="validation", limit=limit, reader=TRAINING
-        )
-        lines = [
-            {"messages": [message.to_dict() for message in case.messages], "completion": case.reference}
-            for case in chosen.cases
-        ]
-        files.write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return path
-
-
-def _place(platform: Platform, name: str) -> Path:
-    folder = platform.home.jobs / "rows"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder / name
 
 
 def register(
     platform: Platform, spec: ModelSpec, data: Mapping[str, Any], best: Mapping[str, Any], *, turn: str
 ) -> Version:
     """Make the best trial a version; the same trial again is the same version."""
-    folder = Path(best["folder"])
+    folder, whole = Path(best["folder"]), best["tuning"] == "full"
     draft = Draft(
         model=spec.model,
         base=spec.base,
@@ -242,8 +178,9 @@ def register(
         dataset=data["dataset"],
         dataset_digest=data["digest"],
         recipe={**best["recipe"], **({"started_from": best["started_from"]} if best["started_from"] else {})},
-        adapter=folder / "adapter",
-        gguf=folder / "adapter.gguf",
+        adapter=None if whole else folder / folders.ADAPTER,
+        weights=folder / folders.WEIGHTS if whole else None,
+        gguf=folder / (folders.MODEL_GGUF if whole else folders.ADAPTER_GGUF),
         environment=best["environment"],
         trial=best["trial"],
         turn=turn,

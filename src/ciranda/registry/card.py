@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 UNKNOWN = "not recorded"
+WHAT = {"": "the bare base, no adapter:", "lora": "a LoRA adapter on", "full": "whole weights, tuned from"}
 
 
 def write(record: Mapping[str, Any]) -> str:
@@ -26,14 +27,15 @@ def write(record: Mapping[str, Any]) -> str:
 
 
 def _head(record: Mapping[str, Any]) -> str:
-    tags = ["ciranda", "lora"] if record["adapter_digest"] else ["ciranda"]
-    lines = ["---", f"base_model: {record['base']}", "library_name: peft", "pipeline_tag: text-generation"]
+    tags = ["ciranda", *([record["tuning"]] if record["tuning"] else [])]
+    library = "transformers" if record["tuning"] == "full" else "peft"
+    lines = ["---", f"base_model: {record['base']}", f"library_name: {library}", "pipeline_tag: text-generation"]
     lines += [f"datasets: [{record['dataset']}]"] if record["dataset"] else []
     return "\n".join([*lines, f"tags: [{', '.join(tags)}]", "---"])
 
 
 def _title(record: Mapping[str, Any]) -> str:
-    what = "a LoRA adapter on" if record["adapter_digest"] else "the bare base, no adapter:"
+    what = WHAT[record["tuning"]]
     return f"# {record['ref']}\n\nA model version: {what} `{record['base']}`. Digest `{record['digest']}`."
 
 
@@ -45,7 +47,7 @@ def _use(record: Mapping[str, Any]) -> str:
 def _origin(record: Mapping[str, Any]) -> str:
     rows = {
         "base weights": record["base_digest"],
-        "adapter": record["adapter_digest"] or "none",
+        "weights" if record["tuning"] == "full" else "adapter": record["adapter_digest"] or "none",
         "dataset version": " ".join(filter(None, (record["dataset"], record["dataset_digest"]))) or "none",
         "policies on its rows": _policies(record.get("policies") or {}),
         "trial": record["trial"] or UNKNOWN,

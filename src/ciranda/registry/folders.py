@@ -25,6 +25,9 @@ from ciranda.errors import Invalid, StorageFull
 from ciranda.registry import card
 from ciranda.store import files, ids
 
+ADAPTER, ADAPTER_GGUF = "adapter", "adapter.gguf"
+WEIGHTS, MODEL_GGUF = "weights", "model.gguf"
+TRAINED = {"lora": ADAPTER, "full": WEIGHTS}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 ABOUT = ("evaluation.json", "card.md")
 MANIFEST = "manifest.json"
@@ -44,14 +47,15 @@ def root(home: Home) -> Path:
     return home.artefacts / "versions"
 
 
-def stage(home: Home, *, adapter: Path | None, gguf: Path | None) -> Staged:
-    """Copy a version's weights beside the others, synced to disk.
+def stage(home: Home, *, adapter: Path | None = None, weights: Path | None = None, gguf: Path | None = None) -> Staged:
+    """Copy a version's files beside the others, synced to disk: an adapter or whole weights, and the form that is served.
 
     Raises:
         Invalid: A file is missing, or is a pickle.
         StorageFull: No room; nothing is left behind.
     """
-    _refuse_odd(adapter, gguf)
+    trained = adapter or weights
+    _refuse_odd(trained, gguf)
     root(home).mkdir(parents=True, exist_ok=True)
     path = root(home) / f".{ids.new('staged')}"
     try:
@@ -61,17 +65,17 @@ def stage(home: Home, *, adapter: Path | None, gguf: Path | None) -> Staged:
     except OSError as error:
         raise _storage(error, path) from error
     try:
-        if adapter is not None:
-            _copy(adapter, path / "adapter")
+        if trained is not None:
+            _copy(trained, path / (ADAPTER if adapter else WEIGHTS))
         if gguf is not None:
-            shutil.copyfile(gguf, path / "adapter.gguf")
+            shutil.copyfile(gguf, path / (ADAPTER_GGUF if adapter else MODEL_GGUF))
         sync(path)
     except BaseException as error:
         discard(Staged(path, "", held))
         if isinstance(error, OSError):
             raise _storage(error, path) from error
         raise
-    digest = "sha256:" + files.sha256_of_folder(path / "adapter") if adapter is not None else ""
+    digest = "sha256:" + files.sha256_of_folder(path / (ADAPTER if adapter else WEIGHTS)) if trained else ""
     return Staged(path, digest, held)
 
 
@@ -108,17 +112,17 @@ def _storage(error: OSError, path: Path) -> Exception:
     )
 
 
-def _refuse_odd(adapter: Path | None, gguf: Path | None) -> None:
-    for path, present in ((adapter, Path.is_dir), (gguf, Path.is_file)):
+def _refuse_odd(trained: Path | None, gguf: Path | None) -> None:
+    for path, present in ((trained, Path.is_dir), (gguf, Path.is_file)):
         if path is not None and not present(path):
             raise Invalid(
                 f"{path} is missing", where="version files", remedy="train again: the job's output is incomplete"
             )
-    for path in adapter.rglob("*") if adapter else ():
+    for path in trained.rglob("*") if trained else ():
         if path.suffix in PICKLES or path.is_symlink():
             raise Invalid(
                 f"{path.name} is a {'link' if path.is_symlink() else 'pickle, which may run code when read'}",
-                where=str(path), remedy="save the adapter as safetensors",
+                where=str(path), remedy="save the weights as safetensors",
             )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """Model versions: immutable, numbered without gaps, each with a folder that proves itself.
 
-    home/artefacts/versions/<model>@<n>/   adapter/  adapter.gguf  evaluation.json  card.md  manifest.json
+    home/artefacts/versions/<model>@<n>/   adapter/  adapter.gguf  evaluation.json  card.md  manifest.json   (tuning: lora)
+                                           weights/  model.gguf    …                                         (tuning: full)
 
-A version is base + adapter + dataset version + recipe; its digest is the SHA-256 over exactly these, so the same work registered
-twice (a step of the loop that runs again after a crash) is one version. Number 0 is the bare base, the first champion to beat.
-The folder is built beside, synced and renamed inside the transaction that writes the row: both exist or neither. A folder whose
-transaction died is replaced by the next registration under its number.
+A version is base + adapter (or weights) + dataset version + recipe; its digest is the SHA-256 over exactly these, so the same work
+registered twice (a step of the loop that runs again after a crash) is one version. Number 0 is the bare base, the first champion
+to beat. The folder is built beside, synced and renamed inside the transaction that writes the row: both exist or neither. A folder
+whose transaction died is replaced by the next registration under its number.
 
 Stages say what is true: `candidate`, `approved` (passed its gates), `live` (at most one), `retired`, `refused`. Each change is one
 row of an append-only table, so "what was live at T" is a query. `approved` and `live` are reached only with an admission
@@ -31,6 +32,7 @@ from ciranda.registry import folders, models, verdicts
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
 
+Tuning = Literal["", "lora", "full"]
 Stage = Literal["candidate", "approved", "live", "retired", "refused"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 MOVES: dict[Stage, frozenset[Stage]] = {
@@ -52,6 +54,7 @@ versions = sa.Table(
     sa.Column("base", sa.String(300), nullable=False),
     sa.Column("base_digest", sa.String(80), nullable=False),
     sa.Column("recipe", sa.JSON, nullable=False),
+    sa.Column("tuning", sa.String(10), nullable=False),
     sa.Column("adapter_digest", sa.String(80), nullable=False),
     sa.Column("evaluation", sa.JSON, nullable=False),
     sa.Column("policies", sa.JSON, nullable=False),
@@ -86,8 +89,8 @@ class Draft:
         base: The base's name, and `base_digest` the SHA-256 of its weights.
         dataset: The dataset version it learned from, such as `smart-home@2`; empty for the bare base.
         recipe: How it was trained, seed included.
-        adapter: The PEFT folder; None for the bare base.
-        gguf: The adapter as llama.cpp reads it, derived from `adapter`.
+        adapter: The PEFT folder, or `weights`: whole weights in safetensors; neither for the bare base.
+        gguf: The one or the other as llama.cpp reads it, derived from it.
         evaluation: Figures known by now; `evaluated` adds them later.
         environment: Versions of the libraries that trained it.
         trial: The trial it comes from, and `turn` the turn of the loop.
@@ -101,6 +104,7 @@ class Draft:
     dataset_digest: str = ""
     recipe: Mapping[str, Any] | None = None
     adapter: Path | None = None
+    weights: Path | None = None
     gguf: Path | None = None
     evaluation: Mapping[str, Any] | None = None
     environment: Mapping[str, str] | None = None
@@ -108,10 +112,23 @@ class Draft:
     turn: str = ""
     policies: Mapping[str, Any] | None = None
 
+    @property
+    def trained(self) -> Path | None:
+        """The folder that training left; None for the bare base."""
+        return self.adapter or self.weights
+
+    @property
+    def tuning(self) -> Tuning:
+        return "lora" if self.adapter else "full" if self.weights else ""
+
 
 @dataclass(frozen=True)
 class Version:
-    """One registered version. `ref` is how people write it, `folder` where its files are."""
+    """One registered version. `ref` is how people write it, `folder` where its files are.
+
+    `tuning` says what its folder holds: an adapter (`lora`), whole weights (`full`), or nothing of the kind for the bare base;
+    `adapter_digest` is the digest of the one or the other.
+    """
 
     model: str
     number: int
@@ -121,6 +138,7 @@ class Version:
     base: str
     base_digest: str
     recipe: dict[str, Any]
+    tuning: Tuning
     adapter_digest: str
     evaluation: dict[str, Any]
     policies: dict[str, Any]
@@ -137,8 +155,18 @@ class Version:
 
     @property
     def gguf(self) -> Path | None:
-        """The adapter for llama.cpp, or None for the bare base."""
-        return Path(self.folder) / "adapter.gguf" if self.adapter_digest else None
+        """The adapter for llama.cpp; None for the bare base and for whole weights."""
+        return Path(self.folder) / folders.ADAPTER_GGUF if self.tuning == "lora" else None
+
+    @property
+    def whole(self) -> Path | None:
+        """The whole weights for llama.cpp, which then needs no base; None for an adapter and for the bare base."""
+        return Path(self.folder) / folders.MODEL_GGUF if self.tuning == "full" else None
+
+    @property
+    def trained(self) -> Path | None:
+        """The folder that training left, to go on from: `adapter/` or `weights/`."""
+        return Path(self.folder) / folders.TRAINED[self.tuning] if self.tuning else None
 
     def to_dict(self) -> dict[str, Any]:
         """As the REST API sends it."""
@@ -178,7 +206,7 @@ def register(db: Database, home: Home, draft: Draft, *, actor: str) -> Version:
     """
     with db.reading() as conn:
         models.get(conn, draft.model)
-    staged = folders.stage(home, adapter=draft.adapter, gguf=draft.gguf)
+    staged = folders.stage(home, adapter=draft.adapter, weights=draft.weights, gguf=draft.gguf)
     try:
         digest = _digest(draft, staged.adapter_digest)
         with db.writing() as conn:
@@ -214,7 +242,8 @@ def _insert(conn: sa.Connection, home: Home, draft: Draft, staged: folders.Stage
     version = Version(
         model=draft.model, number=_next_number(conn, draft), digest=digest, dataset=draft.dataset,
         dataset_digest=draft.dataset_digest, base=draft.base, base_digest=draft.base_digest,
-        recipe=dict(draft.recipe or {}), adapter_digest=staged.adapter_digest, evaluation=dict(draft.evaluation or {}),
+        recipe=dict(draft.recipe or {}), tuning=draft.tuning, adapter_digest=staged.adapter_digest,
+        evaluation=dict(draft.evaluation or {}),
         policies=dict(draft.policies or {}), stage="candidate", folder="", trial=draft.trial,
         turn=draft.turn, created_at=clock.iso(), created_by=actor,
     )  # fmt: skip
@@ -232,12 +261,12 @@ def _insert(conn: sa.Connection, home: Home, draft: Draft, staged: folders.Stage
 def _next_number(conn: sa.Connection, draft: Draft) -> int:
     """0 for the bare base, else one more than the highest, so numbers have no gaps and are never used again."""
     highest = conn.execute(sa.select(sa.func.max(versions.c.number)).where(versions.c.model == draft.model)).scalar()
-    if draft.adapter is None and highest is not None:
+    if draft.trained is None and highest is not None:
         raise Conflict(
             f"{draft.model} has versions already, and another base without an adapter cannot become number 0",
             where="versions", remedy="train an adapter on the new base; it gets the next number",
         )  # fmt: skip
-    return 0 if draft.adapter is None else (highest or 0) + 1
+    return 0 if draft.trained is None else (highest or 0) + 1
 
 
 def _digest(draft: Draft, adapter_digest: str) -> str:

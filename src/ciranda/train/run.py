@@ -37,7 +37,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run left: `folder` holds `adapter/` and `adapter.gguf`."""
+    """What a finished run left: `folder` holds `adapter/` and `adapter.gguf`, or `weights/` and `model.gguf` (`about["tuning"]`).
+
+    `exact_match` is the share of validation rows that came out right by the method's own measure (`about["validation"]`).
+    """
 
     folder: Path
     exact_match: float

@@ -58,7 +58,7 @@ class Plan:
         space: What may vary.
         limit: How many trials; no new one begins `budget_s` after the start.
         abreast: How many at the same time; 0 fits them to the machine.
-        init_adapter: An adapter to go on from, whose shape the recipe then has.
+        init_adapter: An adapter to go on from, and `init_weights` whole weights to go on from (`train.recipe.Spec`).
     """
 
     id: str
@@ -73,6 +73,7 @@ class Plan:
     budget_s: float = 1200.0
     abreast: int = 0
     init_adapter: Path | None = None
+    init_weights: Path | None = None
     turn: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +81,8 @@ class Plan:
         plain = {"base": str(self.base), "rows": str(self.rows), "validation": str(self.validation)}
         space = {name: vars(what) if isinstance(what, Range) else list(what) for name, what in self.space.items()}
         bounds = {"limit": self.limit, "budget_s": self.budget_s, "abreast": self.abreast}
-        start = {"init_adapter": str(self.init_adapter) if self.init_adapter else None}
+        start = {name: str(at) if at else None for name, at in
+                 (("init_adapter", self.init_adapter), ("init_weights", self.init_weights))}  # fmt: skip
         return plain | bounds | start | {"recipe": self.recipe.model_dump(), "space": space}
 
 
@@ -92,20 +94,27 @@ class Move:
     best: int | None = None
 
 
-def space(given: Mapping[str, Any], *, layers: int, going_on: bool = False) -> dict[str, Range | tuple[int, ...]]:
+def space(
+    recipe: Recipe, given: Mapping[str, Any], *, layers: int, going_on: bool = False
+) -> dict[str, Range | tuple[int, ...]]:
     """What is worth varying: what measurably mattered, less what the user fixed.
 
     Args:
+        recipe: The recipe as given: its method and tuning say which rates are worth a try.
         given: Keys of the recipe that must stay as they are.
         layers: How many layers the base has.
         going_on: From an existing adapter, whose shape is then fixed.
     """
-    rate = Range(1e-3, 4e-3) if going_on else Range(1.5e-3, 6e-3)
+    middle = recipes.usual(recipe.method, recipe.tuning)["learning_rate"]
+    rate = Range(middle / 3, middle * 4 / 3) if going_on else Range(middle / 2, middle * 2)
     shape: dict[str, Range | tuple[int, ...]] = {
         "rank": (8, 16),
         "layers": tuple(sorted({layers * 2 // 5, layers // 2})),
     }
-    found: dict[str, Range | tuple[int, ...]] = {"learning_rate": rate, **({} if going_on else shape)}
+    found: dict[str, Range | tuple[int, ...]] = {
+        "learning_rate": rate,
+        **({} if going_on or recipe.tuning == "full" else shape),
+    }
     return {name: what for name, what in found.items() if name not in given}
 
 
@@ -263,6 +272,7 @@ def _spec(plan: Plan, trial: Trial) -> Spec:
         output=Path("output"),
         recipe=trial.recipe,
         init_adapter=plan.init_adapter,
+        init_weights=plan.init_weights,
         threads=max(1, cores() // places),
     )
 

@@ -111,5 +111,5 @@ def _voice(one: Interaction, chosen: Chosen) -> Voice | None:
     voices = feedback.voices_of_approved([one])
     if not voices or (chosen.corrected and not put_right):
         return None
-    answer = put_right[-1] if put_right else voices[0].answer
-    return Voice(voices[0].messages, answer, one.id, one.user, one.thumb, one.ts_ms)
+    answer, thumb = (put_right[-1], 1) if put_right else (voices[0].answer, one.thumb)
+    return Voice(voices[0].messages, answer, one.id, one.user, thumb, one.ts_ms)
