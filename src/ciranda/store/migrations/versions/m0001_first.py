@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_2a46c423"
+revision = "0001_c2bf89ae"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -642,6 +642,7 @@ def tables() -> None:
         sa.Column("base", sa.String(length=300), nullable=False),
         sa.Column("base_digest", sa.String(length=80), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("tuning", sa.String(length=10), nullable=False),
         sa.Column("adapter_digest", sa.String(length=80), nullable=False),
         sa.Column("evaluation", sa.JSON(), nullable=False),
         sa.Column("policies", sa.JSON(), nullable=False),
