@@ -41,6 +41,7 @@ FOREIGN: dict[str, str | tuple[str, ...]] = {
     "httptools": "gateway/", "uvloop": ("gateway/", "engines/fake.py"), "starlette": "web/", "uvicorn": "web/",
     "jinja2": "web/", "google": "interactions/otlp/wire.py", "opentelemetry": "interactions/otlp/wire.py",
     "click": "cli/", "rich": "cli/", "openai": "cli/crowd.py", "py3langid": "data/language.py",
+    "python_multipart": "web/openai/parts.py",
 }  # fmt: skip
 ENGINES_ARE_STARTED_BY = ("loop/", "cli/demo.py")  # the demo asks the sentences' package for what its users say
 BROAD = {"loop/beat.py", "web/api/door.py"}

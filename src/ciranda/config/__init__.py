@@ -157,6 +157,16 @@ class Home:
         return self.path / "jobs"
 
     @property
+    def uploads(self) -> Path:
+        """Files that clients of the fine-tuning door sent, as they sent them."""
+        return self.path / "uploads"
+
+    @property
+    def tracked(self) -> Path:
+        """Artefacts of runs that MLflow clients log."""
+        return self.path / "tracked"
+
+    @property
     def functions(self) -> Path:
         """Python functions that recipes of data may name; nobody but the machine's owner writes there."""
         return self.path / "functions"

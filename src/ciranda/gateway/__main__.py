@@ -32,7 +32,7 @@ def main() -> int:
         run(
             Options(
                 home, given.number, given.host, given.port, given.ready_file, given.drain, given.linger, settings.proxies,
-                shared,
+                shared, settings.url,
             )
         )  # fmt: skip
     except CirandaError as error:

@@ -15,12 +15,13 @@ from time import monotonic
 import msgspec
 
 from ciranda.errors import CirandaError, Forbidden, LimitReached, StorageFull, Unauthenticated, Unavailable
-from ciranda.gateway import answers, feedback, limits, listing, route, strangers, widget
+from ciranda.gateway import answers, feedback, limits, listing, onward, route, strangers, widget
 from ciranda.gateway.cache import Cache
 from ciranda.gateway.doors import DOORS
 from ciranda.gateway.journal import Journal
 from ciranda.gateway.metrics import Metrics, circuits
 from ciranda.gateway.moderation import Moderation
+from ciranda.gateway.onward import Passage
 from ciranda.gateway.quotas import Quotas
 from ciranda.gateway.relay import Relay
 from ciranda.gateway.server import Connection, Request, Server
@@ -47,10 +48,16 @@ class Gateway:
         spool: Where records go.
         quotas: Who may use how much.
         proxies: Addresses that say whom they ask for.
+        control: Control's address; without one, what control wrote beside the routing.
     """
 
     def __init__(
-        self, snapshots: Snapshots, spool: SpoolWriter, quotas: Quotas, proxies: tuple[Network, ...] = ()
+        self,
+        snapshots: Snapshots,
+        spool: SpoolWriter,
+        quotas: Quotas,
+        proxies: tuple[Network, ...] = (),
+        control: str = "",
     ) -> None:
         self.snapshots = snapshots
         self.spool = spool
@@ -64,6 +71,8 @@ class Gateway:
         self.relays: set[Relay] = set()
         self.counts: set[Count] = set()
         self.moderations: set[Moderation] = set()
+        self.passages: set[Passage] = set()
+        self._control: Path | str = control or snapshots.path.with_name("control.json")
         self.server = Server(self)
         self.journal = Journal(self)
         self.turnstile = Turnstile()
@@ -105,6 +114,10 @@ class Gateway:
             return answer
         if request.method == b"OPTIONS" and path == b"/v1/feedback":
             return self._preflight
+        if answer is None and onward.covers(request.path):
+            method, answer = b"GET, POST or DELETE", self._pass_on
+            if request.method in onward.METHODS:
+                return answer
         shown = f"{request.method.decode('latin-1')} {request.path[:200].decode('latin-1')}"
         if answer is None:
             raise answers.UnknownPath(
@@ -141,6 +154,11 @@ class Gateway:
         if key.role not in route.ASKING:
             raise Forbidden(f"a key of the role {key.role} may not ask", remedy="use a key of the role client")
         Moderation(connection, request).start(self.moderations)
+
+    def _pass_on(self, connection: Connection, request: Request) -> None:
+        self.key(request)
+        sent = request.headers.get(b"authorization") or _by_name(request)
+        Passage(self, connection, request, sent.partition(b" ")[2].strip()).start(self._control)
 
     def _models(self, connection: Connection, request: Request) -> None:
         snapshot, key = self.snapshot(), self.key(request)

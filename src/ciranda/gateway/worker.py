@@ -51,6 +51,7 @@ class Options:
         linger: Seconds that it goes on listening on SIGTERM, until balancers have noticed.
         database: URL of a control database that other machines use too; limits then hold over all of them.
         proxies: Addresses of reverse proxies, with commas, whose word for the client's address is taken.
+        control: Address of control, for the paths that are passed on to it; empty: the one of this home.
     """
 
     home: Home
@@ -62,6 +63,7 @@ class Options:
     linger: float = 0.2
     proxies: str = ""
     database: str = ""
+    control: str = ""
 
 
 def run(options: Options) -> None:
@@ -95,7 +97,7 @@ async def serve(options: Options, listener: socket.socket) -> None:
         loop.add_signal_handler(number, stop.set)
     spool = SpoolWriter(home.spool / f"gateway-{options.number}")
     quotas = Quotas(home.run / "limits", leased=bool(options.database))
-    gateway = Gateway(Snapshots(home.routing, home.path), spool, quotas, networks(options.proxies))
+    gateway = Gateway(Snapshots(home.routing, home.path), spool, quotas, networks(options.proxies), options.control)
     gateway.poll()
     leaser = lease(gateway, options.database) if options.database else None
     timers: list[asyncio.Future[Any]] = [

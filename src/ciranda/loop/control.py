@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from functools import partial
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import reading, sources, statistics
+from ciranda.data import reading, sources, statistics, uploads
 from ciranda.deploy import rollout, routing, stages
 from ciranda.errors import Conflict
 from ciranda.evals import scorers
 from ciranda.govern import audit, erasures
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
-from ciranda.loop import chores, exam, steps, turns
+from ciranda.loop import chores, exam, steps, tuning, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
@@ -47,6 +47,8 @@ class Control:
                 Task("routing", 1.0, self._routing),
                 Task("rollouts", 0.5, self._rollouts),
                 Task("turns", 0.3, self._turns),
+                Task("tunings", 0.5, self._tunings),
+                Task("uploads", 60.0, self._uploads),
                 Task("bases", 1.0, self._bases),
                 Task("exams", 2.0, self._exams),
                 Task("chores", 2.0, self._chores),
@@ -109,6 +111,12 @@ class Control:
                 self._begin(turn)
             else:
                 self._follow(turn)
+
+    def _tunings(self) -> None:
+        tuning.tick(self.platform)
+
+    def _uploads(self) -> None:
+        uploads.tidy(self.platform.db, self.platform.home)
 
     def _begin(self, turn: turns.Turn) -> None:
         """Start the turn's workflow; one that runs or resumed already is left alone."""

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from ciranda.config.model import ModelSpec
 from ciranda.deploy import rollout
 from ciranda.errors import Unavailable
-from ciranda.loop import exam, intake, steps, turns
+from ciranda.loop import exam, intake, steps, tuning, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
+from ciranda.train import tunings
 
 Value = TypeVar("Value")
 
@@ -29,16 +30,21 @@ class Work:
         with platform.db.reading() as conn:
             self.row = turns.get(conn, turn)
             self.spec: ModelSpec = models.get(conn, self.row.model).spec
+            self.job = tunings.of_turn(conn, turn)
 
     def data(self) -> dict[str, Any]:
-        """Bring in new rows and commit the dataset version to learn from."""
-        brought = intake.take(self.platform, self.spec, actor=self.turn, patient=True)
+        """Bring in new rows and commit the dataset version to learn from; those of a fine-tuning job are in its files."""
+        if self.job is not None:
+            brought = tuning.data(self.platform, self.spec, self.job, actor=self.turn)
+        else:
+            brought = intake.take(self.platform, self.spec, actor=self.turn, patient=True)
         self._say("data", f"{brought['dataset']}: {brought['rows']} rows", dataset=brought["dataset"])
         return {"dataset": brought["dataset"], "digest": brought["digest"], "rows": brought["rows"]}
 
     def train(self, data: dict[str, Any]) -> dict[str, Any]:
         """Search for the best recipe; every trial is a job, and a call after a crash finds them."""
-        best = steps.search(self.platform, self.spec, data["dataset"], turn=self.turn, tell=self._teller("train"))
+        spec = tuning.shaped(self.platform, self.spec, self.job, data["dataset"]) if self.job else self.spec
+        best = steps.search(self.platform, spec, data["dataset"], turn=self.turn, tell=self._teller("train"))
         self._say("train", f"{best['trials']} trials, best {best['summary']}")
         return best
 
@@ -51,8 +57,9 @@ class Work:
     def evaluate(self, data: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         """Ask the candidate and the live version the same cases."""
         candidate, champion = self._pair(entry["version"])
+        asked = "" if self.job else data["dataset"]  # whoever sends the files of a job does not choose its test split
         found = exam.examined(
-            self.platform, self.spec, (candidate, champion), dataset=data["dataset"], tell=self._teller("evaluate")
+            self.platform, self.spec, (candidate, champion), dataset=asked, tell=self._teller("evaluate")
         )
         self._say("evaluate", f"{candidate.ref} and {champion.ref}: {len(found[candidate.ref])} suites each")
         return {"champion": champion.ref, "evaluations": found}
@@ -84,16 +91,25 @@ class Work:
         return {"state": "released", "rollout": begun.id}
 
     def fail(self, message: str) -> dict[str, Any]:
-        """The end of a turn that something stopped; the step under way says what."""
+        """The end of a turn that something stopped; the step under way says what. One whose job was cancelled frees all."""
+        with self.platform.db.reading() as conn:
+            job = tunings.of_turn(conn, self.turn)
+        cancelled = job is not None and job.state == "cancelled"
+        if cancelled:
+            tuning.free(self.platform, self.spec, self.turn)
         with self.platform.db.writing() as conn:
             row = turns.get(conn, self.turn)
             if row.step:
                 turns.note(conn, self.turn, row.step, "failed", summary=message)
-            turns.end(conn, self.turn, "failed", summary=message, next_actor="an engineer")
-        return {"state": "failed", "reason": message}
+            if cancelled:
+                turns.end(conn, self.turn, "cancelled", summary=message)
+            else:
+                turns.end(conn, self.turn, "failed", summary=message, next_actor="an engineer")
+        return {"state": "cancelled" if cancelled else "failed", "reason": message}
 
     def told(self, name: str, function: Callable[..., Value], *arguments: Any) -> Value:
         """Do a step; its row says that it began, and that it ended."""
+        tuning.heed(self.platform, self.turn)
         with self.platform.db.writing() as conn:
             turns.note(conn, self.turn, name, "running", next_actor="Ciranda")
         result = function(*arguments)
@@ -121,6 +137,7 @@ class Work:
 
         def tell(summary: str) -> None:
             nonlocal said
+            tuning.heed(self.platform, self.turn)
             if summary != said:
                 said = summary
                 self._say(name, summary)

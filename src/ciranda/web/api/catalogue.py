@@ -11,6 +11,7 @@ from ciranda.data.entries import Entry, Wanted
 from ciranda.data.versions import DatasetVersion
 from ciranda.errors import Forbidden
 from ciranda.loop.overlaps import trained_on
+from ciranda.loop.tuning import dataset_of
 from ciranda.registry.lineage import Node
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Datasets, Described, Lineage, Nothing, Page, Term
@@ -20,11 +21,12 @@ from ciranda.web.load.lineage import chain
 
 
 def reached(call: Call[Any]) -> set[str] | None:
-    """The datasets of the models that the key reaches; None is all."""
+    """The datasets of the models that the key reaches, their fine-tuning files among them; None is all."""
     if call.reach is None:
         return None
     applied = rows.every(call.platform.db, "models", order="model", model=call.reach)
-    return {row["spec"].get("data", {}).get("dataset") or row["model"] for row in applied}
+    own = {row["spec"].get("data", {}).get("dataset") or row["model"] for row in applied}
+    return own | {dataset_of(row["model"]) for row in applied}
 
 
 def demand(call: Call[Any], *, right: str = "view") -> str:

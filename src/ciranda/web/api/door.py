@@ -4,13 +4,16 @@ Every route is one line of a table (`Rest`), so that the method, the path, the r
 tested and printed without running anything. A loader is a plain function on a `Call`; it runs on a thread, since the database is
 synchronous. A body is read up to a bound before it is parsed, and must say that it is JSON, which a form of another site cannot.
 Errors are the one tree of `ciranda.errors`, with the id that the log carries. This is one of the two places that catch everything.
+
+Doors of other tables (OpenAI's fine-tuning, MLflow's tracking) are the same edge with another `Dialect`: another prefix, and errors
+in the shape that their clients know. A route with a `reader` takes its body itself, in pieces, after its caller was admitted.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -78,17 +81,35 @@ class Rest:
     asks: type[BaseModel]
     summary: str
     status: int = 200
+    reader: Callable[[Platform, Request], Awaitable[Any]] | None = None
 
 
-def mounted(platform: Platform, table: Iterable[Rest]) -> list[Route]:
+@dataclass(frozen=True)
+class Dialect:
+    """How one table of routes is spoken.
+
+    Args:
+        prefix: What stands before its paths.
+        problem: An error as its clients know it, with the request's id.
+        nothing: The error for an address that the table has not.
+        invalid: The error for a query or a body that is not as the route wants it.
+    """
+
+    prefix: str
+    problem: Callable[[CirandaError, str], Response]
+    nothing: Callable[[str, str, list[str]], CirandaError]
+    invalid: Callable[[ValidationError, Rest], CirandaError]
+
+
+def mounted(platform: Platform, table: Iterable[Rest], dialect: Dialect | None = None) -> list[Route]:
     """The table as Starlette routes, and one behind them that answers for every other address below the prefix."""
-    routes = [Route(PREFIX + rest.path, partial(_answer, platform, rest), methods=[rest.method]) for rest in table]
-    return [
-        *routes,
-        Route(
-            PREFIX + "/{rest:path}", partial(_nothing, list(table)), methods=["GET", "POST", "PUT", "PATCH", "DELETE"]
-        ),
+    spoken, known = dialect or OURS, list(table)
+    routes = [
+        Route(spoken.prefix + rest.path, partial(_answer, platform, rest, spoken), methods=[rest.method])
+        for rest in known
     ]
+    others = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+    return [*routes, Route(spoken.prefix + "/{rest:path}", partial(_nothing, known, spoken), methods=others)]
 
 
 async def alive(_request: Request) -> Response:
@@ -96,20 +117,22 @@ async def alive(_request: Request) -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
-async def _answer(platform: Platform, rest: Rest, request: Request) -> Response:
+async def _answer(platform: Platform, rest: Rest, dialect: Dialect, request: Request) -> Response:
     number = request.scope.get("request_id") or ids.new("req")
+    problem = dialect.problem
     try:
         principal = await run_in_threadpool(_admit, platform, rest, request)
-        asked = rest.asks.model_validate(await _asked(rest, request))
+        given = await rest.reader(platform, request) if rest.reader else await _asked(rest, request)
+        asked = rest.asks.model_validate(given)
         key = request.headers.get("idempotency-key", "")[:200]
         origin = str(request.base_url).rstrip("/")
         call = Call(platform, principal, dict(request.path_params), asked, key, origin)
         found = await run_in_threadpool(rest.loader, call)
-        return found if isinstance(found, Response) else _json(found, rest.status, number)
+        return found if isinstance(found, Response) else json_of(found, rest.status, number)
     except CirandaError as error:
         return problem(error, number)
     except ValidationError as error:
-        return problem(_invalid(error, rest), number)
+        return problem(dialect.invalid(error, rest), number)
     except ClientDisconnect:
         return Response(status_code=499)
     except Exception as error:
@@ -122,16 +145,20 @@ async def _answer(platform: Platform, rest: Rest, request: Request) -> Response:
         return problem(told, number)
 
 
-async def _nothing(table: list[Rest], request: Request) -> Response:
+async def _nothing(table: list[Rest], dialect: Dialect, request: Request) -> Response:
     """An address or a method that the table has not."""
     path = request.path_params["rest"]
     others = sorted({rest.method for rest in table if _same(rest.path, f"/{path}")})
-    error: CirandaError = NotFound(
-        f"no route {request.method} {PREFIX}/{path}",
+    error = dialect.nothing(request.method, f"{dialect.prefix}/{path}", others)
+    return dialect.problem(error, request.scope.get("request_id") or ids.new("req"))
+
+
+def _no_route(method: str, path: str, others: list[str]) -> CirandaError:
+    return NotFound(
+        f"no route {method} {path}",
         where="the REST API",
         remedy=f"it takes {', '.join(others)}" if others else "docs/rest.md lists every route",
     )
-    return problem(error, request.scope.get("request_id") or ids.new("req"))
 
 
 def _same(pattern: str, path: str) -> bool:
@@ -212,7 +239,7 @@ def _invalid(error: ValidationError, rest: Rest) -> Invalid:
 
 def problem(error: CirandaError, number: str) -> Response:
     """An error as the API sends it."""
-    answer = _json({"error": error.to_dict(), "request_id": number}, error.status, number)
+    answer = json_of({"error": error.to_dict(), "request_id": number}, error.status, number)
     if error.retry:
         answer.headers["retry-after"] = RETRY_AFTER_S
     if error.status == HTTPStatus.UNAUTHORIZED:
@@ -220,7 +247,10 @@ def problem(error: CirandaError, number: str) -> Response:
     return answer
 
 
-def _json(value: Any, status: int, number: str) -> Response:
+OURS = Dialect(PREFIX, problem, _no_route, _invalid)
+
+
+def json_of(value: Any, status: int, number: str) -> Response:
     """Any value of ours as JSON: dataclasses as objects, times as text, and NaN, which JSON does not know, as null."""
     headers = {"x-request-id": number, "cache-control": "no-store", "x-content-type-options": "nosniff"}
     content = to_json(value, inf_nan_mode="null", bytes_mode="utf8")
