@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_80d1d002"
+revision = "0001_4e98219d"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -694,6 +694,7 @@ def tables() -> None:
         sa.Column("base", sa.String(length=300), nullable=False),
         sa.Column("base_digest", sa.String(length=80), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("tuning", sa.String(length=10), nullable=False),
         sa.Column("adapter_digest", sa.String(length=80), nullable=False),
         sa.Column("evaluation", sa.JSON(), nullable=False),
         sa.Column("policies", sa.JSON(), nullable=False),
