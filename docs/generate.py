@@ -140,6 +140,8 @@ TABLES = {
     "tunings": "Fine-tuning jobs that came through OpenAI's API: which files, how, and the turn that does them.",
     "turns": "Runs of the loop: cause, step, who acts next.",
     "uploads": "Files that clients of the fine-tuning door sent, and those that jobs left; deleted ones without content.",
+    "judges": "Models that judge answers: engine, criteria, scale; the newest of a name counts.",
+    "judge_calibrations": "What judges and people said of the same answers, and how long that holds.",
     "verdicts": "What the gates said of a version, with their evidence.",
     "version_stages": "Every change of a version's stage, so that what was live when is a question.",
     "versions": "Immutable model versions with what they are made of.",

@@ -10,27 +10,46 @@ invented cases, one for each side, are added to the bootstrap, since a sample in
     cannot_tell otherwise, and always below `least` cases
 
 Differences are turned so that more is better, whatever the metric: fewer refusals count as a gain.
+
+Each comparison says how large the difference is (`effect`), the smallest one that so many cases would have found
+(`detectable`) and how many it would take (`needed`), so that "cannot tell" is no dead end. Several at once are a family
+(`together`): among twenty slices one looks worse by chance, so p-values are Holm's, and what does not hold among all is no claim.
+A gate that needs every one of several rules to hold needs no correction to pass, since each must hold by itself; only
+its claims of harm do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from ciranda.evals import power
 from ciranda.evals.intervals import quantiles
+from ciranda.evals.power import Effect
 from ciranda.evals.scorers import scorer
 from ciranda.evals.suites import Evaluation
 
 Verdict = Literal["better", "not_worse", "worse", "cannot_tell"]
+CLAIMS: frozenset[Verdict] = frozenset({"better", "worse"})
+NONE = Effect(0.0, "g")
 LEAST = 30
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate minus champion on one metric, with its evidence. `mean_a` and `mean_b` are as measured, not turned."""
+    """Candidate minus champion on one metric, with its evidence. `mean_a` and `mean_b` are as measured, not turned.
+
+    Args:
+        floor: The loss that is excluded one-sided at 5 %.
+        effect: How large the difference is, whatever n.
+        detectable: The smallest true difference that n cases would find in 8 of 10 tries.
+        needed: Cases that would tell: exclude the margin, or find the difference that was seen; 0 when nothing differs.
+        adjusted_p: Holm's p-value within the family; p_value when it stands alone.
+        family: How many comparisons were made together.
+    """
 
     metric: str
     margin: float
@@ -46,6 +65,11 @@ class Comparison:
     losses: int
     verdict: Verdict
     reason: str
+    effect: Effect = NONE
+    detectable: float = 1.0
+    needed: int = 0
+    adjusted_p: float = 1.0
+    family: int = 1
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -54,7 +78,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return dict(self.__dict__)
+        return {**asdict(self), "effect": {**asdict(self.effect), "size": self.effect.size}}
 
 
 def compare(
@@ -87,31 +111,68 @@ def of_pairs(
     if n == 0:
         reason = "no case was answered by both"
         return Comparison(metric, margin, 0, 0, 0, 0, -1, 1, -1, 1, 0, 0, "cannot_tell", reason)
-    measured = scorer(metric)
-    sign = 1 if measured.higher_is_better else -1
+    chosen = scorer(metric)
+    sign = 1 if chosen.higher_is_better else -1
     gains = [sign * (candidate - champion) for candidate, champion in pairs]
-    span = 1.0 if measured.bounded else max(map(abs, gains)) or 1.0
+    span = 1.0 if chosen.bounded else max(map(abs, gains)) or 1.0
     low, floor, high = quantiles([*gains, span, -span], (LEVEL / 2, LEVEL, 1 - LEVEL / 2))
-    wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-    p_value = _sign_test(wins, losses)
-    verdict, reason = _judged(n, least, low, floor, high, p_value, margin)
+    wins, losses = sum(1 for gain in gains if gain > 0), sum(1 for gain in gains if gain < 0)
+    p_value, mean = _sign_test(wins, losses), math.fsum(gains) / n
+    needed = power.needed(gains, margin or mean, margin=margin > 0, span=span)
     mean_a, mean_b = (math.fsum(side) / n for side in zip(*pairs, strict=True))
-    return Comparison(
-        metric,
-        margin,
-        n,
-        mean_a,
-        mean_b,
-        math.fsum(gains) / n,
-        low,
-        high,
-        floor,
-        p_value,
-        wins,
-        losses,
-        verdict,
-        reason,
-    )
+    found = Comparison(
+        metric, margin, n, mean_a, mean_b, mean, low, high, floor, p_value, wins, losses, "cannot_tell", "",
+        power.effect(gains, rate=chosen.rate), power.detectable(gains, rate=chosen.rate, span=span),
+        needed, p_value,
+    )  # fmt: skip
+    return judged(found, least=least)
+
+
+def together(found: Sequence[Comparison], claims: Collection[Verdict] = CLAIMS) -> tuple[Comparison, ...]:
+    """The same comparisons as one family: a claim that does not hold among all of them becomes "cannot tell".
+
+    Args:
+        claims: The verdicts that are claims here. Where all must hold for a yes (gates), only `worse` is one.
+    """
+    adjusted = holm([one.p_value for one in found])
+    return tuple(_among(one, p, len(found), claims) for one, p in zip(found, adjusted, strict=True))
+
+
+def _among(one: Comparison, p: float, family: int, claims: Collection[Verdict]) -> Comparison:
+    weighed = replace(one, adjusted_p=p, family=family)
+    if one.verdict not in claims or p < LEVEL:
+        return weighed
+    reason = f"{one.reason}, but among {family} comparisons that happens by chance (p = {p:.3f})"
+    return replace(weighed, verdict="cannot_tell", reason=reason)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: rejecting those below a level errs in any of them no more often than that level."""
+    adjusted, worst = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = worst
+    return adjusted
+
+
+def by_slice(
+    a: Evaluation, b: Evaluation, metric: str, margin: float = 0.0, *, least: int = LEAST
+) -> dict[str, Comparison]:
+    """Candidate and champion in every slice that both have, such as `language=en`, judged as one family."""
+    parts = sorted({(name, value) for one in (*a.answers, *b.answers) for name, value in one.slices.items()})
+    found = {
+        f"{name}={value}": compare(a, b, metric, margin, where={name: value}, least=least) for name, value in parts
+    }
+    told = {name: one for name, one in found.items() if one.n}
+    return dict(zip(told, together(list(told.values())), strict=True))
+
+
+def judged(one: Comparison, *, least: int = LEAST) -> Comparison:
+    """The same comparison with the verdict that its figures call for now."""
+    verdict, reason = _judged(one.n, least, one.low, one.floor, one.high, one.p_value, one.margin)
+    if verdict == "cannot_tell" and one.needed > one.n >= least:
+        reason += f"; about {one.needed:,} cases would tell"
+    return replace(one, verdict=verdict, reason=reason)
 
 
 def _judged(

@@ -10,6 +10,7 @@
     refusal          the answer declines
     toxicity         a listed word stands in it
     pii_leak         personal data stands in it that was not in the prompt
+    judge:NAME       the grade that a registered judge gives; preferred:NAME, whether it prefers the answer (`evals.judge`)
 
 A scorer is pure and cheap. One that needs a reference says so and is not asked without one. It refuses to average: that is
 the business of suites, which also say how sure they are.
@@ -166,6 +167,10 @@ def _leak(said: Said) -> float:
     return float(any(text not in said.prompt for text in found))
 
 
+def _opinion(said: Said, *, aid: Callable[[Said], float | None]) -> float | None:
+    return aid(said)
+
+
 def _parsed(text: str) -> Any:
     """The JSON value of a text, or None. Anything that trips the parser (depth, huge numbers) is no JSON here."""
     try:
@@ -209,5 +214,7 @@ SCORERS: dict[str, Scorer] = {
 
 KINDS: dict[str, Callable[[str], Scorer]] = {
     "json_field": lambda path: Scorer(f"json_field:{path}", partial(_field, path=path), needs_reference=True),
+    "judge": lambda name: Scorer(f"judge:{name}", _opinion, rate=False, needs="judge"),
+    "preferred": lambda name: Scorer(f"preferred:{name}", _opinion, rate=False, needs="judge"),
 }
 """Scorers that take an argument after a colon; whoever brings a kind of them registers it here."""

@@ -7,7 +7,9 @@
 An honest "cannot tell" is one of three outcomes and opens no door: no cases, a missing metric, too few cases to tell
 a difference, or a value on the wrong side of its bound that chance alone could have put there. A verdict passes when
 every gate passes, fails when any fails, and cannot tell otherwise. `optional` gates of a slice without cases pass,
-and say so.
+and say so. Each gate must hold by itself, so several need no correction to pass; that the candidate is worse is claimed only
+where it holds among all the gates that compare (Holm). How often all this errs is measured in docs/gates.md.
+Of a judge's metric the figures are what people would have said (`evals.calibration`); one that is not believed opens no door.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from typing import Any, Literal, get_args
 
 from ciranda.config.model import Gate
 from ciranda.errors import Invalid
-from ciranda.evals.compare import Comparison, compare
+from ciranda.evals import judge as judging
+from ciranda.evals.calibration import Standing
+from ciranda.evals.compare import Comparison, compare, together
 from ciranda.evals.intervals import Estimate
 from ciranda.evals.suites import Evaluation
 
@@ -68,6 +72,7 @@ class GateResult:
         candidate: The candidate's figure with interval and n; None when there is none.
         live: The live version's, for rules that compare.
         comparison: Candidate against live on the cases that both answered, for rules that compare.
+        judge: Of a judge's metric, by which calibration its figures are what people would say, or why it is not believed.
     """
 
     metric: str
@@ -79,6 +84,7 @@ class GateResult:
     candidate: Estimate | None = None
     live: Estimate | None = None
     comparison: Comparison | None = None
+    judge: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -104,7 +110,10 @@ class Verdict:
 
 
 def judge(
-    gates: Sequence[Gate], candidate: Mapping[str, Evaluation], live: Mapping[str, Evaluation] | None = None
+    gates: Sequence[Gate],
+    candidate: Mapping[str, Evaluation],
+    live: Mapping[str, Evaluation] | None = None,
+    standings: Mapping[str, Standing] | None = None,
 ) -> Verdict:
     """Hold a version's evaluations against the gates. Pure.
 
@@ -112,9 +121,65 @@ def judge(
         gates: The rules of the model file.
         candidate: The candidate's evaluations, by the suite as the gates name it.
         live: The live version's, on the same suites; None when nothing is live.
+        standings: What is to be believed of each judge's metric; one that is not in it is not believed.
     """
-    results = tuple(_judge(gate, candidate.get(gate.suite), (live or {}).get(gate.suite)) for gate in gates)
+    asked = [
+        _Asked(gate, candidate.get(gate.suite), (live or {}).get(gate.suite), _standing(gate.metric, standings or {}))
+        for gate in gates
+    ]
+    compared = [_compared(one) for one in asked]
+    family = iter(together([one for one in compared if one], claims={"worse"}))
+    results = tuple(_judge(one, next(family) if found else None) for one, found in zip(asked, compared, strict=True))
     return Verdict(_together([result.outcome for result in results]), results)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One gate with what there is to decide it by. `standing` is there for a judge's metric."""
+
+    gate: Gate
+    candidate: Evaluation | None
+    live: Evaluation | None
+    standing: Standing | None
+
+    @property
+    def refusal(self) -> str:
+        return self.standing.refusal if self.standing else ""
+
+    def estimate(self, evaluation: Evaluation | None, version: str) -> Estimate | None:
+        """The figure of an evaluation; of a judge's metric what people would have said."""
+        if evaluation is None or self.refusal:
+            return None
+        where = self.gate.slice or None
+        if self.standing is None or self.standing.calibration is None:
+            return evaluation.estimate(self.gate.metric, where)
+        scores = list(evaluation.scores(self.gate.metric, where).values())
+        return self.standing.calibration.estimate(scores, version) if scores else None
+
+
+def _standing(metric: str, standings: Mapping[str, Standing]) -> Standing | None:
+    if (named := judging.of_metric(metric)) is None:
+        return None
+    refusal = (
+        f"the judge {named[1]} was not asked, or never held against people; `ciranda judges show {named[1]}` says which"
+    )
+    return standings.get(metric) or Standing(metric, refusal=refusal)
+
+
+def _compared(asked: _Asked) -> Comparison | None:
+    """Candidate against live, for a rule that asks for it and cases that are there."""
+    gate, candidate, live = asked.gate, asked.candidate, asked.live
+    rule, where = parse(gate.rule), gate.slice or None
+    if rule.kind in SIGNS or asked.refusal or candidate is None or live is None:
+        return None
+    mine, theirs = candidate.scores(gate.metric, where), live.scores(gate.metric, where)
+    if not mine:
+        return None
+    found = compare(candidate, live, gate.metric, rule.value, where=where, least=gate.least)
+    if asked.standing is None or asked.standing.calibration is None:
+        return found
+    gains = [mine[case] - theirs[case] for case in sorted(mine.keys() & theirs.keys())]
+    return asked.standing.calibration.compared(found, gains, least=gate.least)
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:
@@ -123,23 +188,25 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
     return "cannot tell" if "cannot tell" in outcomes else "pass"
 
 
-def _judge(gate: Gate, candidate: Evaluation | None, live: Evaluation | None) -> GateResult:
-    rule, where = parse(gate.rule), gate.slice or None
-    mine = candidate.estimate(gate.metric, where) if candidate else None
-    theirs = live.estimate(gate.metric, where) if live else None
-    compared: Comparison | None = None
-    if mine is None or candidate is None:
-        outcome, why = _without_cases(gate, candidate)
+def _judge(asked: _Asked, compared: Comparison | None) -> GateResult:
+    gate, rule = asked.gate, parse(asked.gate.rule)
+    mine = asked.estimate(asked.candidate, asked.standing.candidate if asked.standing else "")
+    theirs = asked.estimate(asked.live, asked.standing.live if asked.standing else "")
+    outcome: Outcome
+    if asked.refusal:
+        outcome, why = "cannot tell", asked.refusal
+    elif mine is None:
+        outcome, why = _without_cases(gate, asked.candidate)
     elif rule.kind in SIGNS:
         outcome, why = _against_bound(rule, mine)
-    elif live is None:
+    elif compared is None:
         outcome, why = "cannot tell", "nothing is live to compare with"
     else:
-        compared = compare(candidate, live, gate.metric, rule.value, where=where, least=gate.least)
         outcome, why = _against_live(rule, compared)
     place = f" on {', '.join(f'{k}={v}' for k, v in gate.slice.items())}" if gate.slice else ""
     reason = f"{gate.metric} {gate.rule}{place}: {why}"
-    return GateResult(gate.metric, gate.rule, gate.suite, gate.slice, outcome, reason, mine, theirs, compared)
+    known = asked.standing.to_dict() if asked.standing else None
+    return GateResult(gate.metric, gate.rule, gate.suite, gate.slice, outcome, reason, mine, theirs, compared, known)
 
 
 def _without_cases(gate: Gate, candidate: Evaluation | None) -> tuple[Outcome, str]:
