@@ -22,8 +22,8 @@ from ciranda.errors import CirandaError, Failed, StorageFull
 COMMANDS = {
     "init": "home", "up": "home", "down": "home", "status": "watch", "plan": "files", "apply": "files",
     "ingest": "sources", "sources": "sources", "quarantine": "sources",
-    "train": "turn", "evaluate": "turn", "promote": "release", "rollback": "release", "approve": "release", "chat": "talk",
-    "feedback": "talk", "interactions": "recorded", "datasets": "lines", "data": "chores", "review": "reviews",
+    "train": "turn", "evaluate": "turn", "runs": "runs", "promote": "release", "rollback": "release", "approve": "release",
+    "chat": "talk", "feedback": "talk", "interactions": "recorded", "datasets": "lines", "data": "chores", "review": "reviews",
     "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
     "tenants": "keys", "policy": "policy", "exports": "policy", "erase": "erase", "base": "home", "demo": "story", "help": "manual",
 }  # fmt: skip

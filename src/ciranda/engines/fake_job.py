@@ -31,10 +31,12 @@ from ciranda.engines.parrot import Parrot
 from ciranda.errors import Invalid
 from ciranda.jobs import inside
 from ciranda.jobs.inside import Progress
+from ciranda.jobs.usage import Usage
 from ciranda.store import clock, files
-from ciranda.train import bases, packing, recipe
+from ciranda.train import bases, packing, provenance, recipe
 from ciranda.train.recipe import Spec
 
+SAMPLES = 3
 LAYERS = 12  # that its configuration claims, so that a recipe's layers have a bound
 
 
@@ -70,8 +72,11 @@ def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
     if not rows:
         raise Invalid(f"no row fits in max_tokens {spec.recipe.max_tokens}", where=str(spec.rows),
                       remedy="raise max_tokens in the recipe, or bring rows")  # fmt: skip
+    made_of = provenance.of(spec, {"fake": "1"})
+    report({"run": made_of})
     school = School(spec, rows, validation)
-    school.learn(report)
+    with Usage(report):
+        school.learn(report)
     judged = school.validate(spec.recipe.steps, report)
     _keep(school.parrot, spec)
     seconds = time.perf_counter() - began
@@ -80,7 +85,8 @@ def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
         "loss_curve": school.curve, "validation": judged, "rows": len(rows), "rows_left_out": left_out,
         "tokens_per_s": school.words / max(seconds, 1e-6), "resumed_at": school.resumed_at,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "seconds": seconds,
-        "cpu_seconds": time.process_time(), "environment": {"fake": "1", "python": platform.python_version()},
+        "cpu_seconds": time.process_time(), "provenance": made_of,
+        "environment": {"fake": "1", "python": platform.python_version()},
     }  # fmt: skip
     files.write_atomic(spec.output / "result.json", json.dumps(result, indent=1))
     school.checkpoint.unlink(missing_ok=True)
@@ -122,16 +128,20 @@ class School:
         self._resume()
 
     def learn(self, report: Progress) -> None:
-        """Every step that is left."""
-        recipe = self.spec.recipe
+        """Every step that is left, with what it answers to a few validation rows where checkpoints are and at the end."""
+        recipe, began = self.spec.recipe, time.perf_counter()
         for step in range(self.resumed_at, recipe.steps):
             lesson = self._lesson(step)
             loss = sum(_distance(self.parrot, row) for row in lesson) / len(lesson)
             self._hear(lesson)
             self.curve.append((step + 1, loss))
-            report({"step": step + 1, "steps": recipe.steps, "loss": loss, "rate": recipe.rate(step)})
+            speed = self.words / max(time.perf_counter() - began, 1e-6)
+            how = {"loss": loss, "rate": recipe.rate(step), "tokens_per_s": speed}
+            report({"step": step + 1, "steps": recipe.steps, **how})
             if (step + 1) % self.spec.checkpoint_steps == 0:
                 self._save(step + 1)
+            if (step + 1) % self.spec.checkpoint_steps == 0 or step + 1 == recipe.steps:
+                self._sample(step + 1, report)
             if recipe.looks(step + 1):
                 self.validate(step + 1, report)
 
@@ -140,6 +150,11 @@ class School:
         judged = evaluate(self.parrot, self.validation)
         report({"validation": {"step": step, **judged}})
         return judged
+
+    def _sample(self, step: int, report: Progress) -> None:
+        for row in self.validation[:SAMPLES]:
+            said = {"prompt": row.prompt, "reference": row.completion, "answer": self.parrot.answer(row.prompt)}
+            report({"sample": {"step": step, **said}})
 
     def _lesson(self, step: int) -> list[Row]:
         size = self.spec.recipe.batch_size

@@ -28,6 +28,7 @@ import torch
 import transformers
 
 from ciranda.engines import peft_shape
+from ciranda.engines.peft_samples import Samples
 from ciranda.errors import Failed, Invalid, Refused
 from ciranda.store import files
 from ciranda.train import packing
@@ -68,7 +69,9 @@ def train(spec: Spec, report: Report) -> dict[str, Any]:
         model = peft_shape.shaped(spec)
         loop = Loop(model, rows, spec, validation)
         loop.resume()
-        loop.run(report)
+        samples = Samples(model, tokenizer, spec.validation, report)
+        loop.run(report, samples.now_and_then)
+        samples.ask(spec.recipe.steps)
         report({"phase": "validating", "rows": len(validation)})
         judged = loop.validate(spec.recipe.steps, report)
         trained = sum(p.numel() for p in loop.weights.values())
@@ -164,8 +167,8 @@ class Loop:
         """Tokens of rows, each counted with its whole prompt, trained in a second."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
-    def run(self, report: Report) -> None:
-        """From the last checkpoint to the last step."""
+    def run(self, report: Report, look: Callable[[int], None] = lambda _: None) -> None:
+        """From the last checkpoint to the last step; `look` is called where a checkpoint is, before the last one."""
         self.model.train()
         for step in range(self.resumed_at, self.recipe.steps):
             started = time.perf_counter()
@@ -178,6 +181,8 @@ class Loop:
             )  # fmt: skip
             if (step + 1) % self.spec.checkpoint_steps == 0:
                 self.save(step + 1)
+                if step + 1 < self.recipe.steps:
+                    look(step + 1)
             if self.recipe.looks(step + 1):
                 self.validate(step + 1, report)
                 self.model.train()

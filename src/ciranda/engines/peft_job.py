@@ -21,8 +21,9 @@ from typing import Any
 
 from ciranda.jobs import inside
 from ciranda.jobs.inside import Progress
+from ciranda.jobs.usage import Usage
 from ciranda.store import clock, files
-from ciranda.train import bases, recipe
+from ciranda.train import bases, provenance, recipe
 from ciranda.train.bases import Source
 from ciranda.train.recipe import Spec
 
@@ -37,7 +38,11 @@ def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
     if (spec.output / "result.json").exists():
         return
     report({"phase": "loading"})
-    result = peft.train(spec, report)
+    threads = {"threads": str(spec.threads or len(os.sched_getaffinity(0)))}
+    made_of = provenance.of(spec, peft.environment() | threads)
+    report({"run": made_of})
+    with Usage(report):
+        result = {**peft.train(spec, report), "provenance": made_of}
     served(spec, result["tuning"])
     files.write_atomic(spec.output / "result.json", json.dumps(result, indent=1))
     (spec.output / "checkpoint.safetensors").unlink(missing_ok=True)

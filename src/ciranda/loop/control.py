@@ -19,6 +19,7 @@ from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
 from ciranda.loop.platform import Platform
+from ciranda.loop.runs import Cancelled
 from ciranda.monitor import alerts, delivery, drift, export, openlineage, quality, signals, staleness
 from ciranda.monitor.signals import Signal
 from ciranda.registry import flags, models, versions
@@ -42,6 +43,7 @@ class Control:
         self.intake = Intake(platform)
         self._seen: dict[str, tuple[str, str]] = {}
         self.overlaps = Overlaps(platform)
+        self.cancelled = Cancelled(platform)
         self.beat = Beat(
             [
                 Task("routing", 1.0, self._routing),
@@ -52,6 +54,7 @@ class Control:
                 Task("bases", 1.0, self._bases),
                 Task("exams", 2.0, self._exams),
                 Task("chores", 2.0, self._chores),
+                Task("cancelled", 2.0, self.cancelled.look),
                 Task("quality", 0.5, self._quality),
                 Task("drift", 1.0, self._drift),
                 Task("collector", 10.0, self._collector),

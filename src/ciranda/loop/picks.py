@@ -22,7 +22,7 @@ from ciranda.loop.platform import Platform
 from ciranda.registry.versions import Version
 from ciranda.train import bases
 from ciranda.train.recipe import Recipe
-from ciranda.train.run import Jobs, Trainer, cores
+from ciranda.train.run import Jobs, cores
 
 
 def sampler(sources: Sequence[Source]) -> Sampler | None:
@@ -32,7 +32,7 @@ def sampler(sources: Sequence[Source]) -> Sampler | None:
     return cast(Sampler, importlib.import_module("ciranda.engines.hassil"))
 
 
-def trainer(platform: Platform, spec: ModelSpec) -> Trainer:
+def trainer(platform: Platform, spec: ModelSpec) -> Jobs:
     """Whoever trains this model, as jobs of this machine: what its engine serves, its trainer makes."""
     entry = "ciranda.engines.fake_job" if spec.base == FAKE else "ciranda.engines.peft_job"
     return Jobs(platform.jobs, platform.home.jobs, entry=entry)

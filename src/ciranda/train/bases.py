@@ -35,12 +35,13 @@ QUIET: Mapping[str, str] = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
     "OMP_WAIT_POLICY": "passive",
+    "PYTHONHASHSEED": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""How transformers shall behave in a job: write no bars into the log, call nobody."""
+"""How transformers shall behave in a job: write no bars into the log, call nobody, order sets alike in every run."""
 HUB = "hf:"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ from ciranda.jobs.local import Executor, JobSpec
 from ciranda.store import files
 from ciranda.train.bases import QUIET
 from ciranda.train.recipe import Spec
+from ciranda.train.telemetry import Listener, Telemetry
 
 ENTRY = "ciranda.engines.peft_job"
 TRIAL_BYTES = 3 << 30  # what one trial of the packaged base takes, with room
+
+LISTENER = Listener()
 
 State = Literal["running", "succeeded", "failed", "gone"]
 
@@ -132,8 +136,17 @@ class Jobs:
         )
 
     def cancel(self, key: str) -> None:
-        """End the run and free what it holds."""
+        """End the run and free what it holds: its processes, its checkpoint, its weights. Words and figures stay."""
         self.executor.cancel(key)
+        shutil.rmtree(self.folder(key) / "output", ignore_errors=True)
+
+    def telemetry(self, key: str) -> Telemetry:
+        """What the run told so far."""
+        return LISTENER.of(self.executor, key)
+
+    def logs(self, key: str, offset: int = 0) -> tuple[bytes, int]:
+        """A piece of the run's output from `offset`, and the offset to go on with."""
+        return self.executor.logs(key, offset)
 
     def _reason(self, key: str) -> str:
         try:

@@ -164,7 +164,8 @@ def _distribution(what: Range | tuple[int, ...]) -> Any:
 def _known(trial: Trial, shapes: Mapping[str, Any], within: Space) -> Any:
     """A trial as Optuna sees it; one whose recipe lies outside of the space tells only that it was."""
     states = optuna.trial.TrialState
-    state = {"complete": states.COMPLETE, "failed": states.FAIL}.get(trial.state, states.RUNNING)
+    ended = {"complete": states.COMPLETE, "failed": states.FAIL, "cancelled": states.FAIL}
+    state = ended.get(trial.state, states.RUNNING)
     values = {name: getattr(trial.recipe, name) for name in shapes}
     inside = {name: value for name, value in values.items() if _lies_in(within[name], value)}
     return optuna.trial.create_trial(
@@ -292,7 +293,7 @@ def _end(db: Database, plan: Plan, best: int | None, *, actor: str) -> None:
     known = trials.of(db, plan.id)
     state = "failed" if best is None else "complete"
     reason = (
-        next((f"trial {one.number}: {one.reason}" for one in known if one.state == "failed"), "")
+        next((f"trial {one.number}: {one.reason}" for one in known if one.state in ("failed", "cancelled")), "")
         if best is None
         else ""
     )
