@@ -5,7 +5,8 @@
 
 First version, 1 % more rows, 0.1 % edited at random places, and what changed between the last two. Ours commits the first version
 from the same JSON lines through the cheap checks; a change is `amend`, which gets the changed rows. DVC gets the changed file:
-writing it is timed apart and not counted against it. Each system works in a process of its own; its figures are seconds on the
+writing it is timed apart and not counted against it. `diff` tells which rows came, went and changed, by id and count (DVC: that the
+file changed); `diff with rows` brings these rows too. Each system works in a process of its own; its figures are seconds on the
 wall, its disk is what its folder grew by (DVC's working copy counts as its folder: it is what one works with). Hugging Face
 datasets have no versions: each is saved as a folder. Held: DESIGN's figures for 1M rows, and 4 GB of memory. Figures go to
 bench/results/data.json.
@@ -84,7 +85,7 @@ def _row(dice: random.Random, words: list[str], number: int) -> dict[str, Any]:
 def ours(files: dict[str, Path], folder: Path) -> dict[str, Any]:
     """All steps with our own library."""
     from ciranda.config import Home
-    from ciranda.data import checks, versions
+    from ciranda.data import checks, compare, versions
     from ciranda.data.columns import Sealed
     from ciranda.store.database import Database, metadata
 
@@ -107,7 +108,8 @@ def ours(files: dict[str, Path], folder: Path) -> dict[str, Any]:
         "first": first,
         "append": lambda: versions.amend(db, home, "rows", add=added, **kept),
         "edit": lambda: versions.amend(db, home, "rows", add=changed, remove=before, **kept),
-        "diff": lambda: versions.diff(home, "rows@2", "rows@3"),
+        "diff": lambda: compare.difference(home, "rows@2", "rows@3").counts,
+        "diff with rows": lambda: versions.diff(home, "rows@2", "rows@3"),
         "read": lambda: sum(len(batch) for batch in versions.batches(home, "rows@1")),
         "same again": lambda: versions.commit(db, home, "rows", Sealed(versions.batches(home, "rows@3")), **kept),
     }  # fmt: skip

@@ -114,23 +114,36 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
         yield Row(told, tags=_tags_of(tags), extra=_extra_of(extra), **rest)
 
 
+def turns_of(batch: pa.RecordBatch) -> list[list[Turn]]:
+    """The messages of each row of a batch that has that column. Raises Invalid."""
+    try:
+        return [_turns.decode(text) for text in batch.column("messages").to_pylist()]
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise _no_turns(error) from error
+
+
 def seal(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch in the stored schema with its derived columns computed. Raises Invalid for what is no batch of rows."""
-    lists = _filled(batch)
-    try:
-        turns = [_turns.decode(text) for text in lists["messages"]]
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise Invalid(
-            f"messages are no list of {{content, role}}: {error}", where="messages", remedy="write them as JSON text"
-        ) from error
-    lists["prompt"] = [_prompt(told) for told in turns]
+    arrays = _filled(batch)
+    lists = {name: arrays[name].to_pylist() for name in ("completion", "rejected", *FACTS)}
+    if "messages" in arrays:
+        try:
+            turns = [_turns.decode(text) for text in arrays["messages"].to_pylist()]
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise _no_turns(error) from error
+        lists["prompt"] = [_prompt(told) for told in turns]
+    else:
+        turns = _asked(arrays)
     lists["tags"] = [_canonical_tags(text) for text in lists["tags"]]
     lists["extra"] = [_canonical_extra(text) for text in lists["extra"]]
-    return _sealed(lists, [_json(told) for told in turns])
+    kept = {name: array for name, array in arrays.items() if name in (*TEXTS, "thumb") or name == "prompt"}
+    return _sealed(lists, [_json(told) for told in turns], kept)
 
 
-def _sealed(lists: dict[str, list[Any]], messages: Sequence[bytes]) -> pa.RecordBatch:
-    """Columns whose JSON is canonical, with key and fingerprint."""
+def _sealed(
+    lists: dict[str, list[Any]], messages: Sequence[bytes], kept: Mapping[str, pa.Array] | None = None
+) -> pa.RecordBatch:
+    """Columns whose JSON is canonical, with key and fingerprint; `kept` are those that are Arrow already."""
     import pyarrow as pa
 
     keys = _keys(lists["completion"], messages, lists["rejected"])
@@ -138,8 +151,9 @@ def _sealed(lists: dict[str, list[Any]], messages: Sequence[bytes]) -> pa.Record
     lists["fingerprint"] = [sha256(key + _facts(*fact)).digest() for key, fact in zip(keys, facts, strict=True)]
     lists["key"] = [key.hex() for key in keys]
     lists["messages"] = [text.decode() for text in messages]
-    stored = schema()
-    return pa.RecordBatch.from_arrays([pa.array(lists[one.name], one.type) for one in stored], schema=stored)
+    stored, ready = schema(), kept or {}
+    arrays = [ready[one.name] if one.name in ready else pa.array(lists[one.name], one.type) for one in stored]
+    return pa.RecordBatch.from_arrays(arrays, schema=stored)
 
 
 def digests(found: Any, name: str) -> np.ndarray[Any, Any]:
@@ -155,36 +169,42 @@ def spelt(found: Any, name: str, wanted: np.ndarray[Any, Any]) -> np.ndarray[Any
     """Which rows of a column of 64 hex letters are one of `wanted` (32 bytes each), compared as they are spelt."""
     import numpy as np
 
-    hexes = np.frombuffer(wanted.tobytes().hex().encode(), dtype="S64")
-    starts = np.unique(_starts(hexes))
-    parts = []
+    hexes = np.unique(np.frombuffer(wanted.tobytes().hex().encode(), dtype="S64"))
+    marks = np.zeros(1 << MARKS, dtype=bool)
+    marks[_marks(hexes)] = True
+    near, maybe = [], []
     for chunk in getattr(found.column(name), "chunks", [found.column(name)]):
         letters = np.frombuffer(_letters(chunk), dtype="S64")
-        heads = _starts(letters)
-        places = np.searchsorted(starts, heads)
-        near = np.zeros(len(letters), dtype=bool)
-        near[places < len(starts)] = starts[places[places < len(starts)]] == heads[places < len(starts)]
-        near[near] = np.isin(letters[near], hexes)
-        parts.append(near)
-    return np.concatenate(parts) if parts else np.empty(0, dtype=bool)
+        near.append(marks[_marks(letters)])  # nearly all of those that are not wanted leave here
+        maybe.append(letters[near[-1]])
+    if not near:
+        return np.empty(0, dtype=bool)
+    chosen = np.concatenate(near)
+    chosen[chosen] = np.isin(np.concatenate(maybe), hexes)
+    return chosen
 
 
-def _starts(letters: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The first eight letters as numbers, which compare faster."""
+MARKS = 22  # bits
+
+
+def _marks(letters: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A number of MARKS bits for each text, from its first letters."""
     import numpy as np
 
-    return letters.view(">u8").reshape(-1, 8)[:, 0].astype(np.uint64)
+    heads = letters.view("u8").reshape(-1, 8)
+    found: np.ndarray[Any, Any] = ((heads[:, 0] ^ heads[:, 1]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - MARKS)
+    return found
 
 
-def _letters(column: pa.Array) -> bytes:
-    """All letters of a text column, one value after the other."""
+def _letters(column: pa.Array) -> memoryview:
+    """All letters of a text column, one value after the other, where they lie."""
     import numpy as np
 
     if not len(column):
-        return b""
+        return memoryview(b"")
     _, offsets, text = column.buffers()
     first, last = np.frombuffer(offsets, dtype=np.int32)[[column.offset, column.offset + len(column)]]
-    return bytes(text[int(first) : int(last)].to_pybytes())
+    return memoryview(text)[int(first) : int(last)]
 
 
 def _bytes32(column: pa.Array) -> np.ndarray[Any, Any]:
@@ -194,40 +214,41 @@ def _bytes32(column: pa.Array) -> np.ndarray[Any, Any]:
     if pa.types.is_fixed_size_binary(column.type):
         start, end = column.offset, column.offset + len(column)
         return np.frombuffer(column.buffers()[1], dtype="S32")[start:end]
-    return np.frombuffer(bytes.fromhex(_letters(column).decode()), dtype="S32")
+    return np.frombuffer(bytes.fromhex(str(_letters(column), "ascii")), dtype="S32")
 
 
-def _filled(batch: pa.RecordBatch) -> dict[str, list[Any]]:
-    """Every column that a writer fills, cast to its stored type; what may be left out is empty."""
+def _filled(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Every column that a writer fills, cast to its stored type; what may be left out is empty.
+
+    There is `messages`, or `prompt` (and perhaps `system`) in its place.
+    """
     import pyarrow as pa
 
-    columns: dict[str, list[Any]] = {}
-    stored = schema()
+    columns: dict[str, pa.Array] = {}
+    stored, given = schema(), batch.schema.names
+    asked = "prompt" in given and "messages" not in given
     for name in (*TEXTS, *JSONS, "thumb"):
         kind = stored.field(name).type
         empty = pa.scalar(0 if name == "thumb" else JSONS.get(name, "train" if name == "split" else ""), kind)
-        if name in batch.schema.names:
-            columns[name] = _cast(batch.column(name), kind, name).fill_null(empty).to_pylist()
-        elif name == "messages" and "prompt" in batch.schema.names:
-            columns[name] = _asked(batch)
+        if name in given:
+            columns[name] = _cast(batch.column(name), kind, name).fill_null(empty)
+        elif name == "messages" and asked:
+            for one in {"prompt", "system"} & set(given):
+                columns[one] = _cast(batch.column(one), pa.string(), one).fill_null("")
         elif name in ("messages", "completion"):
             raise Invalid(f"the batch has no column {name}", where=name, remedy=f"give it: {', '.join(COLUMNS)}")
         else:
-            columns[name] = [empty.as_py()] * batch.num_rows
+            columns[name] = pa.repeat(empty, batch.num_rows)
     return columns
 
 
-def _asked(batch: pa.RecordBatch) -> list[str]:
+def _asked(arrays: Mapping[str, pa.Array]) -> list[list[Turn]]:
     """Messages out of a prompt, and a system prompt when there is one."""
-    import pyarrow as pa
-
-    prompts = _cast(batch.column("prompt"), pa.string(), "prompt").fill_null("").to_pylist()
-    if "system" not in batch.schema.names:
-        return [_json([Turn(prompt, "user")]).decode() for prompt in prompts]
-    systems = _cast(batch.column("system"), pa.string(), "system").fill_null("").to_pylist()
-    both = zip(systems, prompts, strict=True)
-    opened = ([Turn(system, "system")] if system else [] for system, _ in both)
-    return [_json([*first, Turn(prompt, "user")]).decode() for first, prompt in zip(opened, prompts, strict=True)]
+    prompts = arrays["prompt"].to_pylist()
+    if "system" not in arrays:
+        return [[Turn(prompt, "user")] for prompt in prompts]
+    both = zip(arrays["system"].to_pylist(), prompts, strict=True)
+    return [[*([Turn(system, "system")] if system else []), Turn(prompt, "user")] for system, prompt in both]
 
 
 def _cast(column: Any, kind: Any, name: str) -> Any:
@@ -294,6 +315,12 @@ def _loaded(text: str, name: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except ValueError as error:
         raise Invalid(f"{name} is no JSON: {error}", where=name, remedy="write it as JSON text") from error
+
+
+def _no_turns(error: Exception) -> Invalid:
+    return Invalid(
+        f"messages are no list of {{content, role}}: {error}", where="messages", remedy="write them as JSON text"
+    )
 
 
 def _no_unicode(rows: Sequence[Row]) -> Invalid:

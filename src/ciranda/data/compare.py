@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ciranda.config import Home
-from ciranda.data import columns, place, sets, shelf
+from ciranda.data import abreast, columns, place, sets, shelf
 from ciranda.data.place import Place
 from ciranda.data.rows import Row
 
@@ -70,20 +70,18 @@ class Difference:
 
 def diff(home: Home, before: str, after: str, *, most: int | None = None) -> Diff:
     """What changed from one version to another, with the rows themselves; at most `most` of each kind."""
-    found = difference(home, before, after)
-    changed = zip(islice(found.rows("was"), most), islice(found.rows("now"), most), strict=True)
-    return Diff(
-        tuple(islice(found.rows("added"), most)),
-        tuple(islice(found.rows("removed"), most)),
-        tuple(changed),
-        found.counts,
-    )
+    with shelf.together():
+        found = difference(home, before, after)
+        kinds = ("added", "removed", "was", "now")
+        added, removed, was, now = (tuple(islice(found.rows(kind), most)) for kind in kinds)
+    return Diff(added, removed, tuple(zip(was, now, strict=True)), found.counts)
 
 
 def difference(home: Home, before: str, after: str) -> Difference:
     """Which rows differ between two versions, without reading them. Raises NotFound, Invalid."""
     first, second = _named(home, before), _named(home, after)
-    old, new = _differing(first, second)
+    with shelf.together():
+        old, new = _differing(first, second)
     only_old, only_new = sets.without(old, new), sets.without(new, old)
     was, now = only_old.by_key(), only_new.by_key()
     both_old, both_new = sets.within(was.keys, now.keys), sets.within(now.keys, was.keys)
@@ -100,6 +98,8 @@ def _differing(first: tuple[Place, int], second: tuple[Place, int]) -> tuple[set
     (here, number), (there, other) = first, second
     if here.uri != there.uri:
         return shelf.held(here, here.tag(number)), shelf.held(there, there.tag(other))
-    old, new = shelf.ids(here, here.tag(number)), shelf.ids(there, there.tag(other))
-    gone, come = sets.apart(old, new), sets.apart(new, old)
-    return shelf.held(here, here.tag(number), only=gone), shelf.held(there, there.tag(other), only=come)
+    gone, come = shelf.differing(here, here.tag(number), there.tag(other))
+    old, new = abreast.at_once(
+        lambda: shelf.held(here, here.tag(number), only=gone), lambda: shelf.held(there, there.tag(other), only=come)
+    )
+    return old, new

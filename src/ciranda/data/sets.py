@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COUNTED = ("language", "split", "source")
 HELD_OUT = {"test": 2, "validation": 1}
+FEW_ALIKE = 20_000
 
 
 def digest_of(rows: Iterable[Row]) -> str:
@@ -36,12 +37,19 @@ def digest_of(rows: Iterable[Row]) -> str:
 
 def digest(prints: Array) -> str:
     """The digest of fingerprints in order, each of which stands there once."""
-    return f"sha256:{hashlib.sha256(prints.tobytes()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(prints.view('u1').data).hexdigest()}"
 
 
 def ordered(values: Array) -> Array:
     """32-byte values in order."""
-    return values[order_of(values)]
+    return at(values, order_of(values))
+
+
+def at(values: Array, places: Array) -> Array:
+    """The 32-byte values at these places; numbers are moved some two times faster than bytes."""
+    import numpy as np
+
+    return np.take(values.view("u8").reshape(-1, 4), places, axis=0).view("S32").reshape(-1)
 
 
 def within(values: Array, known: Array) -> Array:
@@ -70,7 +78,14 @@ def merged(known: Array, gone: Array, come: Array) -> Array:
 
     left = known[~within(known, gone)] if len(gone) else known
     fresh = ordered(come)
-    return np.insert(left, np.searchsorted(left, fresh), fresh) if len(fresh) else left
+    if not len(fresh):
+        return left
+    places = np.searchsorted(left, fresh) + np.arange(len(fresh))
+    both = np.empty(len(left) + len(fresh), dtype="V32")
+    old = np.ones(len(both), dtype=bool)
+    old[places] = False
+    both[old], both[places] = left.view("V32"), fresh.view("V32")
+    return both.view("S32")
 
 
 def apart(these: Array, those: Array) -> Array:
@@ -109,15 +124,36 @@ def _heads(values: Array) -> Array:
 
 
 def order_of(values: Array) -> Array:
-    """The places of 32-byte values in their order; equal ones side by side."""
+    """The places of 32-byte values in their order; equal ones side by side.
+
+    Numbers are sorted whose high bits begin the values and whose low bits are their places, which takes half the time of sorting
+    places; the few neighbours that begin alike are put in order afterwards.
+    """
     import numpy as np
 
-    heads = _heads(values)
-    order = np.argsort(heads)
-    same = heads[order[1:]] == heads[order[:-1]]
-    if same.any() and (values[order[1:]][same] != values[order[:-1]][same]).any():
+    bits = np.uint64(max(len(values) - 1, 1).bit_length())
+    packed = ((_heads(values) >> bits) << bits) | np.arange(len(values), dtype=np.uint64)
+    packed.sort()
+    order = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    packed >>= bits
+    alike = np.flatnonzero(packed[1:] == packed[:-1])
+    if len(alike) > FEW_ALIKE:
         return np.argsort(values, kind="stable")
+    for start, end in _runs(alike):
+        order[start : end + 2] = sorted(
+            order[start : end + 2].tolist(), key=lambda place: (bytes(values[place]), place)
+        )
     return order
+
+
+def _runs(alike: Array) -> Iterator[tuple[int, int]]:
+    """First and last of each run of numbers that count up by one."""
+    import numpy as np
+
+    if len(alike):
+        edges = np.flatnonzero(np.diff(alike) != 1)
+        starts, ends = np.concatenate(([0], edges + 1)), np.concatenate((edges, [len(alike) - 1]))
+        yield from zip(alike[starts].tolist(), alike[ends].tolist(), strict=True)
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,21 @@ one is told so (Conflict), because each step of a change must be the next versio
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ciranda.data import columns
+from ciranda.data import abreast, columns, durable, sets
 from ciranda.data.columns import BATCH_ROWS, COLUMNS, batches_of, rows_of, schema
 from ciranda.data.ledger import FORMAT
 from ciranda.data.place import Place
 from ciranda.data.sets import Held
-from ciranda.errors import CirandaError, Conflict, Failed, NotFound, StorageFull
-from ciranda.store.files import sync_folder
+from ciranda.errors import CirandaError, Conflict, NotFound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +43,7 @@ DELETED_AT_ONCE = 20_000  # rows per delete predicate; the planner slows down on
 FRAGMENT_ROWS = 1 << 20
 MANY = 32  # fragments of less than a tenth of FRAGMENT_ROWS, before they are put together
 GONE = 0.5  # share of deleted rows from which a fragment is written anew
+SESSION_BYTES = 256 << 20  # each of Lance's two caches, at most
 FEW = 50_000  # rows up to which looking them up is faster than reading everything
 
 
@@ -54,9 +54,31 @@ def alone(place: Place) -> Iterator[None]:
     descriptor = os.open(place.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        with together():
+            yield
     finally:
         os.close(descriptor)
+
+
+_session: ContextVar[Any] = ContextVar("lance session", default=None)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What Lance learns of a pool while this lasts (where row ids lie, above all) is learnt once, in spite of several looks.
+
+    No longer than that: a pool that is removed and made anew has the same names.
+    """
+    import lance
+
+    if _session.get() is not None:
+        yield
+        return
+    mark = _session.set(lance.Session(index_cache_size_bytes=SESSION_BYTES, metadata_cache_size_bytes=SESSION_BYTES))
+    try:
+        yield
+    finally:
+        _session.reset(mark)
 
 
 class Writing:
@@ -194,15 +216,32 @@ def batches(
     )
 
 
-def ids(place: Place, version: str | int) -> Array:
-    """The ids of a version's rows."""
-    return _column(_open(place, version).scanner(columns=[], with_row_id=True).to_table(), "_rowid")
+def differing(place: Place, one: str | int, other: str | int) -> tuple[Array, Array]:
+    """The ids of the rows that only `one` of two versions of a pool has, and of those that only the `other` has."""
+    first, second = _open(place, one), _open(place, other)
+    same = {_name(part) for part in first.get_fragments()} & {_name(part) for part in second.get_fragments()}
+    these, those = abreast.at_once(lambda: _ids(first, same), lambda: _ids(second, same))
+    return sets.apart(these, those), sets.apart(those, these)
 
 
-def having(place: Place, version: str | int, keys: Array) -> Array:
-    """Which rows of a version have one of these keys, in the order of `held`; reads the keys and turns none of them over."""
-    table = _open(place, version).scanner(columns=["key"], scan_in_order=True).to_table()
-    return columns.spelt(table, "key", keys)
+def _name(fragment: Any) -> tuple[str, ...]:
+    """What a fragment's rows follow from: its files, and the file that says which rows are deleted."""
+    told = fragment.metadata
+    deleted = told.deletion_file.json() if told.deletion_file else ""
+    return (str(told.id), deleted, *(file.path for file in told.files))
+
+
+def _ids(opened: Any, without: set[tuple[str, ...]]) -> Array:
+    """The ids of a version's rows, less those in fragments that are the same elsewhere."""
+    wanted = [one for one in opened.get_fragments() if _name(one) not in without]
+    if not wanted:
+        return sets.joined([], "u8")
+    return _column(opened.scanner(columns=[], with_row_id=True, fragments=wanted).to_table(), "_rowid")
+
+
+def keys(place: Place, version: str | int) -> pa.Table:
+    """The keys of a version as they are stored, in the order of `held`; for `columns.spelt`."""
+    return _open(place, version).scanner(columns=["key"], scan_in_order=True).to_table()
 
 
 def held(place: Place, version: str | int, *, only: Array | None = None, keys: bool = True) -> Held:
@@ -243,7 +282,7 @@ def keep(place: Place, number: int, found: Iterable[pa.RecordBatch], kind: pa.Sc
             mode="overwrite" if _beside(place, number) else "create", storage_options=dict(place.options),
         )  # fmt: skip
         if place.folder is not None:
-            _sync_all(Path(uri), _files_in(Path(uri)))
+            durable.sync_all(Path(uri), durable.files_in(Path(uri)))
 
 
 def unkeep(place: Place, number: int) -> None:
@@ -292,7 +331,8 @@ def _open(place: Place, version: str | int | None = None) -> Any:
     import lance
 
     try:
-        return lance.dataset(place.uri, version=version, storage_options=dict(place.options))
+        options = dict(place.options)
+        return lance.dataset(place.uri, version=version, storage_options=options, session=_session.get())
     except ValueError as error:
         raise NotFound(
             f"no rows of dataset {place.pool}{f' at {version}' if version else ''}",
@@ -341,47 +381,18 @@ def _told(place: Place, writing: Writing | None = None) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         if writing is not None and writing.fault is not None:
             raise writing.fault from None
-        raise _trouble(error, place) from error
+        raise durable.trouble(error, place) from error
 
 
 def _files(place: Place) -> set[Path]:
-    return _files_in(place.folder) if place.folder else set()
-
-
-def _files_in(folder: Path) -> set[Path]:
-    return {file for file in folder.rglob("*") if file.is_file()} if folder.exists() else set()
+    return durable.files_in(place.folder) if place.folder else set()
 
 
 def _sync(place: Place, before: set[Path]) -> None:
     """Make durable every file of the pool that was not there before, and the small ones that Lance rewrites."""
     if place.folder is not None:  # an object store acknowledges what it has
         fresh = {file for file in _files(place) if file not in before or file.suffix == ".json"}
-        _sync_all(place.folder, fresh)
-
-
-def _sync_all(path: Path, fresh: set[Path]) -> None:
-    """Make files below a folder durable, and the folders that name them."""
-    for file in fresh:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    for folder in {path.parent, path, *(parent for file in fresh for parent in file.parents if path in parent.parents)}:
-        sync_folder(folder)
-
-
-def _trouble(error: Exception, place: Place) -> StorageFull | Failed:
-    told = str(error)
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in told or "InsufficientStorage" in told:
-        return StorageFull(
-            "no space left for the rows of the new version",
-            where=place.uri,
-            remedy="free disk space (`ciranda datasets gc` says what would go), then run it again",
-        )
-    return Failed(
-        f"writing the rows failed: {told[:300]}", where=place.uri, remedy="the versions before are untouched; retry"
-    )
+        durable.sync_all(place.folder, fresh)
 
 
 def _quoted(value: str) -> str:

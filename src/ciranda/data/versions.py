@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ciranda.config import Home
-from ciranda.data import columns, place, sets, shelf, tombstones
+from ciranda.data import abreast, columns, place, sets, shelf, tombstones
 from ciranda.data.compare import Diff, diff
 from ciranda.data.ledger import (
     DatasetVersion,
@@ -143,18 +143,23 @@ def amend(
     with shelf.alone(where):
         newest = get(db, dataset)
         _refuse_stale(dataset, newest, parent)
-        before = _Before.of(where, newest)
+        before, held = abreast.at_once(
+            lambda: _Before.of(where, newest), lambda: shelf.keys(where, newest.lance_version)
+        )
         arrived, writing = sets.Arrived(before.known), shelf.Writing(where, newest.lance_version)
         ids = _append(writing, arrived.fresh(tombstones.without(db, home, add)))
         lost = arrived.losers()
         kept = arrived.prints[~lost]
         keys = sets.joined([arrived.keys[~lost], sets.of_hex(remove)], "S32")
-        touched = shelf.having(where, newest.lance_version, keys)[before.order]
+        touched = columns.spelt(held, "key", keys)[before.order]
         touched[touched] = ~sets.within(before.known[touched], sets.ordered(kept))
         gone = before.ids[touched]
         counts = sets.Counts.of(shelf.taken(where, newest.lance_version, gone, sets.COUNTED), sign=-1)
-        fresh = ids[~lost[arrived.is_fresh]]
-        counts.take(shelf.taken(where, writing.version, fresh, sets.COUNTED) if len(fresh) else ())
+        if lost.any() or not arrived.is_fresh.all():
+            fresh = ids[~lost[arrived.is_fresh]]
+            counts.take(shelf.taken(where, writing.version, fresh, sets.COUNTED) if len(fresh) else ())
+        else:
+            counts.table.update(arrived.counts.table)
         prints = sets.merged(before.known, before.known[touched], kept[arrived.is_fresh[~lost]])
         if not len(prints):
             raise Refused(f"dataset {dataset} would be empty", where=dataset, remedy="leave some of its rows")
@@ -201,7 +206,7 @@ class _Before:
     def of(cls, where: Place, newest: DatasetVersion | None) -> _Before:
         held = shelf.held(where, newest.lance_version, keys=False) if newest else shelf.Held.nothing()
         order = sets.order_of(held.prints)
-        return cls(held.prints[order], held.ids[order], order)
+        return cls(sets.at(held.prints, order), held.ids[order], order)
 
 
 def _append(writing: shelf.Writing, fresh: Iterator[pa.RecordBatch]) -> Array:

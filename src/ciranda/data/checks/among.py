@@ -14,7 +14,6 @@ import numpy as np
 
 from ciranda.data.checks.check import Bounds, Flaw, Part, Whole, hashes
 from ciranda.data.overlap import Same
-from ciranda.data.rows import Row, normalised
 
 if TYPE_CHECKING:
     from ciranda.data.checks.check import Array, Notes
@@ -26,7 +25,7 @@ HOW = ("exact", "near", "run")
 
 def said_and_answered(part: Part, _bounds: Bounds) -> Notes:
     """What was said, and what was answered; plain text and answers that somebody found wrong answer nothing."""
-    said = [_said(row) if row.messages and row.thumb >= 0 else "" for row in part.rows]
+    said = [text if thumb >= 0 else "" for text, thumb in zip(part.said, part.column("thumb"), strict=True)]
     return {"said": _named(said), "answer": hashes(text.strip() for text in part.completions)}
 
 
@@ -44,8 +43,8 @@ def conflicts(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
 
 def examples(part: Part, _bounds: Bounds) -> Notes:
     """What was said, answered and rejected, as one."""
-    texts = (f"{_said(row)}\0{row.completion.strip()}\0{row.rejected.strip()}" for row in part.rows)
-    return {"example": hashes(texts)}
+    every = zip(part.said, part.completions, part.rejected, strict=True)
+    return {"example": hashes(f"{said}\0{answer.strip()}\0{other.strip()}" for said, answer, other in every)}
 
 
 def duplicates(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
@@ -57,14 +56,13 @@ def duplicates(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
 
 def phrases_and_groups(part: Part, bounds: Bounds) -> Notes:
     """The phrase and the group of each row (blank: none), how much its split weighs, and the suite that asks it too, and how."""
-    phrases = [normalised(prompt) for prompt in part.prompts]
     names = {name: place for place, name in enumerate(bounds.suites)}
     suite, how = np.full(len(part), -1, dtype=np.int32), np.zeros(len(part), dtype=np.int8)
     said = [prompt or text for prompt, text in zip(part.prompts, part.completions, strict=True)]
     for one in bounds.asked.same(said):
         suite[one.place], how[one.place] = names[one.suite], HOW.index(one.how)
     return {
-        "phrase": _named(phrases),
+        "phrase": _named(part.phrases),
         "group": _named(part.column("group")),
         "weight": np.array([WEIGHT.get(split, 0) for split in part.column("split")], dtype=np.int8),
         "suite": suite,
@@ -112,7 +110,3 @@ def _named(texts: list[str]) -> Array:
     """Hashes, blank where there is no text."""
     found: Any = hashes(texts)
     return np.where(np.array([bool(text) for text in texts]), found, b"").astype("S16")
-
-
-def _said(row: Row) -> str:
-    return "\0".join(f"{message.role}\0{normalised(message.content)}" for message in row.messages)

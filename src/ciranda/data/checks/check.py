@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ciranda.config.checks import Checks, Contamination
 from ciranda.data import columns
 from ciranda.data.overlap import Asked
-from ciranda.data.rows import Row
+from ciranda.data.rows import Row, normalised
 from ciranda.data.shift import Profile
 
 if TYPE_CHECKING:
@@ -97,11 +97,42 @@ class Part:
         return self.column("completion")
 
     @cached_property
+    def rejected(self) -> list[str]:
+        """The rejected answer of each row, mostly empty."""
+        return self.column("rejected")
+
+    @cached_property
+    def turns(self) -> list[list[columns.Turn]]:
+        """The messages of each row; far cheaper than `rows`."""
+        return columns.turns_of(self.batch)
+
+    @cached_property
     def texts(self) -> list[tuple[str, ...]]:
         """Every text of each row: the messages in their order, the completion, the rejected answer when there is one."""
+        every = zip(self.turns, self.completions, self.rejected, strict=True)
         return [
-            (*(message.content for message in row.messages), row.completion, *([row.rejected] if row.rejected else []))
-            for row in self.rows
+            (*[turn.content for turn in turns], answer, *([other] if other else [])) for turns, answer, other in every
+        ]
+
+    @cached_property
+    def plain(self) -> list[list[str]]:
+        """The messages of each row as phrasings are compared (`rows.normalised`)."""
+        return [[normalised(turn.content) for turn in turns] for turns in self.turns]
+
+    @cached_property
+    def said(self) -> list[str]:
+        """The conversation of each row as one text, to be compared; empty without messages."""
+        return [
+            "\0".join(f"{turn.role}\0{text}" for turn, text in zip(turns, texts, strict=True))
+            for turns, texts in zip(self.turns, self.plain, strict=True)
+        ]
+
+    @cached_property
+    def phrases(self) -> list[str]:
+        """`prompts`, as phrasings are compared."""
+        return [
+            next((text for turn, text in zip(reversed(turns), reversed(texts), strict=True) if turn.role == "user"), "")
+            for turns, texts in zip(self.turns, self.plain, strict=True)
         ]
 
     def only(self, keep: Array) -> Part:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EXAMPLES = 100  # findings kept per check in a stored report; the counts, and the version's findings, are of all
-CHUNK = 20_000
+CHUNK = 100_000
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Finding:
 
 
 COLUMNS = tuple(field.name for field in fields(Finding))
+_values = attrgetter(*COLUMNS)  # `dataclasses.astuple` copies deeply, which costs more than the check
 
 
 class Findings:
@@ -44,9 +46,9 @@ class Findings:
         """More of them."""
         for one in found:
             self._newest.append(one)
-            if len(self.examples[one.check]) < EXAMPLES:
-                self.examples[one.check].append(one)
-            if len(self._newest) == CHUNK:
+            if len(shown := self.examples[one.check]) < EXAMPLES:
+                shown.append(one)
+            if len(self._newest) >= CHUNK:
                 self._put_by()
 
     def __iter__(self) -> Iterator[Finding]:
@@ -80,5 +82,5 @@ class Findings:
 def _batch(found: list[Finding]) -> pa.RecordBatch:
     import pyarrow as pa
 
-    columns = zip(*(astuple(one) for one in found), strict=True)
+    columns = zip(*map(_values, found), strict=True)
     return pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], schema=Findings.schema())

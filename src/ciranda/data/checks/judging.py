@@ -135,11 +135,14 @@ class Judged:
         for flaw in ones:
             row, reason = mine[int(places[flaw.place])], flaw.reason
             if flaw.other >= 0:
-                other = others[int(places[flaw.other])]
-                reason = reason.replace("{row}", other["origin"] or other["key"][:12])
-                reason = reason.replace("{group}", row["group"])
-                reason = reason.replace("{answer}", repr(other["completion"].strip()[:80]))
+                reason = _spoken(reason, row, others[int(places[flaw.other])])
             yield Finding(check.name, action, row["origin"], row["key"], reason)
+
+
+def _spoken(reason: str, row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """A reason with the other row, its answer and the group in their places."""
+    reason = reason.replace("{row}", other["origin"] or other["key"][:12]).replace("{group}", row["group"])
+    return reason.replace("{answer}", repr(other["completion"].strip()[:80])) if "{answer}" in reason else reason
 
 
 def _joined(arrays: list[Array], alive: Array) -> Array:

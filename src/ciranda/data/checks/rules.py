@@ -10,23 +10,28 @@ toxicity    no listed word
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from ciranda.config.checks import Language, Pii
 from ciranda.data import language as languages
 from ciranda.data.checks.check import Bounds, Flaw, Part
+from ciranda.data.columns import Turn
 from ciranda.data.rows import Message, Row
 from ciranda.data.words import toxic
 from ciranda.govern import guard
 from ciranda.govern import secrets as keys
 
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
 
 def schema(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
     """Rows that lack something, by their shape."""
-    for place, row in enumerate(part.rows):
-        if reason := _wrong(row):
+    every = zip(part.turns, part.prompts, part.completions, part.rejected, strict=True)
+    for place, (turns, prompt, completion, rejected) in enumerate(every):
+        if reason := _wrong(turns, prompt, completion, rejected):
             yield Flaw(place, reason)
 
 
@@ -84,25 +89,25 @@ def _short(name: str) -> str:
     return name.replace("_", "-").split("-")[0].lower()
 
 
-def _wrong(row: Row) -> str:
-    if not row.completion.strip() and row.shape == "text":
+def _wrong(turns: Sequence[Turn], prompt: str, completion: str, rejected: str) -> str:
+    if not turns and not completion.strip():
         return "the text is empty"
-    if row.shape != "text" and not row.prompt.strip():
+    if turns and not prompt.strip():
         return "the prompt is empty"
-    if not row.completion.strip():
+    if not completion.strip():
         return "the completion is empty"
-    if row.messages and row.messages[-1].role not in ("user", "tool"):
-        return f"the conversation ends with the {row.messages[-1].role}, not with a question"
-    if any(message.role == "system" for message in row.messages[1:]):
+    if turns and turns[-1].role not in ("user", "tool"):
+        return f"the conversation ends with the {turns[-1].role}, not with a question"
+    if any(turn.role == "system" for turn in turns[1:]):
         return "a system message stands after the first place"
-    if row.rejected and row.rejected == row.completion:
+    if rejected and rejected == completion:
         return "the chosen and the rejected answer are the same"
-    texts = (*(message.content for message in row.messages), row.completion, row.rejected)
+    texts = (*(turn.content for turn in turns), completion, rejected)
     return "a control character is in the text" if any(map(_control, texts)) else ""
 
 
 def _control(text: str) -> bool:
-    return not text.isprintable() and any(ord(character) < 32 and character not in "\n\r\t" for character in text)
+    return not text.isprintable() and CONTROL.search(text) is not None
 
 
 def _with_texts(row: Row, texts: list[str]) -> Row:

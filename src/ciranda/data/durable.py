@@ -1,0 +1,42 @@
+"""Files of a pool on the disk: which there are, made durable, and what went wrong when they could not be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from ciranda.data.place import Place
+from ciranda.errors import Failed, StorageFull
+from ciranda.store.files import sync_folder
+
+
+def files_in(folder: Path) -> set[Path]:
+    """Every file below a folder; none when it is not there."""
+    return {file for file in folder.rglob("*") if file.is_file()} if folder.exists() else set()
+
+
+def sync_all(path: Path, fresh: set[Path]) -> None:
+    """Make files below a folder durable, and the folders that name them."""
+    for file in fresh:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for folder in {path.parent, path, *(parent for file in fresh for parent in file.parents if path in parent.parents)}:
+        sync_folder(folder)
+
+
+def trouble(error: Exception, place: Place) -> StorageFull | Failed:
+    """An error of Lance or the disk as ours."""
+    told = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in told or "InsufficientStorage" in told:
+        return StorageFull(
+            "no space left for the rows of the new version",
+            where=place.uri,
+            remedy="free disk space (`ciranda datasets gc` says what would go), then run it again",
+        )
+    return Failed(
+        f"writing the rows failed: {told[:300]}", where=place.uri, remedy="the versions before are untouched; retry"
+    )
