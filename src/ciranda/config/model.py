@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ciranda.config import lines
 from ciranda.config.bounds import Bounds
 from ciranda.config.checks import DEFAULT, Checks
+from ciranda.config.search import Search
 from ciranda.config.shape import NAME, Duration, Part
 from ciranda.config.source import Source
 
@@ -28,13 +29,6 @@ class Data(Part):
     sources: tuple[Source, ...] = Field((), description="Where rows come from.")
     checks: Checks = Field(DEFAULT, description="What each check does with a row that fails it.")
     max_characters: int = Field(2000, ge=1, description="Bound of the length check, prompt and completion together.")
-
-
-class Search(Part):
-    """How the recipe is looked for."""
-
-    trials: int = Field(2, ge=1, le=1000, description="How many recipes to try.")
-    budget: Duration = Field(1200.0, description="No new trial starts after this long.")
 
 
 class Train(Part):

@@ -20,6 +20,7 @@ from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
 from ciranda.loop.platform import Platform
 from ciranda.loop.runs import Cancelled
+from ciranda.loop.searching import Searching
 from ciranda.monitor import alerts, delivery, drift, export, openlineage, quality, signals, staleness
 from ciranda.monitor.signals import Signal
 from ciranda.registry import flags, models, versions
@@ -44,6 +45,7 @@ class Control:
         self._seen: dict[str, tuple[str, str]] = {}
         self.overlaps = Overlaps(platform)
         self.cancelled = Cancelled(platform)
+        self.searching = Searching(platform)
         self.beat = Beat(
             [
                 Task("routing", 1.0, self._routing),
@@ -51,6 +53,7 @@ class Control:
                 Task("turns", 0.3, self._turns),
                 Task("tunings", 0.5, self._tunings),
                 Task("uploads", 60.0, self._uploads),
+                Task("searches", 0.4, self.searching.tick),
                 Task("bases", 1.0, self._bases),
                 Task("exams", 2.0, self._exams),
                 Task("chores", 2.0, self._chores),

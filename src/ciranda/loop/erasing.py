@@ -192,7 +192,9 @@ class Erasing:
         for path in scrub.below(home.path):
             if any(path.is_relative_to(folder) for folder in apart) or path.suffix in UNREAD:
                 continue
-            if str(path) not in databases and not path.name.startswith(("workflows.db", f"{home.database.name}.")):
+            if str(path) not in databases and not path.name.startswith(
+                ("workflows.db", "studies.db", f"{home.database.name}.")
+            ):
                 yield path
 
     def _databases(self) -> Iterator[Database]:

@@ -76,7 +76,7 @@ def staged(platform: Platform, dataset: str, search: str, method: str, limit: in
     Raises:
         Refused: The dataset has no row that the method could learn from, or none to judge by.
     """
-    note = _place(platform, f"{search.replace(':', '-')}.json")
+    note = _place(platform, f"{search.replace(':', '-')}-{method}.json")
     if note.exists():
         held = json.loads(note.read_text())
         rows, validation = Path(held["rows"]), Path(held["validation"])

@@ -11,17 +11,16 @@ from typing import Any
 
 from ciranda.config.model import ModelSpec
 from ciranda.data import erasure as erased
+from ciranda.data import versions as datasets
 from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
-from ciranda.loop import picks, staging
-from ciranda.loop.heavy import POLL_S, Told, failed
+from ciranda.loop.heavy import POLL_S, failed
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
 from ciranda.registry import flags, folders, models, versions
 from ciranda.registry.versions import Draft, Version
-from ciranda.train import bases, trials
+from ciranda.train import bases
 from ciranda.train import recipe as recipes
-from ciranda.train import search as searches
 from ciranda.train.recipe import Recipe
 
 # --- the base, and version 0 ------------------------------------------------------------------------------------------
@@ -91,56 +90,7 @@ def prepare(platform: Platform, spec: ModelSpec) -> bases.Base:
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def search(platform: Platform, spec: ModelSpec, dataset: str, *, turn: str, tell: Told) -> dict[str, Any]:
-    """Look for the best recipe on a dataset version; it goes on from the live version's adapter, where there is one.
-
-    Raises:
-        Refused: The recipe could not be served by the model's engine; nothing was trained.
-        Failed: Every trial failed.
-    """
-    base = prepare(platform, spec)
-    start = _start(platform, spec)
-    recipe = _recipe(spec, start)
-    picks.servable(spec, recipe, base.config)
-    name = f"search:{turn.removeprefix('turn:')}"
-    staged = staging.staged(platform, dataset, name, recipe.method, spec.evaluate.cases)
-    found = searches.search(
-        platform.db,
-        picks.trainer(platform, spec),
-        searches.Plan(
-            id=name,
-            model=spec.model,
-            dataset=dataset,
-            base=base.folder,
-            rows=staged.rows,
-            validation=staged.validation,
-            recipe=recipe,
-            space=searches.space(
-                recipe, spec.train.recipe, layers=base.config["num_hidden_layers"], going_on=start is not None
-            ),
-            limit=spec.train.search.trials,
-            budget_s=spec.train.search.budget,
-            init_adapter=start.trained if start and start.tuning == "lora" else None,
-            init_weights=start.trained if start and start.tuning == "full" else None,
-            turn=turn,
-        ),
-        actor="loop",
-        tell=tell,
-    )
-    return {
-        "trial": found.id,
-        "folder": found.folder,
-        "tuning": found.figures.get("tuning", "lora"),
-        "recipe": found.recipe.model_dump(),
-        "trials": len(trials.of(platform.db, found.search)),
-        "summary": f"{found.objective or 0.0:.1%} exact on validation at rate {found.recipe.learning_rate:g}",
-        "environment": dict(found.figures.get("environment", {})),
-        "started_from": start.ref if start else "",
-        "policies": staged.policies,
-    }
-
-
-def _recipe(spec: ModelSpec, start: Version | None) -> Recipe:
+def recipe(spec: ModelSpec, start: Version | None) -> Recipe:
     """The recipe as given: what the file says, then what the version to go on from had, then what is usual.
 
     Of a version made by another method only the shape is kept, of one tuned otherwise nothing.
@@ -154,7 +104,7 @@ def _recipe(spec: ModelSpec, start: Version | None) -> Recipe:
     return recipes.recipe({**held, **written}, where=f"{spec.model}: train.recipe")
 
 
-def _start(platform: Platform, spec: ModelSpec) -> Version | None:
+def begun(platform: Platform, spec: ModelSpec) -> Version | None:
     """The live version, when it was trained from the same base: what it learned need not be learned again.
 
     One that learnt from a person who was erased is nothing to go on from.
@@ -169,15 +119,20 @@ def _start(platform: Platform, spec: ModelSpec) -> Version | None:
 def register(
     platform: Platform, spec: ModelSpec, data: Mapping[str, Any], best: Mapping[str, Any], *, turn: str
 ) -> Version:
-    """Make the best trial a version; the same trial again is the same version."""
-    folder, whole = Path(best["folder"]), best["tuning"] == "full"
+    """Make the best trial a version; the same trial again is the same version.
+
+    The dataset is the one that the search learnt from, which for one that was asked for before the turn may be an older version.
+    """
+    folder, whole, base = Path(best["folder"]), best["tuning"] == "full", best.get("base") or spec.base
+    learnt = datasets.get(platform.db, best.get("dataset") or data["dataset"])
+    noted = {name: best[name] for name in ("started_from", "mix") if best.get(name)}
     draft = Draft(
         model=spec.model,
-        base=spec.base,
-        base_digest=bases.need(platform.home.bases, spec.base).digest,
-        dataset=data["dataset"],
-        dataset_digest=data["digest"],
-        recipe={**best["recipe"], **({"started_from": best["started_from"]} if best["started_from"] else {})},
+        base=base,
+        base_digest=bases.need(platform.home.bases, base).digest,
+        dataset=learnt.ref,
+        dataset_digest=learnt.digest,
+        recipe={**best["recipe"], **noted},
         adapter=None if whole else folder / folders.ADAPTER,
         weights=folder / folders.WEIGHTS if whole else None,
         gguf=folder / (folders.MODEL_GGUF if whole else folders.ADAPTER_GGUF),

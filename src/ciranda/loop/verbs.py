@@ -22,11 +22,11 @@ from ciranda.deploy import rollout, routing
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Conflict, Invalid
 from ciranda.govern import erasures
-from ciranda.loop import exam, steps, turns
+from ciranda.loop import exam, planning, steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.store import ids
-from ciranda.train import bases
+from ciranda.train import bases, spaces
 
 
 def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
@@ -44,7 +44,9 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
             raise Invalid(
                 f"two files describe the model {spec.model!r}", where=file, remedy="keep one, or rename the model"
             )
-        bases.source(spec.base)
+        for base in planning.names(spec):
+            bases.source(base)
+        spaces.check(spec)
         wanted[spec.model] = spec
     with platform.db.reading() as conn:
         applied, lives = plans.current(conn)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ciranda.config.model import ModelSpec
 from ciranda.deploy import rollout
 from ciranda.errors import Unavailable
-from ciranda.loop import exam, intake, steps, tuning, turns
+from ciranda.loop import exam, intake, searching, steps, tuning, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
@@ -44,7 +44,7 @@ class Work:
     def train(self, data: dict[str, Any]) -> dict[str, Any]:
         """Search for the best recipe; every trial is a job, and a call after a crash finds them."""
         spec = tuning.shaped(self.platform, self.spec, self.job, data["dataset"]) if self.job else self.spec
-        best = steps.search(self.platform, spec, data["dataset"], turn=self.turn, tell=self._teller("train"))
+        best = searching.best(self.platform, spec, data["dataset"], turn=self.turn, tell=self._teller("train"))
         self._say("train", f"{best['trials']} trials, best {best['summary']}")
         return best
 

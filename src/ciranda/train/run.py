@@ -22,12 +22,14 @@ from ciranda.store import files
 from ciranda.train.bases import QUIET
 from ciranda.train.recipe import Spec
 from ciranda.train.telemetry import Listener, Telemetry
+from ciranda.train.trials import Check
 
 ENTRY = "ciranda.engines.peft_job"
 TRIAL_BYTES = 3 << 30  # what one trial of the packaged base takes, with room
 
 LISTENER = Listener()
 
+CANCELLED = "it was cancelled"  # what an executor says of a run that somebody ended
 State = Literal["running", "succeeded", "failed", "gone"]
 
 
@@ -58,15 +60,19 @@ class Result:
 class Trainer(Protocol):
     """Where training happens. Every call is idempotent by key."""
 
-    def submit(self, key: str, spec: Spec) -> None: ...
+    def submit(self, key: str, spec: Spec, *, after: str = "") -> None: ...
 
     def status(self, key: str) -> Status: ...
 
     def curve(self, key: str) -> tuple[tuple[int, float], ...]: ...
 
+    def checks(self, key: str) -> tuple[Check, ...]: ...
+
     def collect(self, key: str) -> Result: ...
 
     def cancel(self, key: str) -> None: ...
+
+    def halt(self, key: str) -> None: ...
 
 
 class Jobs:
@@ -85,10 +91,18 @@ class Jobs:
         """Where a run's spec, progress and output are."""
         return self.root / key
 
-    def submit(self, key: str, spec: Spec) -> None:
-        """Begin the run, or go on from its checkpoint when it was lost; nothing when it runs or has ended."""
+    def submit(self, key: str, spec: Spec, *, after: str = "") -> None:
+        """Begin the run, or go on from its checkpoint when it was lost; nothing when it runs or has ended.
+
+        Args:
+            after: An earlier run of the same work, that was halted: what it saved is gone on from.
+        """
         folder = self.folder(key)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if after and not (folder / "spec.json").exists():
+            (folder / "output").mkdir(mode=0o700, exist_ok=True)
+            for saved in (self.folder(after) / "output").glob("checkpoint*"):
+                shutil.copy2(saved, folder / "output" / saved.name)
         if not (folder / "spec.json").exists():
             files.write_atomic(folder / "spec.json", json.dumps(spec.to_dict(), indent=1))
         env = {**QUIET, "OMP_NUM_THREADS": str(spec.threads or cores())}
@@ -112,6 +126,18 @@ class Jobs:
             points |= {int(line["step"]): float(line["loss"]) for line in lines if "step" in line and "loss" in line}
             if after == offset:
                 return tuple(sorted(points.items()))
+            offset = after
+
+    def checks(self, key: str) -> tuple[Check, ...]:
+        """What validation said in the middle of the run, so far; a step that was done again after a kill counts once."""
+        found: dict[int, Check] = {}
+        offset = 0
+        while True:
+            lines, after = self.executor.progress(key, offset)
+            told = (line["validation"] for line in lines if isinstance(line.get("validation"), dict))
+            found |= {one.step: one for one in map(_check, told) if one}
+            if after == offset:
+                return tuple(found[step] for step in sorted(found))
             offset = after
 
     def collect(self, key: str) -> Result:
@@ -148,12 +174,23 @@ class Jobs:
         """A piece of the run's output from `offset`, and the offset to go on with."""
         return self.executor.logs(key, offset)
 
+    def halt(self, key: str) -> None:
+        """End the run for now: what it saved stays, for a run that goes on `after` it."""
+        self.executor.cancel(key)
+
     def _reason(self, key: str) -> str:
         try:
             error = json.loads((self.folder(key) / "error.json").read_text())
         except FileNotFoundError:
             return ""
         return f"{error['message']}; do: {error['remedy']}"
+
+
+def _check(told: Mapping[str, Any]) -> Check | None:
+    """A line of validation; None for one with no rows, which says nothing."""
+    if told.get("exact_match") is None or "step" not in told:
+        return None
+    return Check(int(told["step"]), float(told["exact_match"]), float(told.get("loss") or 0.0), int(told.get("n") or 0))
 
 
 def cores() -> int:

@@ -1,318 +1,386 @@
-"""The search for a recipe: trials, each a training run, the best of which becomes a version. The one file that names Optuna.
+"""The search for a recipe: trials, each a training run, the best of which becomes a version.
 
-A search is a function of its rows (`train.trials`). `tick` looks at them and at the runs, decides (`decide`, pure), acts, and
+A search is a function of its rows (`train.trials`). `tick` looks at them and at the runs, decides (`plans.decide`, pure), acts, and
 writes what it saw; `search` ticks until it is over. Kill it anywhere and call it again under the same id: recipes were written
-before their runs began, and a run's key follows from the search and its number, so nothing is trained twice or forgotten.
+before their runs began, and a run's key follows from the search, its number and its attempt, so nothing is trained twice or
+forgotten. The study (`train.studies`) follows the rows.
 
-Trial 0 is the recipe as given. The next ones come from Optuna's TPE sampler, seeded by their number and fed with the trials so
-far. The objective is teacher-forced exact match on the validation split, ties broken by loss; the test split is never touched.
+Trial 0 is the recipe as given. The next ones come from the study. Quality is exact match on the validation split, ties broken by
+loss; the test split is never touched. What else is weighed is measured on the finished run (`Measure`). A trial that is far behind
+at the same part of its run is ended early.
+
+Stopped, a search frees what it holds: its runs are halted, with their checkpoints, and go on where they were when it is resumed. A
+search that a turn waits for hands over the best of what is complete instead.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
-import optuna
 import sqlalchemy as sa
 
-from ciranda.errors import Failed
+from ciranda.errors import Conflict, Failed, Invalid, Refused
 from ciranda.govern import audit
 from ciranda.store import clock
 from ciranda.store.database import Database
-from ciranda.train import recipe as recipes
-from ciranda.train import trials
+from ciranda.train import plans, spaces, studies, trials
+from ciranda.train.plans import OBJECTIVE, Plan
 from ciranda.train.recipe import Recipe, Spec
-from ciranda.train.run import Result, Trainer, abreast, cores
-from ciranda.train.trials import Trial, change
+from ciranda.train.run import CANCELLED, Result, Status, Trainer, abreast, cores
+from ciranda.train.studies import Studies
+from ciranda.train.trials import STOPPED, Trial, change, searches
 
 POLL_S = 0.25
-OBJECTIVE = "validation exact match"
+Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Range:
-    """A number to look for between two bounds, evenly over its logarithm when `log`."""
+class Measure(Protocol):
+    """Who measures a finished run (`latency_ms`, `size_mb`); None while it is still under way. Asked again and again."""
 
-    low: float
-    high: float
-    log: bool = True
+    def __call__(self, trial: Trial, result: Result) -> Mapping[str, float] | None: ...
 
 
-Space = Mapping[str, Range | tuple[int, ...]]
+Admit = Callable[[Recipe, str], None]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a search is asked to do; frozen into its row when it begins.
+class Search:
+    """Follows one search to its end; any process may take over at any line.
 
     Args:
-        id: Names the search; the same id is the same search.
-        base: A prepared base's folder.
-        rows: The JSON-lines file to train on, and `validation` the one to judge by.
-        recipe: The recipe as given: trial 0, and what all trials have where `space` says nothing.
-        space: What may vary.
-        limit: How many trials; no new one begins `budget_s` after the start.
-        abreast: How many at the same time; 0 fits them to the machine.
-        init_adapter: An adapter to go on from, and `init_weights` whole weights to go on from (`train.recipe.Spec`).
+        trainer: Where its runs are done.
+        studies: What it learns from.
+        plan: What is asked.
+        measure: Who measures what is weighed beside quality.
+        admit: Refuses a drawn recipe on a base that the model's engine could not serve, before anything is trained.
+        crowd: How many trials of other searches run on this machine, which leaves fewer places for ours.
     """
 
-    id: str
-    model: str
-    dataset: str
-    base: Path
-    rows: Path
-    validation: Path
-    recipe: Recipe = field(default_factory=Recipe)
-    space: Space = field(default_factory=dict)
-    limit: int = 2
-    budget_s: float = 1200.0
-    abreast: int = 0
-    init_adapter: Path | None = None
-    init_weights: Path | None = None
-    turn: str = ""
+    def __init__(
+        self, db: Database, trainer: Trainer, studies: Studies, plan: Plan, *, measure: Measure | None = None,
+        admit: Admit | None = None, crowd: int = 0,
+    ) -> None:  # fmt: skip
+        self.db, self.trainer, self.studies, self.plan = db, trainer, studies, plan
+        self.measure, self.admit, self.crowd = measure, admit, crowd
 
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as its row keeps it, for people."""
-        plain = {"base": str(self.base), "rows": str(self.rows), "validation": str(self.validation)}
-        space = {name: vars(what) if isinstance(what, Range) else list(what) for name, what in self.space.items()}
-        bounds = {"limit": self.limit, "budget_s": self.budget_s, "abreast": self.abreast}
-        start = {name: str(at) if at else None for name, at in
-                 (("init_adapter", self.init_adapter), ("init_weights", self.init_weights))}  # fmt: skip
-        return plain | bounds | start | {"recipe": self.recipe.model_dump(), "space": space}
+    def tick(self, *, actor: str) -> Trial | None:
+        """One look at everything, one move; the best trial when the search is over.
+
+        Raises:
+            Failed: It is over and no trial has a result.
+        """
+        self.step(actor=actor)
+        return self._outcome()
+
+    def step(self, *, actor: str) -> None:
+        """One look at everything, one move."""
+        row = trials.get(self.db, self.plan.id)
+        if row["state"] == "stopped":
+            self._halt()
+        elif row["state"] == "running":
+            self._look()
+            self._move(row, actor=actor)
+        self.studies.follow(self.plan, trials.of(self.db, self.plan.id))
+
+    def _look(self) -> None:
+        known = trials.of(self.db, self.plan.id)
+        for trial in known:
+            if trial.open:
+                self._follow(trial, known)
+
+    def _move(self, row: Mapping[str, Any], *, actor: str) -> None:
+        known = trials.of(self.db, self.plan.id)
+        self.studies.follow(self.plan, known)
+        move = plans.decide(self.plan, known, elapsed_s=trials.elapsed_s(row), places=self._places(row))
+        if move.kind == "begin":
+            self._write(len(known))
+        elif move.kind == "end":
+            self._end(move.best, actor=actor)
+
+    def _places(self, row: Mapping[str, Any]) -> int:
+        """How many trials may run: as many as were asked for, else as fit this machine beside those of others."""
+        return int(row["workers"]) or max(1 if self.plan.turn else 0, abreast(self.plan.limit) - self.crowd)
+
+    # --- one trial ----------------------------------------------------------------------------------------------------
+
+    def _follow(self, trial: Trial, known: list[Trial]) -> None:
+        """Bring one open trial's row up to its run: begin it (again), follow it, end it early, or close it."""
+        status = self.trainer.status(trial.job)
+        if status.state == "gone":
+            self.trainer.submit(trial.job, self._spec(trial), after=trial.folder if trial.attempt > 1 else "")
+            change(self.db, trial, state="running", folder=trial.job, since=trial.since or clock.iso())
+        elif status.state == "running":
+            self._running(trial, known)
+        elif status.state == "failed":
+            self._close(trial, *self._why(status, trial, known), loss_curve=self.trainer.curve(trial.job))
+        else:
+            self._complete(trial)
+
+    def _running(self, trial: Trial, known: list[Trial]) -> None:
+        curve, checks = self.trainer.curve(trial.job), self.trainer.checks(trial.job)
+        if len(curve) <= len(trial.loss_curve) and len(checks) <= len(trial.checks):
+            return
+        now = replace(trial, loss_curve=curve, checks=checks)
+        change(self.db, trial, state="running", loss_curve=curve, checks=checks)
+        if self.plan.prune and len(checks) > len(trial.checks) and studies.behind(now, known):
+            self.trainer.cancel(trial.job)
+            self._close(trial, "pruned", _behind(now))
+
+    def _why(self, status: Status, trial: Trial, known: list[Trial]) -> tuple[str, str]:
+        """State and reason of a run that has no result; one that was ended for being behind, before that was written, still is."""
+        if status.reason != CANCELLED:
+            return "failed", status.reason
+        now = replace(trial, checks=self.trainer.checks(trial.job))
+        if self.plan.prune and studies.behind(now, known):
+            return "pruned", _behind(now)
+        return "cancelled", status.reason
+
+    def _complete(self, trial: Trial) -> None:
+        try:
+            result: Result = self.trainer.collect(trial.job)
+            measures = self.measure(trial, result) if self.measure else {}
+        except Failed as error:
+            self._close(trial, "failed", error.message)
+            return
+        if measures is None:
+            return
+        quality = measures.get("exact_match", result.exact_match)
+        figures = {name: value for name, value in result.about.items() if name != "loss_curve"}
+        self._close(
+            trial, "complete", "", objective=quality, loss=result.loss, loss_curve=result.curve, figures=figures,
+            seconds=result.seconds, folder=str(result.folder), measures=dict(measures), checks=self.trainer.checks(trial.job),
+        )  # fmt: skip
+
+    def _close(self, trial: Trial, state: str, reason: str, **values: Any) -> None:
+        change(self.db, trial, state=state, reason=reason, ended_at=clock.iso(), **values)
+
+    def _spec(self, trial: Trial) -> Spec:
+        row = trials.get(self.db, self.plan.id)
+        return Spec(
+            base=self.plan.bases[trial.base].folder,
+            rows=self.plan.rows[f"{trial.recipe.method}/{trial.mix}"],
+            validation=self.plan.validation[trial.recipe.method],
+            output=Path("output"),
+            recipe=plans.checked(self.plan, trial.recipe),
+            init_adapter=self.plan.init_adapter,
+            init_weights=self.plan.init_weights,
+            threads=max(1, cores() // max(1, self._places(row))),
+        )
+
+    def _write(self, number: int) -> None:
+        """A trial's row, before its run: whoever comes after a crash begins exactly this one."""
+        plan = self.plan
+        values = self.studies.suggest(plan, number) if number and plan.space else {}
+        base, mix = str(values.get(spaces.BASE, plan.base)), str(values.get(spaces.MIX, plan.mix))
+        recipe, reason = self._drawn(values, base, number)
+        now = clock.iso()
+        with self.db.writing() as conn:
+            conn.execute(
+                trials.trials.insert().values(
+                    id=f"{plan.id}.{number}", search=plan.id, number=number, state="failed" if reason else "waiting",
+                    recipe=recipe.model_dump(mode="json"), base=base, mix=mix, loss_curve=[], checks=[], measures={},
+                    job=key(plan.id, number), attempt=1, folder="", reason=reason, figures={}, started_at=now, worked_s=0.0,
+                    ended_at=now if reason else None,
+                )
+            )  # fmt: skip
+
+    def _drawn(self, values: Mapping[str, Any], base: str, number: int) -> tuple[Recipe, str]:
+        """The recipe of a trial, and why it is not even tried: values that contradict each other, or what could not be served."""
+        where = f"{self.plan.id} trial {number}"
+        try:
+            recipe = spaces.drawn(self.plan.recipe, values, where=where)
+            if self.admit is not None:
+                self.admit(recipe, base)
+        except (Invalid, Refused) as error:
+            mine = {name: value for name, value in values.items() if name in Recipe.model_fields}
+            return self.plan.recipe.model_copy(update=mine), error.message
+        return recipe, ""
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _halt(self) -> None:
+        """Free what a stopped search holds; what its runs had saved is kept."""
+        for trial in trials.of(self.db, self.plan.id):
+            if trial.open:
+                self.trainer.halt(trial.job)
+                curve, checks = self.trainer.curve(trial.job), self.trainer.checks(trial.job)
+                self._close(trial, "cancelled", STOPPED, loss_curve=curve, checks=checks)
+
+    def _end(self, best: int | None, *, actor: str) -> None:
+        known = trials.of(self.db, self.plan.id)
+        state = "failed" if best is None else "complete"
+        reasons = (f"trial {one.number}: {one.reason}" for one in known if one.state in ("failed", "cancelled"))
+        reason = next(reasons, "") if best is None else ""
+        with self.db.writing() as conn:
+            row = trials.held(conn, self.plan.id)
+            if row["state"] != "running":  # stopped at this very moment
+                return
+            conn.execute(
+                searches.update()
+                .where(searches.c.id == self.plan.id)
+                .values(
+                    state=state, best=best, reason=reason, ended_at=clock.iso(), worked_s=trials.elapsed_s(row)
+                )
+            )  # fmt: skip
+            detail = {"best": best, "trials": len(known), "reason": reason[:500]}
+            audit.record(conn, actor=actor, action=f"search.{state}", subject=self.plan.id, detail=detail)
+
+    def _outcome(self) -> Trial | None:
+        row = trials.get(self.db, self.plan.id)
+        known = trials.of(self.db, self.plan.id)
+        if row["state"] == "running":
+            return None
+        best = row["best"] if row["state"] != "stopped" else plans.chosen(self.plan, known)
+        if best is None:
+            raise Failed(
+                f"no trial of the search has a result; {row['reason']}".rstrip("; "),
+                where=self.plan.id,
+                remedy="correct the recipe or the space under `train`, then start another one",
+            )
+        return next(trial for trial in known if trial.number == best)
 
 
-@dataclass(frozen=True)
-class Move:
-    """What a search does next: begin a trial, wait for one, or end with a best one (None: all failed)."""
-
-    kind: Literal["begin", "wait", "end"]
-    best: int | None = None
+def key(search: str, number: int, attempt: int = 1) -> str:
+    """The key of a trial's run."""
+    return f"train:{search}:{number}" + (f".{attempt}" if attempt > 1 else "")
 
 
-def space(
-    recipe: Recipe, given: Mapping[str, Any], *, layers: int, going_on: bool = False
-) -> dict[str, Range | tuple[int, ...]]:
-    """What is worth varying: what measurably mattered, less what the user fixed.
-
-    Args:
-        recipe: The recipe as given: its method and tuning say which rates are worth a try.
-        given: Keys of the recipe that must stay as they are.
-        layers: How many layers the base has.
-        going_on: From an existing adapter, whose shape is then fixed.
-    """
-    middle = recipes.usual(recipe.method, recipe.tuning)["learning_rate"]
-    rate = Range(middle / 3, middle * 4 / 3) if going_on else Range(middle / 2, middle * 2)
-    shape: dict[str, Range | tuple[int, ...]] = {
-        "rank": (8, 16),
-        "layers": tuple(sorted({layers * 2 // 5, layers // 2})),
-    }
-    found: dict[str, Range | tuple[int, ...]] = {
-        "learning_rate": rate,
-        **({} if going_on or recipe.tuning == "full" else shape),
-    }
-    return {name: what for name, what in found.items() if name not in given}
+def _behind(trial: Trial) -> str:
+    return f"behind the median of the others at step {trial.checks[-1].step}"
 
 
-def decide(plan: Plan, done: Sequence[Trial], *, elapsed_s: float, places: int) -> Move:
-    """What to do next, from the trials so far. At least one trial is made, however small the budget."""
-    running = [trial for trial in done if trial.open]
-    may_begin = len(done) < plan.limit and (elapsed_s < plan.budget_s or not done)
-    if may_begin and len(running) < places:
-        return Move("begin")
-    return Move("wait") if running else Move("end", best_of(done))
-
-
-def best_of(done: Sequence[Trial]) -> int | None:
-    """The number of the best complete trial: highest objective, then lowest loss, then first."""
-    complete = [trial for trial in done if trial.state == "complete"]
-    if not complete:
-        return None
-    return min(complete, key=lambda one: (-(one.objective or 0.0), one.loss or 0.0, one.number)).number
-
-
-def suggest(plan: Plan, done: Sequence[Trial]) -> Recipe:
-    """The recipe of the next trial: the given one first, then what the sampler makes of the trials so far."""
-    if not done or not plan.space:
-        return plan.recipe
-    number = len(done)
-    mark = hashlib.sha256(f"{plan.id}:{number}".encode()).digest()
-    sampler = optuna.samplers.TPESampler(seed=int.from_bytes(mark[:4], "big"), n_startup_trials=4, constant_liar=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    shapes = {name: _distribution(what) for name, what in plan.space.items()}
-    for trial in done:
-        study.add_trial(_known(trial, shapes, plan.space))
-    values = study.ask(shapes).params
-    if "rank" in values:
-        values["alpha"] = plan.recipe.alpha / plan.recipe.rank * values["rank"]
-    if "learning_rate" in values:
-        values["learning_rate"] = float(f"{values['learning_rate']:.3g}")
-    return recipes.recipe(plan.recipe.model_dump() | values, where=f"{plan.id} trial {number}")
-
-
-def _distribution(what: Range | tuple[int, ...]) -> Any:
-    if isinstance(what, Range):
-        return optuna.distributions.FloatDistribution(what.low, what.high, log=what.log)
-    return optuna.distributions.CategoricalDistribution(what)
-
-
-def _known(trial: Trial, shapes: Mapping[str, Any], within: Space) -> Any:
-    """A trial as Optuna sees it; one whose recipe lies outside of the space tells only that it was."""
-    states = optuna.trial.TrialState
-    ended = {"complete": states.COMPLETE, "failed": states.FAIL, "cancelled": states.FAIL}
-    state = ended.get(trial.state, states.RUNNING)
-    values = {name: getattr(trial.recipe, name) for name in shapes}
-    inside = {name: value for name, value in values.items() if _lies_in(within[name], value)}
-    return optuna.trial.create_trial(
-        state=state,
-        value=trial.objective if trial.state == "complete" else None,
-        params=inside,
-        distributions={name: shapes[name] for name in inside},
-    )
-
-
-def _lies_in(what: Range | tuple[int, ...], value: float) -> bool:
-    return what.low <= value <= what.high if isinstance(what, Range) else value in what
-
-
-def search(
-    db: Database, trainer: Trainer, plan: Plan, *, actor: str, tell: Callable[[str], None] = lambda _: None
-) -> Trial:
+def search(driver: Search, *, actor: str, tell: Tell = lambda _: None) -> Trial:
     """Search to the end and return the best trial. Called again after a crash it goes on; after its end it answers at once.
 
     Raises:
-        Failed: every trial failed; says why the first did.
+        Failed: No trial has a result; says why the first failed.
     """
-    begin(db, plan, actor=actor)
-    while (found := tick(db, trainer, plan, actor=actor)) is None:
-        tell(trials.summary(trials.of(db, plan.id), plan.limit))
+    plan = driver.plan
+    begin(driver.db, plan, actor=actor)
+    while (found := driver.tick(actor=actor)) is None:
+        tell(trials.summary(trials.of(driver.db, plan.id), plan.limit))
         time.sleep(POLL_S)
-    tell(trials.summary(trials.of(db, plan.id), plan.limit))
+    tell(trials.summary(trials.of(driver.db, plan.id), plan.limit))
     return found
 
 
-def begin(db: Database, plan: Plan, *, actor: str) -> None:
+# --- what people ask of it --------------------------------------------------------------------------------------------
+
+
+def begin(db: Database, plan: Plan, *, actor: str, workers: int = 0) -> None:
     """Write the search's row, once."""
+    detail = {"model": plan.model, "dataset": plan.dataset, "trials": plan.limit}
+    ask(db, plan.id, model=plan.model, dataset=plan.dataset, turn=plan.turn, plan=plan.to_dict(), actor=actor,
+        workers=workers, detail=detail)  # fmt: skip
+
+
+def ask(
+    db: Database, identifier: str, *, model: str, dataset: str, turn: str, plan: Mapping[str, Any], actor: str,
+    workers: int, detail: Mapping[str, Any],
+) -> bool:  # fmt: skip
+    """Write a search's row, whole or only asked for; whether it was not there before."""
     with db.writing() as conn:
-        if conn.execute(sa.select(trials.searches.c.id).where(trials.searches.c.id == plan.id)).first():
-            return
+        if conn.execute(sa.select(searches.c.id).where(searches.c.id == identifier)).first():
+            return False
+        now = clock.iso()
         conn.execute(
-            trials.searches.insert().values(
-                id=plan.id, model=plan.model, dataset=plan.dataset, turn=plan.turn, state="running", objective=OBJECTIVE,
-                plan=plan.to_dict(), reason="", started_at=clock.iso(),
+            searches.insert().values(
+                id=identifier, model=model, dataset=dataset, turn=turn, state="running", objective=OBJECTIVE, plan=dict(plan),
+                workers=workers, reason="", asked_by=actor, started_at=now, since=now, worked_s=0.0,
             )
         )  # fmt: skip
-        detail = {"model": plan.model, "dataset": plan.dataset, "trials": plan.limit}
-        audit.record(conn, actor=actor, action="search.started", subject=plan.id, detail=detail)
+        audit.record(conn, actor=actor, action="search.started", subject=identifier, detail=dict(detail))
+    return True
 
 
-def tick(db: Database, trainer: Trainer, plan: Plan, *, actor: str) -> Trial | None:
-    """One look at everything, one move; the best trial when the search is over.
+def freeze(db: Database, plan: Plan) -> None:
+    """Keep the whole plan of a search that was only asked for; its clock begins now. Once: what is whole stays as it is."""
+    with db.writing() as conn:
+        if plans.of(trials.held(conn, plan.id)) is None:
+            values = {"plan": plan.to_dict(), "dataset": plan.dataset, "since": clock.iso(), "reason": ""}
+            conn.execute(searches.update().where(searches.c.id == plan.id).values(**values))
+
+
+def stop(db: Database, identifier: str, *, actor: str) -> dict[str, Any]:
+    """Begin nothing more and end what runs; whoever keeps the search frees it within a moment.
 
     Raises:
-        Failed: it is over and every trial failed.
+        Conflict: It is over already.
     """
-    row = trials.get(db, plan.id)
-    if row["state"] == "running":
-        for trial in trials.of(db, plan.id):
-            if trial.open:
-                _look(db, trainer, plan, trial)
-        elapsed = (clock.now() - clock.parse(row["started_at"])).total_seconds()
-        known = trials.of(db, plan.id)
-        places = plan.abreast or abreast(plan.limit)
-        move = decide(plan, known, elapsed_s=elapsed, places=places)
-        if move.kind == "begin":
-            _write(db, plan, suggest(plan, known), len(known))
-        if move.kind != "end":
-            return None
-        _end(db, plan, move.best, actor=actor)
-    return _outcome(db, plan)
-
-
-def _look(db: Database, trainer: Trainer, plan: Plan, trial: Trial) -> None:
-    """Bring one open trial's row up to its run: begin it (again), follow it, or close it."""
-    status = trainer.status(trial.job)
-    if status.state == "gone":
-        trainer.submit(trial.job, _spec(plan, trial))
-        change(db, trial, state="running", folder=trial.job)
-    elif status.state == "running":
-        if len(curve := trainer.curve(trial.job)) > len(trial.loss_curve):
-            change(db, trial, state="running", loss_curve=curve)
-    elif status.state == "failed":
-        change(
-            db, trial, state="failed", reason=status.reason, ended_at=clock.iso(), loss_curve=trainer.curve(trial.job)
-        )
-    else:
-        _complete(db, trial, trainer)
-
-
-def _complete(db: Database, trial: Trial, trainer: Trainer) -> None:
-    try:
-        result: Result = trainer.collect(trial.job)
-    except Failed as error:
-        change(db, trial, state="failed", reason=error.message, ended_at=clock.iso())
-        return
-    figures = {name: value for name, value in result.about.items() if name != "loss_curve"}
-    change(
-        db, trial, state="complete", objective=result.exact_match, loss=result.loss, loss_curve=result.curve,
-        seconds=result.seconds, figures=figures, folder=str(result.folder), ended_at=clock.iso(),
-    )  # fmt: skip
-
-
-def _spec(plan: Plan, trial: Trial) -> Spec:
-    places = plan.abreast or abreast(plan.limit)
-    return Spec(
-        base=plan.base,
-        rows=plan.rows,
-        validation=plan.validation,
-        output=Path("output"),
-        recipe=trial.recipe,
-        init_adapter=plan.init_adapter,
-        init_weights=plan.init_weights,
-        threads=max(1, cores() // places),
-    )
-
-
-def _write(db: Database, plan: Plan, recipe: Recipe, number: int) -> None:
-    """A trial's row, before its run: whoever comes after a crash begins exactly this one."""
     with db.writing() as conn:
-        conn.execute(
-            trials.trials.insert().values(
-                id=f"{plan.id}.{number}", search=plan.id, number=number, state="waiting", recipe=recipe.model_dump(),
-                loss_curve=[], job=f"train:{plan.id}:{number}", folder="", reason="", figures={}, started_at=clock.iso(),
+        row = trials.held(conn, identifier)
+        if row["state"] == "stopped":
+            return row
+        if row["state"] != "running":
+            raise Conflict(
+                f"the search is {row['state']}", where=identifier, remedy="`ciranda search show` has its end"
             )
-        )  # fmt: skip
+        _change(
+            conn,
+            row,
+            state="stopped",
+            worked_s=trials.elapsed_s(row),
+            reason=f"stopped by {actor}",
+            ended_at=clock.iso(),
+        )
+        audit.record(conn, actor=actor, action="search.stopped", subject=identifier)
+        return trials.held(conn, identifier)
 
 
-def _end(db: Database, plan: Plan, best: int | None, *, actor: str) -> None:
-    known = trials.of(db, plan.id)
-    state = "failed" if best is None else "complete"
-    reason = (
-        next((f"trial {one.number}: {one.reason}" for one in known if one.state in ("failed", "cancelled")), "")
-        if best is None
-        else ""
-    )
+def resume(db: Database, identifier: str, *, actor: str, bounds: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Go on with a search that was stopped, or that is over and gets more room; halted trials go on from their checkpoints.
+
+    Args:
+        bounds: `limit`, `budget_s`, `money` in place of what it had.
+
+    Raises:
+        Refused: A turn went on with its best trial.
+        Conflict: It runs.
+    """
     with db.writing() as conn:
-        conn.execute(
-            trials.searches.update()
-            .where(trials.searches.c.id == plan.id)
-            .values(state=state, best=best, reason=reason, ended_at=clock.iso())
-        )
-        detail = {"best": best, "trials": len(known), "reason": reason[:500]}
-        audit.record(conn, actor=actor, action=f"search.{state}", subject=plan.id, detail=detail)
+        row = trials.held(conn, identifier)
+        if row["turn"]:
+            raise Refused(f"{row['turn']} went on with its best trial", where=identifier,
+                          remedy=f"start one of its own: `ciranda search start {row['model']}`")  # fmt: skip
+        if row["state"] == "running":
+            raise Conflict(
+                "the search runs", where=identifier, remedy="`ciranda search workers` changes how many at a time"
+            )
+        plan = plans.raised(row["plan"], bounds or {})
+        _change(conn, row, state="running", best=None, since=clock.iso(), ended_at=None, reason="", plan=plan)
+        mine = (trials.trials.c.search == identifier) & (trials.trials.c.state == "cancelled")
+        for held in conn.execute(sa.select(trials.trials).where(mine, trials.trials.c.reason == STOPPED)).mappings():
+            _again(conn, trials.trial(dict(held)))
+        audit.record(conn, actor=actor, action="search.resumed", subject=identifier, detail=dict(bounds or {}))
+        return trials.held(conn, identifier)
 
 
-def _outcome(db: Database, plan: Plan) -> Trial:
-    row = trials.get(db, plan.id)
-    if row["best"] is None:
-        raise Failed(
-            f"every trial of the search failed; {row['reason']}",
-            where=plan.id,
-            remedy="correct the recipe under `train`, then start another turn",
-        )
-    return next(trial for trial in trials.of(db, plan.id) if trial.number == row["best"])
+def _again(conn: sa.Connection, trial: Trial) -> None:
+    attempt = trial.attempt + 1
+    values = {
+        "state": "waiting", "reason": "", "ended_at": None, "since": None, "worked_s": trial.spent_s, "attempt": attempt,
+        "job": key(trial.search, trial.number, attempt), "folder": trial.job,
+    }  # fmt: skip
+    conn.execute(trials.trials.update().where(trials.trials.c.id == trial.id).values(**values))
+
+
+def staff(db: Database, identifier: str, workers: int, *, actor: str) -> dict[str, Any]:
+    """Train so many trials at the same time from now on; 0 fits them to the machine. Those that run go on.
+
+    Raises:
+        Conflict: It is over.
+    """
+    with db.writing() as conn:
+        row = trials.held(conn, identifier)
+        if row["state"] not in ("running", "stopped"):
+            raise Conflict(f"the search is {row['state']}", where=identifier, remedy="resume it with more trials first")
+        _change(conn, row, workers=workers)
+        audit.record(conn, actor=actor, action="search.workers", subject=identifier, detail={"workers": workers})
+        return trials.held(conn, identifier)
+
+
+def _change(conn: sa.Connection, row: Mapping[str, Any], **values: Any) -> None:
+    conn.execute(searches.update().where(searches.c.id == row["id"]).values(**values))
