@@ -58,7 +58,6 @@ def planned(
     Raises:
         Refused: The model's engine could not serve what the recipe makes, or the rows are none that its method learns from.
     """
-    spaces.check(spec)
     file = spec.train.search
     start = None if spaces.afresh(spec) else steps.begun(platform, spec)
     recipe = steps.recipe(spec, start)

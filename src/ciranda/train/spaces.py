@@ -62,7 +62,7 @@ def space(
     """
     given = spec.train.search.space
     if given:
-        return {name: _read(name, what) for name, what in given.items()}
+        return {name: _read(name, what) for name, what in given.items() if name not in spec.train.recipe}
     middle = recipes.usual(recipe.method, recipe.tuning)["learning_rate"]
     rate = Range(middle / 3, middle * 4 / 3) if going_on else Range(middle / 2, middle * 2)
     found: dict[str, Range | tuple[Value, ...]] = {"learning_rate": rate}
