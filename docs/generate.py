@@ -94,6 +94,7 @@ TABLES = {
     "alembic_version": "The revision of the schema.",
     "alert_deliveries": "Each alert on its way to each target, until it was sent.",
     "alerts": "Messages that somebody must see, open until their cause is gone.",
+    "approvals": "What people said of a version at its gate: yes or no, to which verdict.",
     "audit_events": "The audit log: an append-only hash chain over every change that matters.",
     "contaminations": "What a dataset version shares with a registered suite, looked at again when either changes.",
     "data_descriptions": "What people say of a dataset or of one of its fields: owner, purpose, licence, sensitivity.",
@@ -143,6 +144,7 @@ TABLES = {
     "judges": "Models that judge answers: engine, criteria, scale; the newest of a name counts.",
     "judge_calibrations": "What judges and people said of the same answers, and how long that holds.",
     "verdicts": "What the gates said of a version, with their evidence.",
+    "version_aliases": "Names that stand for model versions, and may be moved.",
     "version_stages": "Every change of a version's stage, so that what was live when is a question.",
     "versions": "Immutable model versions with what they are made of.",
 }

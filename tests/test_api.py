@@ -115,6 +115,7 @@ def concrete(path: str) -> str:
         "interaction": "i",
         "alert": "a",
         "key": "k",
+        "name": "newest",
     }.items():
         path = path.replace("{" + name + "}", value)
     return path

@@ -26,8 +26,8 @@ PUBLIC = {
     "ciranda.cli": ["cli", "main"],
     "ciranda.web.api": ["PREFIX", "ROUTES", "Rest", "routes"],
     "ciranda.loop": [
-        "Control", "Platform", "apply", "approve", "erase", "erase_v1", "evaluate", "first_key", "ingest", "keep", "open", "plan",
-        "promote", "publish", "rollback", "start_turn", "turn_v1", "up",
+        "Control", "Platform", "apply", "approve", "decline", "erase", "erase_v1", "evaluate", "first_key", "ingest", "keep",
+        "open", "override", "plan", "promote", "publish", "release", "rollback", "start_turn", "turn_v1", "up",
     ],
 }  # fmt: skip
 # A foreign library is named in one file, or in one package that owns what it stores.

@@ -188,10 +188,10 @@ def test_an_override_has_a_name_a_role_and_a_note_and_is_audited(world: World) -
     version = world.register(1)
     with world.db.writing() as conn:
         with pytest.raises(Forbidden):
-            verdicts.override(conn, version.ref, actor="eve", role="engineer", note="trust me")
+            verdicts.override(conn, version.ref, actor="eve", role="approver", note="trust me")
         with pytest.raises(Invalid):
-            verdicts.override(conn, version.ref, actor="ana", role="approver", note="  ")
-        verdicts.override(conn, version.ref, actor="ana", role="approver", note="the suite has a wrong reference")
+            verdicts.override(conn, version.ref, actor="ana", role="admin", note="  ")
+        verdicts.override(conn, version.ref, actor="ana", role="admin", note="the suite has a wrong reference")
         versions.move(conn, version.ref, "approved", actor="ana", reason="overridden")
     (event,) = audit.page(world.db, action="verdict.override")
     assert (event.actor, event.subject) == ("ana", version.ref)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ciranda.config import lines
 from ciranda.config.bounds import Bounds
@@ -70,6 +70,22 @@ class Evaluate(Part):
     max_tokens: int = Field(128, ge=1, le=32768, description="Bound of one answer.")
 
 
+class Approvals(Part):
+    """Who has to say yes before a version goes live: `auto` is nobody, `human` is one approver, or as the keys below say."""
+
+    people: int = Field(0, ge=0, le=20, description="So many approvers, each by a key of their own name; 0 is nobody.")
+    not_author: bool = Field(True, description="Whoever asked for the version does not count.")
+
+
+def _approvals(value: object) -> object:
+    if isinstance(value, str):
+        known = {"auto": {"people": 0}, "human": {"people": 1, "not_author": False}}
+        if value not in known:
+            raise ValueError("write auto, human or {people: 2}")
+        return known[value]
+    return value
+
+
 class Release(Part):
     """How a version gets to traffic."""
 
@@ -86,9 +102,7 @@ class Release(Part):
         Literal["error_rate", "latency_p95_ms", "quality", "thumbs_up"], Annotated[float, Field(gt=0, le=1)]
     ] = Field(default={}, description="How much worse counts as not worse; defaults fit ordinary traffic.")
     quality: str = Field("valid_json", description="The scorer that `quality` means on live answers.")
-    approve: Literal["auto", "human"] = Field(
-        "auto", description="`human` stops at the gate until an approver says yes."
-    )
+    approve: Annotated[Approvals, BeforeValidator(_approvals)] = Approvals()
     patience: Duration = Field(
         86400.0, description="A rollout without a decision is held for a person after this long."
     )

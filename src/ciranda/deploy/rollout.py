@@ -5,8 +5,9 @@ writes position, evidence and reason in one transaction. It keeps nothing in mem
 or twice: of two that looked at the same state one writes. Where the traffic goes follows from the row (`routing`), and what runs
 follows from it too (`apply.settle`), so a verb is one transaction and nothing has to be undone.
 
-A person is asked in two places: before any traffic when the model file says `approve: human`, and when a stage stays undecided
-beyond `release.patience` (`held`: the split stays, harm still leads back by itself, only a person goes on).
+People are asked in two places: before any traffic when the model file says `approve` (as many as it says, `registry.admission`),
+and when a stage stays undecided beyond `release.patience` (`held`: the split stays, harm still leads back by itself, only a person
+goes on). At each step the gates are asked again: a version whose verdict or approvals do not stand any more is held.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ciranda.deploy.stages import STARTING, Rollout
 from ciranda.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from ciranda.evals import scorers
 from ciranda.govern import audit
-from ciranda.registry import models, verdicts, versions
+from ciranda.registry import admission, models, verdicts, versions
 from ciranda.registry.models import Model
 from ciranda.store import clock, ids
 from ciranda.store.database import Database
@@ -55,7 +56,7 @@ def start(conn: sa.Connection, candidate: str, *, turn: str = "", actor: str) ->
     """Begin to release a version. The same candidate of the same turn again: the same rollout.
 
     Raises:
-        Refused: Its gates did not pass and nobody overrode them.
+        Refused: Its gates did not pass and nobody overrode them, or somebody declined it.
         Conflict: Another rollout of the model is open, or there is no live version to compare with, or it is live itself.
     """
     version = versions.get(conn, candidate)
@@ -63,14 +64,15 @@ def start(conn: sa.Connection, candidate: str, *, turn: str = "", actor: str) ->
     for known in stages.of(conn, version.model):
         if turn and (known.candidate, known.turn) == (candidate, turn):
             return known
-    verdicts.demand(conn, candidate)
+    gate = admission.standing(conn, candidate)
+    if not gate.judged or gate.quorum.against:
+        admission.demand(conn, candidate)
     champion = _champion(conn, version)
     release = models.get(conn, version.model).spec.release
     _demand_judge(release, version.model)
-    if version.stage == "candidate":
-        versions.move(conn, candidate, "approved", actor=actor, reason="its gates passed")
-    state: stages.State = "awaiting_approval" if release.approve == "human" else "running"
-    reason = "an approver has to say yes first" if release.approve == "human" else "waiting for replicas"
+    versions.admit(conn, candidate, actor=actor)
+    state: stages.State = "running" if gate.complete else "awaiting_approval"
+    reason = "waiting for replicas" if gate.complete else _asked(gate)
     rollout = Rollout(
         id=ids.new("roll"), model=version.model, candidate=candidate, champion=champion, state=state, step=STARTING,
         stage="starting", stages=stages.plan(release), reason=reason, evidence={}, reading={}, e_values={}, revision=1,
@@ -80,6 +82,12 @@ def start(conn: sa.Connection, candidate: str, *, turn: str = "", actor: str) ->
     _audit(conn, rollout, "started", actor=actor)
     settle(conn, version.model, actor=actor)
     return rollout
+
+
+def _asked(gate: admission.Admission) -> str:
+    """Whose word a release waits for."""
+    needed = gate.quorum.needed
+    return "an approver has to say yes first" if needed == 1 else f"{needed} approvers have to say yes first"
 
 
 def _demand_judge(release: Release, model: str) -> None:
@@ -109,20 +117,29 @@ def _champion(conn: sa.Connection, version: versions.Version) -> str:
 def approve(conn: sa.Connection, model: str, *, actor: str, note: str = "") -> Rollout:
     """A person says yes: to the begin of a rollout, or to the next stage of one that is held.
 
+    Where the model file asks for several, the rollout goes on with the last of them.
+
     Raises:
         Conflict: Nothing waits for a person.
+        Forbidden: The model file asks for others than the author.
+        Refused: The verdict does not stand any more.
     """
     models.lock(conn, model)
     rollout = stages.open_of(conn, model)
     if rollout is None or rollout.state == "running":
         what = "is decided by its evidence" if rollout else "is not being released"
         raise Conflict(
-            f"nothing of {model} waits for an approval: it {what}", where="rollouts", remedy="`ciranda status`"
+            f"nothing of {model} waits for an approval: it {what}", where="rollouts", remedy="`ciranda approvals`"
         )
-    said = f"approved by {actor}" + (f": {note}" if note else "")
-    if rollout.state == "awaiting_approval":
-        now = clock.iso()
-        after = stages.save(conn, replace(rollout, state="running", reason=said, stage_at=now))
+    gate = admission.say(conn, rollout.candidate, "approved", actor=actor, note=note)
+    said = f"approved by {' and '.join(gate.quorum.by or (actor,))}" + (f": {note}" if note else "")
+    if not gate.complete:
+        after = stages.save(conn, replace(rollout, reason=gate.quorum.told))
+        _audit(conn, replace(after, reason=said), "approved", actor=actor)
+        return after
+    versions.admit(conn, rollout.candidate, actor=actor)
+    if rollout.state == "awaiting_approval" or rollout.step == STARTING:
+        after = stages.save(conn, replace(rollout, state="running", reason=said, stage_at=clock.iso()))
         _audit(conn, after, "approved", actor=actor)
         settle(conn, model, actor=actor)
         return after
@@ -130,16 +147,41 @@ def approve(conn: sa.Connection, model: str, *, actor: str, note: str = "") -> R
     return _advance(conn, replace(rollout, state="running"), said, actor=actor)
 
 
-def promote(conn: sa.Connection, ref: str, *, actor: str, reason: str = "promoted by hand") -> Change:
-    """Make a version live now, without (the rest of) a rollout; its gates are demanded all the same. Live already: no change.
+def decline(conn: sa.Connection, version: str, *, actor: str, note: str) -> admission.Admission:
+    """A person says no to a version: its rollout ends, and it is refused until a new verdict asks people again.
 
     Raises:
-        Refused: Its gates did not pass and nobody overrode them.
+        Conflict: It is live; a way back is a rollback.
+        Refused: There is no verdict to say no to.
+        Invalid: No note: whoever says no says why.
+    """
+    found = versions.get(conn, version)
+    models.lock(conn, found.model)
+    if found.stage in ("live", "retired"):
+        raise Conflict(f"{version} is {found.stage}, there is nothing to decline", where="versions",
+                       remedy=f"`ciranda rollback {found.model}` takes a live version back")  # fmt: skip
+    if not note.strip():
+        raise Invalid("a no needs a note", where=version, remedy="say what is wrong with the version")
+    gate = admission.say(conn, version, "declined", actor=actor, note=note)
+    rollout, reason = stages.open_of(conn, found.model), f"declined by {actor}: {note.strip()}"
+    if rollout is not None and rollout.candidate == version:
+        _end(conn, rollout, "rolled_back", reason, actor=actor)
+    versions.move(conn, version, "refused", actor=actor, reason=reason)
+    settle(conn, found.model, actor=actor)
+    return gate
+
+
+def promote(conn: sa.Connection, ref: str, *, actor: str, reason: str = "promoted by hand") -> Change:
+    """Make a version live now, without (the rest of) a rollout; verdict and approvals are demanded all the same. Live
+    already: no change.
+
+    Raises:
+        Refused: Its gates did not pass, or people are still to say yes, and nobody overrode them.
     """
     version = versions.get(conn, ref)
     models.lock(conn, version.model)
     if version.stage != "live":
-        verdicts.demand(conn, ref)
+        admission.demand(conn, ref)
     before = versions.live(conn, version.model)
     rollout = stages.open_of(conn, version.model)
     if rollout is not None:
@@ -156,7 +198,7 @@ def rollback(
 
     Raises:
         NotFound: There is nothing to go back to.
-        Refused: `to` was never live.
+        Refused: `to` was never live, or live traffic has refuted it since.
     """
     models.get(conn, model)
     models.lock(conn, model)
@@ -178,12 +220,16 @@ def _demand_target(conn: sa.Connection, model: str, target: versions.Version | N
     if not versions.was_live(conn, target.ref):
         raise Refused(f"{target.ref} is {target.stage} and was never live: that would be a release, not a way back",
                       where="rollback", remedy=f"`ciranda promote {target.ref}`")  # fmt: skip
+    if not versions.returns(conn, target.ref):
+        raise Refused(f"{target.ref} was refuted by live traffic since it was live: that would be a release, not a way back",
+                      where="rollback", remedy=f"`ciranda evaluate {target.ref}`, then release it again")  # fmt: skip
     return target
 
 
 def _go_live(conn: sa.Connection, ref: str, *, actor: str, reason: str) -> None:
     if versions.get(conn, ref).stage in ("candidate", "refused"):
-        versions.move(conn, ref, "approved", actor=actor, reason="its gates passed")
+        admission.demand(conn, ref)
+        versions.admit(conn, ref, actor=actor)
     versions.move(conn, ref, "live", actor=actor, reason=reason)
 
 
@@ -262,7 +308,9 @@ def _rules(release: Release) -> Rules:
 
 
 def _begin(db: Database, reader: Reader, rollout: Rollout, now: datetime) -> Rollout:
-    """The replicas are ready: enter the first stage, and read from here on."""
+    """The replicas are ready: enter the first stage, and read from here on. One that is held waits for a person."""
+    if rollout.state == "held":
+        return rollout
     cursors = answers.begin(reader)
     fresh = replace(rollout, evidence=Evidence(cursors=cursors).to_dict(), unready_at="")
     with db.writing() as conn:
@@ -289,7 +337,14 @@ def _keep(conn: sa.Connection, before: Rollout, after: Rollout) -> Rollout:
 
 
 def _advance(conn: sa.Connection, rollout: Rollout, reason: str, *, actor: str, now: datetime | None = None) -> Rollout:
-    """Enter the next stage; when that is all of the traffic, the candidate is live and the rollout has ended."""
+    """Enter the next stage; when that is all of the traffic, the candidate is live and the rollout has ended.
+
+    The gates are asked again, since a verdict or the model file may have changed meanwhile.
+    """
+    if barrier := admission.standing(conn, rollout.candidate).barrier:
+        held = stages.save(conn, replace(rollout, state="held", reason=f"a person has to decide: {barrier}"))
+        _audit(conn, held, "held", actor=ACTOR)
+        return held
     if rollout.next() == "full":
         whole = replace(rollout, step=rollout.step + 1, stage=rollout.stages[rollout.step + 1]["name"])
         ended = _end(conn, whole, "promoted", reason, actor=actor)

@@ -21,9 +21,10 @@ from ciranda.jobs.durable import Body, Steps
 from ciranda.loop.control import Control
 from ciranda.loop.erasing import Erasing
 from ciranda.loop.feeding import ingest
+from ciranda.loop.gatekeeping import approve, decline, override, release
 from ciranda.loop.platform import Platform, first_key, open
 from ciranda.loop.up import up
-from ciranda.loop.verbs import apply, approve, erase, evaluate, plan, promote, publish, rollback, start_turn
+from ciranda.loop.verbs import apply, erase, evaluate, plan, promote, publish, rollback, start_turn
 from ciranda.loop.work import Work
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Platform",
     "apply",
     "approve",
+    "decline",
     "erase",
     "erase_v1",
     "evaluate",
@@ -38,9 +40,11 @@ __all__ = [
     "ingest",
     "keep",
     "open",
+    "override",
     "plan",
     "promote",
     "publish",
+    "release",
     "rollback",
     "start_turn",
     "turn_v1",

@@ -25,6 +25,8 @@ from ciranda.registry import gates, models, verdicts, versions
 from ciranda.registry.versions import Version
 from ciranda.store import files
 
+ASKED, JUDGED = "asked", "judged"  # marks in the folder of an exam that somebody asked for by hand
+
 
 def examine(platform: Platform, spec: ModelSpec, version: Version, *, actor: str, dataset: str = "") -> str:
     """Begin to ask a version the cases of its model's gates; returns the key of the job.
@@ -54,6 +56,19 @@ def examine(platform: Platform, spec: ModelSpec, version: Version, *, actor: str
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.write_atomic(folder / "spec.json", json.dumps(spec_of_exam.to_dict(), ensure_ascii=False))
         platform.jobs.submit(key, JobSpec((sys.executable, "-m", "ciranda.evals.exams", str(folder)), folder))
+    return key
+
+
+def ask(platform: Platform, spec: ModelSpec, version: Version, *, actor: str) -> str:
+    """Begin an exam that somebody asked for by hand, whose end has the gates judged; returns the key of the job."""
+    key = examine(platform, spec, version, actor=actor)
+    with platform.db.reading() as conn:
+        live = versions.live(conn, spec.model)
+    if live is not None and live.ref != version.ref:
+        examine(platform, spec, live, actor=actor)
+    folder = platform.home.jobs / key
+    (folder / JUDGED).unlink(missing_ok=True)
+    files.write_atomic(folder / ASKED, actor)
     return key
 
 
@@ -104,6 +119,35 @@ def record_exams(platform: Platform) -> None:
         evaluations = exams.results(folder)
         _recorded(platform, version, [one.suite for one in evaluations], evaluations)
         files.write_atomic(done, "")
+    for key in known:
+        folder = platform.home.jobs / key
+        asked = key.startswith("evaluate:") and (folder / "recorded").exists() and (folder / ASKED).exists()
+        if asked and not (folder / JUDGED).exists() and _judged(platform, key.split(":")[1]):
+            files.write_atomic(folder / JUDGED, "")
+
+
+def _judged(platform: Platform, ref: str) -> bool:
+    """Let the gates speak of a version that was examined by hand; False while the live one still sits its exam.
+
+    Only one that is on its way is judged: what was live keeps its way back.
+    """
+    with platform.db.reading() as conn:
+        version = versions.get(conn, ref)
+        model, live = models.get(conn, version.model), versions.live(conn, version.model)
+        rulings = verdicts.of(conn, ref)
+    spec = model.spec
+    if version.stage not in ("candidate", "approved", "refused") or live is None:
+        return True
+    chosen = _suites(platform, spec, "")
+    found = {one.ref: _evaluations(platform, one, chosen) for one in (version, live)}
+    if set(found[ref]) != set(chosen):
+        return True  # the suites have changed since: another exam is due
+    if set(found[live.ref]) != set(chosen):
+        return False
+    stands_on = {"evaluations": found, "generation": model.generation}
+    if all(ruling.evidence != stands_on for ruling in rulings):  # the same again would say nothing new
+        judge(platform, spec, version, live, found, turn="")
+    return True
 
 
 def _recorded(platform: Platform, version: Version, names: list[str], evaluations: list[Evaluation]) -> dict[str, str]:
@@ -162,7 +206,12 @@ def judge(
         }
     verdict = gates.judge(spec.gates, loaded[candidate.ref], loaded[champion.ref])
     with platform.db.writing() as conn:
-        verdicts.record(conn, candidate.ref, verdict, champion=champion.ref, actor="loop", turn=turn)
+        stands_on = {"evaluations": evaluations, "generation": models.get(conn, candidate.model).generation}
+        verdicts.record(
+            conn, candidate.ref, verdict, champion=champion.ref, actor="loop", turn=turn, evidence=stands_on
+        )
         if verdict.outcome != "pass":
             versions.move(conn, candidate.ref, "refused", actor="loop", reason=verdict.reason)
+        else:
+            versions.admit(conn, candidate.ref, actor="loop")
     return {"outcome": verdict.outcome, "reason": verdict.reason}

@@ -24,7 +24,7 @@ from ciranda.errors import Conflict, Invalid
 from ciranda.govern import erasures
 from ciranda.loop import exam, planning, steps, turns
 from ciranda.loop.platform import Platform
-from ciranda.registry import models, versions
+from ciranda.registry import aliases, models, versions
 from ciranda.store import ids
 from ciranda.train import bases, spaces
 
@@ -128,9 +128,9 @@ def start_turn(
 
 
 def promote(platform: Platform, ref: str, actor: str) -> dict[str, Any]:
-    """Make a version live now; its gates are demanded all the same."""
+    """Make a version live now; its verdict and its approvals are demanded all the same. An alias names the version too."""
     with platform.db.writing() as conn:
-        change = rollout.promote(conn, ref, actor=actor)
+        change = rollout.promote(conn, aliases.resolve(conn, ref), actor=actor)
     publish(platform)
     return asdict(change)
 
@@ -138,25 +138,20 @@ def promote(platform: Platform, ref: str, actor: str) -> dict[str, Any]:
 def rollback(platform: Platform, model: str, actor: str, to: str | None = None) -> dict[str, Any]:
     """Back to the version that was live before (or to `to`), or end the rollout that is under way."""
     with platform.db.writing() as conn:
-        change = rollout.rollback(conn, model, to=to, actor=actor)
+        change = rollout.rollback(conn, model, to=aliases.resolve(conn, to) if to else None, actor=actor)
     publish(platform)
     return asdict(change)
 
 
-def approve(platform: Platform, model: str, actor: str, note: str = "") -> dict[str, Any]:
-    """A person says yes to what waits for one."""
-    with platform.db.writing() as conn:
-        after = rollout.approve(conn, model, actor=actor, note=note)
-    publish(platform)
-    return {"rollout": after.id, "candidate": after.candidate, "state": after.state, "stage": after.stage}
-
-
 def evaluate(platform: Platform, ref: str, actor: str) -> str:
-    """Evaluate a version again on its model's suites; returns the job's key, whose result becomes an evaluation."""
+    """Evaluate a version again on its model's suites, and have its gates judged by that; returns the job's key.
+
+    The live version, which it is compared with, is asked too where it was not asked these cases yet.
+    """
     with platform.db.reading() as conn:
-        version = versions.get(conn, ref)
+        version = versions.get(conn, aliases.resolve(conn, ref))
         spec = models.get(conn, version.model).spec
-    return exam.examine(platform, spec, version, actor=actor)
+    return exam.ask(platform, spec, version, actor=actor)
 
 
 def erase(platform: Platform, subject: str, *, mentions: bool, actor: str) -> str:

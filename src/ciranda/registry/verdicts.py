@@ -1,16 +1,18 @@
-"""Verdicts, and who may pass a gate: the only door to `approved` and `live`.
+"""Verdicts: what gates said of a version, and the only ways past them.
 
     judged      the gates looked at the evaluations: pass, fail or cannot tell, with their evidence
     baseline    version 0, the bare base: there was nothing to compare it with
-    override    an approver let it pass all the same, with a note
-    refuted     live evidence spoke against it in a rollout
+    override    an admin let it pass all the same, in an emergency, with a note
+    refuted     live evidence spoke against it in a rollout, or a person did
 
 Rows are only added. The newest one of a version counts, so a later failure closes the door again. There is no flag, setting or
-parameter that leaves the check out; whoever must pass without a verdict leaves an override with a name on it.
+parameter that leaves the check out; whoever must pass without a verdict leaves an override with a name on it. `evidence` names what
+a verdict stands on: the evaluations by version and suite, and the generation of the model file whose gates were held.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +26,7 @@ from ciranda.store import clock, ids
 from ciranda.store.database import metadata
 
 Kind = Literal["judged", "baseline", "override", "refuted"]
-MAY_OVERRIDE = frozenset({"approver", "admin"})
+MAY_OVERRIDE = frozenset({"admin"})
 
 verdicts = sa.Table(
     "verdicts",
@@ -36,6 +38,7 @@ verdicts = sa.Table(
     sa.Column("kind", sa.String(20), nullable=False),
     sa.Column("outcome", sa.String(20), nullable=False),
     sa.Column("gates", sa.JSON, nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
     sa.Column("champion", sa.String(80), nullable=False),
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("turn", sa.String(200), nullable=False),
@@ -55,6 +58,7 @@ class Ruling:
     kind: Kind
     outcome: Outcome
     gates: list[dict[str, Any]]
+    evidence: dict[str, Any]
     champion: str
     note: str
     turn: str
@@ -66,16 +70,27 @@ class Ruling:
         return dict(self.__dict__)
 
 
-def record(conn: sa.Connection, version: str, verdict: Verdict, *, champion: str, actor: str, turn: str = "") -> Ruling:
-    """Keep what the gates said of a version. The same words for the same turn are kept once."""
-    gates = [gate.to_dict() for gate in verdict.gates]
+def record(
+    conn: sa.Connection,
+    version: str,
+    verdict: Verdict,
+    *,
+    champion: str,
+    actor: str,
+    turn: str = "",
+    evidence: Mapping[str, Any] | None = None,
+) -> Ruling:
+    """Keep what the gates said of a version. The same words on the same evidence for the same turn are kept once."""
+    gates: list[dict[str, Any]] = json.loads(json.dumps([gate.to_dict() for gate in verdict.gates]))
+    stands_on = dict(evidence or {})
     last = newest(conn, version)
-    if turn and last and (last.turn, last.outcome, last.gates) == (turn, verdict.outcome, gates):
+    known = (last.turn, last.outcome, last.gates, last.evidence, last.kind) if last else ()
+    if last and (turn or stands_on) and known == (turn, verdict.outcome, gates, stands_on, "judged"):
         return last
-    note = verdict.reason
     return _add(
-        conn, version, "judged", verdict.outcome, gates=gates, champion=champion, note=note, turn=turn, actor=actor
-    )
+        conn, version, "judged", verdict.outcome, gates=gates, champion=champion, note=verdict.reason, turn=turn,
+        actor=actor, evidence=stands_on,
+    )  # fmt: skip
 
 
 def admit_base(conn: sa.Connection, version: str, *, actor: str) -> Ruling:
@@ -88,7 +103,7 @@ def admit_base(conn: sa.Connection, version: str, *, actor: str) -> Ruling:
 
 
 def override(conn: sa.Connection, version: str, *, actor: str, role: str, note: str) -> Ruling:
-    """Let a version pass by the word of an approver, on record.
+    """Let a version pass by the word of an admin, on record: it stands for the gates and for the approvals.
 
     Raises:
         Forbidden: The role may not.
@@ -107,30 +122,19 @@ def refute(conn: sa.Connection, version: str, *, champion: str, note: str, actor
     return _add(conn, version, "refuted", "fail", champion=champion, note=note, actor=actor, turn=turn)
 
 
-def demand(conn: sa.Connection, version: str) -> Ruling:
-    """The ruling that lets the version pass.
-
-    Raises:
-        Refused: There is none, or the newest one is not a pass; says what the gates said.
-    """
-    last = newest(conn, version)
-    if last is not None and last.outcome == "pass":
-        return last
-    said = f"its gates said: {last.outcome}. {last.note}" if last else "its gates were never judged"
-    raise Refused(f"{version} may not be released: {said}", where="gates",
-                  remedy=f"`ciranda evaluate {version}`; or an approver overrides, with a note")  # fmt: skip
-
-
 def newest(conn: sa.Connection, version: str) -> Ruling | None:
     """The ruling that counts, if any."""
-    found = of(conn, version)
-    return found[0] if found else None
+    row = conn.execute(_of(version).limit(1)).first()
+    return Ruling(**row._mapping) if row else None
 
 
 def of(conn: sa.Connection, version: str) -> list[Ruling]:
     """All rulings on a version, newest first."""
-    query = sa.select(verdicts).where(verdicts.c.version == version).order_by(verdicts.c.sequence.desc())
-    return [Ruling(**row._mapping) for row in conn.execute(query)]
+    return [Ruling(**row._mapping) for row in conn.execute(_of(version))]
+
+
+def _of(version: str) -> sa.Select[Any]:
+    return sa.select(verdicts).where(verdicts.c.version == version).order_by(verdicts.c.sequence.desc())
 
 
 def _add(
@@ -142,12 +146,14 @@ def _add(
     actor: str,
     note: str,
     gates: list[dict[str, Any]] | None = None,
+    evidence: Mapping[str, Any] | None = None,
     champion: str = "",
     turn: str = "",
 ) -> Ruling:
     row: Mapping[str, Any] = {
         "id": ids.new("verdict"), "model": version.rpartition("@")[0], "version": version, "kind": kind, "outcome": outcome,
-        "gates": gates or [], "champion": champion, "note": note, "turn": turn, "actor": actor, "at": clock.iso(),
+        "gates": gates or [], "evidence": dict(evidence or {}), "champion": champion, "note": note, "turn": turn,
+        "actor": actor, "at": clock.iso(),
     }  # fmt: skip
     conn.execute(verdicts.insert().values(**row))
     detail = {"outcome": outcome, "champion": champion, "note": note, "turn": turn}

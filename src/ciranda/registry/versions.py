@@ -10,7 +10,7 @@ whose transaction died is replaced by the next registration under its number.
 
 Stages say what is true: `candidate`, `approved` (passed its gates), `live` (at most one), `retired`, `refused`. Each change is one
 row of an append-only table, so "what was live at T" is a query. `approved` and `live` are reached only with an admission
-(see `verdicts`): there is no parameter to leave it out.
+(see `admission`): there is no parameter to leave it out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from ciranda.config import Home
 from ciranda.errors import Conflict, Invalid, NotFound
 from ciranda.govern import audit
-from ciranda.registry import folders, models, verdicts
+from ciranda.registry import admission, folders, models, verdicts
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
 
@@ -300,7 +300,8 @@ def move(conn: sa.Connection, ref: str, stage: Stage, *, actor: str, reason: str
 
     Raises:
         Conflict: No such move, for instance from `candidate` to `live`.
-        Refused: `approved` or `live` without a passed verdict or a recorded override.
+        Refused: `approved` or `live` without a passed verdict and the approvals that the model file asks for, or without
+            a recorded override; or back to live what live traffic has refuted since.
     """
     version = get(conn, ref)
     models.lock(conn, version.model)
@@ -311,13 +312,36 @@ def move(conn: sa.Connection, ref: str, stage: Stage, *, actor: str, reason: str
             f"{ref} is {version.stage} and cannot become {stage}", where="version stages",
             remedy=f"from {version.stage} it can become {' or '.join(sorted(MOVES[version.stage]))}",
         )  # fmt: skip
-    if stage == "approved" or (stage == "live" and not was_live(conn, ref)):
-        verdicts.demand(conn, ref)  # what was live once may be so again at once: that is a way back, not a release
+    if stage == "approved" or (stage == "live" and not returns(conn, ref)):
+        admission.demand(conn, ref)
     before = live(conn, version.model) if stage == "live" else None
     if before is not None:
         _change(conn, before, "retired", actor=actor, reason=f"{ref} went live")
     _change(conn, version, stage, actor=actor, reason=reason)
     return get(conn, ref)
+
+
+def admit(conn: sa.Connection, ref: str, *, actor: str) -> Version:
+    """Make a candidate `approved` when its verdict and its approvals are complete; nothing happens before."""
+    version = get(conn, ref)
+    now = admission.standing(conn, ref)
+    if version.stage not in ("candidate", "refused") or not now.complete:
+        return version
+    reason = "its gates passed" + (f", {now.quorum.told}" if now.quorum.needed else "")
+    return move(conn, ref, "approved", actor=actor, reason=reason)
+
+
+def returns(conn: sa.Connection, ref: str) -> bool:
+    """Whether going live would be a way back: it was live once, and live traffic has not refuted it since, or there is no other."""
+    if not was_live(conn, ref):
+        return False
+    before = previous(conn, split(ref)[0])
+    return not _refuted(conn, ref) or (before is not None and before.ref == ref)
+
+
+def _refuted(conn: sa.Connection, ref: str) -> bool:
+    newest = verdicts.newest(conn, ref)
+    return newest is not None and newest.kind == "refuted"
 
 
 def _change(conn: sa.Connection, version: Version, stage: Stage, *, actor: str, reason: str) -> None:
@@ -383,18 +407,20 @@ def was_live(conn: sa.Connection, ref: str) -> bool:
 
 
 def previous(conn: sa.Connection, model: str) -> Version | None:
-    """The version that was live before the present one and could be again: where a rollback goes."""
+    """The version that was live before the present one and could be again: where a rollback goes.
+
+    One that live traffic has refuted since is the last resort.
+    """
     now = live(conn, model)
     query = (
         sa.select(version_stages.c.number)
         .where(version_stages.c.model == model, version_stages.c.stage == "live")
         .order_by(version_stages.c.sequence.desc())
     )
-    for number in conn.execute(query).scalars():
-        version = get(conn, f"{model}@{number}")
-        if version.stage == "retired" and (now is None or number != now.number):
-            return version
-    return None
+    numbers = dict.fromkeys(conn.execute(query).scalars())
+    known = [get(conn, f"{model}@{number}") for number in numbers if now is None or number != now.number]
+    able = [version for version in known if version.stage == "retired"]
+    return next((version for version in able if not _refuted(conn, version.ref)), able[0] if able else None)
 
 
 def history(conn: sa.Connection, model: str) -> Sequence[StageChange]:
@@ -405,15 +431,13 @@ def history(conn: sa.Connection, model: str) -> Sequence[StageChange]:
 
 def live_at(conn: sa.Connection, model: str, moment: datetime) -> str | None:
     """The version that was live at that moment, such as `smart-home@1`; None when there was none."""
-    until, now = clock.iso(moment), None
-    for change in history(conn, model):
-        if change.at > until:
-            break
-        if change.stage == "live":
-            now = change.number
-        elif change.number == now:
-            now = None
-    return None if now is None else f"{model}@{now}"
+    before = (version_stages.c.model == model) & (version_stages.c.at <= clock.iso(moment))
+    newest_first = sa.select(version_stages).where(before).order_by(version_stages.c.sequence.desc()).limit(1)
+    began = conn.execute(newest_first.where(version_stages.c.stage == "live")).first()
+    if began is None:
+        return None
+    same = conn.execute(newest_first.where(version_stages.c.number == began.number)).first()
+    return f"{model}@{began.number}" if same and same.sequence == began.sequence else None
 
 
 def _version(row: sa.Row[Any]) -> Version:

@@ -12,6 +12,7 @@
     limits    what keys, tenants and models may use
     governance policies, exports, persons that are forgotten
     trust     alerts, audit, keys     verbs   what is done
+    versions  names, history, approvals
 
 Deny by default: a route names the right it needs, and a test walks every route with every role. Lists answer with `items` and
 `next`; errors with `error` and `request_id`. `docs/rest.md` is written from this table.
@@ -40,6 +41,7 @@ from ciranda.web.api import (
     traffic,
     trust,
     verbs,
+    versions,
 )
 from ciranda.web.api.door import PREFIX, Rest, alive, mounted
 from ciranda.web.api.metrics import Metrics
@@ -54,6 +56,14 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/models/{model}/release", "view", fleet.release, asked.Nothing, "Its rollout, and those before."),
     Rest("GET", "/models/{model}/drift", "view", fleet.drift, asked.Nothing, "Its watched streams."),
     Rest("GET", "/versions/{model}@{number:int}", "view", fleet.version, asked.Nothing, "One model version, whole."),
+    Rest("GET", "/models/{model}/versions/{name}", "view", versions.which, asked.Nothing, "The version of that name."),
+    Rest("GET", "/models/{model}/aliases", "view", versions.named, asked.Nothing, "Names of its versions."),
+    Rest("POST", "/models/{model}/name", "train", versions.name, asked.Alias, "Let a name stand for a version."),
+    Rest("POST", "/models/{model}/unname", "train", versions.unname, asked.Unnamed, "Take a name away."),
+    Rest("GET", "/models/{model}/history", "view", versions.history, asked.Page, "Every change of a version's stage."),
+    Rest("GET", "/models/{model}/live", "view", versions.live_of, asked.At, "Which version was live at a moment."),
+    Rest("GET", "/live", "view", versions.live_at, asked.At, "What was live at a moment, by model."),
+    Rest("GET", "/approvals", "view", versions.waiting, asked.Page, "What waits for people, the oldest first."),
     Rest("GET", "/datasets", "view", catalogue.listing, asked.Datasets, "The catalogue, searched and narrowed."),
     Rest("GET", "/datasets/{dataset}/versions", "view", lines.listing, lines.Line, "Its versions, by time too."),
     Rest("GET", "/datasets/{dataset}/diff", "view", lines.diff, lines.Between, "What changed between two versions."),
@@ -209,7 +219,14 @@ ROUTES: tuple[Rest, ...] = (
     Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Version, "Evaluate a version.", 202),
     Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),
     Rest("POST", "/models/{model}/rollback", "rollback", verbs.rollback, asked.Back, "Back to the version before."),
-    Rest("POST", "/models/{model}/approve", "approve", verbs.approve, asked.Note, "Say yes to what waits for it."),
+    Rest(
+        "POST", "/models/{model}/release", "promote", verbs.release, asked.Version, "Begin to release a version.", 202
+    ),
+    Rest("POST", "/models/{model}/approve", "approve", verbs.approve, asked.Said, "Say yes to what waits for it."),
+    Rest("POST", "/models/{model}/decline", "approve", verbs.decline, asked.Said, "Say no to it."),
+    Rest(
+        "POST", "/models/{model}/override", "settings", verbs.override, asked.Override, "Past its gates: an emergency."
+    ),
     Rest("POST", "/alerts/{alert}/acknowledge", "alert", trust.acknowledge, asked.Nothing, "Say that you saw it."),
     Rest("POST", "/keys", "keys", trust.create_key, asked.Key, "Issue a key; its secret is shown once.", 201),
     Rest("POST", "/keys/{key}/limits", "keys", limits.of_key, asked.Limits, "What a key may use, whole."),

@@ -27,7 +27,11 @@ def _thumb(value: object) -> object:
 
 
 Moment = Annotated[str, AfterValidator(_moment)]
-Reference = Annotated[str, Field(pattern=VERSION, description="A version, such as smart-home@2.")]
+NAMED = r"^[a-z0-9][a-z0-9-]{0,62}@[a-z0-9][a-z0-9._-]{0,62}$"
+Reference = Annotated[
+    str,
+    Field(pattern=NAMED, description="A version, such as smart-home@2, or smart-home@champion by one of its names."),
+]
 
 
 class Asked(BaseModel):
@@ -347,10 +351,37 @@ class Back(Asked):
     to: Reference | None = Field(None, description="A version; without it, the one that was live before.")
 
 
-class Note(Asked):
-    """What the approver says."""
+class Said(Asked):
+    """What a person says of what waits for one."""
 
     note: str = Field("", max_length=2000, description="Kept with the decision.")
+    version: Reference | None = Field(None, description="A version; without it, the one whose release waits.")
+
+
+class Override(Asked):
+    """Which version passes its gates all the same, and why."""
+
+    version: Reference
+    note: str = Field(min_length=1, max_length=2000, description="Why; in the audit log and in an alert.")
+
+
+class Alias(Asked):
+    """A name for a version."""
+
+    version: Reference
+    name: str = Field(max_length=63, description="The name, such as champion; it leaves the version it stood for.")
+
+
+class Unnamed(Asked):
+    """A name to take away."""
+
+    name: str = Field(max_length=63, description="The name.")
+
+
+class At(Asked):
+    """A moment."""
+
+    at: Moment | None = Field(None, description="A time, or how long ago (`15m`, `24h`, `7d`); without it, now.")
 
 
 class Public(Asked):

@@ -13,7 +13,7 @@ from ciranda import __version__
 from ciranda.data import catalog
 from ciranda.errors import Unavailable
 from ciranda.interactions.query import Total
-from ciranda.registry import verdicts, versions
+from ciranda.registry import admission, aliases, approvals, verdicts, versions
 from ciranda.store import clock
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Nothing, OfModel, Page
@@ -82,10 +82,15 @@ def version(call: Call[Nothing]) -> Item:
     with call.platform.db.reading() as conn:
         found = versions.get(conn, ref)
         rulings = verdicts.of(conn, ref)
+        gate, words = admission.standing(conn, ref), approvals.of(conn, ref)
+        names = [one.name for one in aliases.of(conn, found.model) if one.number == found.number]
         history = [change for change in versions.history(conn, found.model) if change.number == found.number]
     return {
         **found.to_dict(),
+        "names": names,
+        "admission": {"complete": gate.complete, "barrier": gate.barrier, "approvals": asdict(gate.quorum)},
         "verdicts": rulings,
+        "words": words,
         "history": history,
         "evaluations": rows.every(call.platform.db, "evaluations", order="created_at", version=ref),
         "exams": _exams(call, ref),
