@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_997594da"
+revision = "0001_e003a8a3"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -497,6 +497,31 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
     )
     op.create_table(
+        "tunings",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("method", sa.String(length=20), nullable=False),
+        sa.Column("training_file", sa.String(length=60), nullable=False),
+        sa.Column("validation_file", sa.String(length=60), nullable=True),
+        sa.Column("hyperparameters", sa.JSON(), nullable=False),
+        sa.Column("seed", sa.Integer(), nullable=False),
+        sa.Column("suffix", sa.String(length=64), nullable=True),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("turn", sa.String(length=200), nullable=True),
+        sa.Column("version", sa.String(length=100), nullable=True),
+        sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("result_file", sa.String(length=60), nullable=True),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tunings")),
+    )
+    op.create_index(op.f("ix_tunings_model"), "tunings", ["model"], unique=False)
+    op.create_index(op.f("ix_tunings_state"), "tunings", ["state"], unique=False)
+    op.create_index(op.f("ix_tunings_turn"), "tunings", ["turn"], unique=False)
+    op.create_table(
         "turns",
         sa.Column("id", sa.String(length=200), nullable=False),
         sa.Column("model", sa.String(length=63), nullable=False),
@@ -519,6 +544,21 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_turns_model"), "turns", ["model"], unique=False)
     op.create_index(op.f("ix_turns_state"), "turns", ["state"], unique=False)
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("filename", sa.String(length=255), nullable=False),
+        sa.Column("purpose", sa.String(length=40), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("expires_at", sa.String(length=32), nullable=True),
+        sa.Column("deleted_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+    )
+    op.create_index(op.f("ix_uploads_tenant"), "uploads", ["tenant"], unique=False)
     op.create_table(
         "verdicts",
         sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
@@ -659,6 +699,18 @@ def tables() -> None:
         sa.UniqueConstraint("search", "number", name=op.f("uq_trials_search_number")),
     )
     op.create_table(
+        "tuning_events",
+        sa.Column("job", sa.String(length=60), nullable=False),
+        sa.Column("sequence", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("level", sa.String(length=10), nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("data", sa.JSON(none_as_null=True), nullable=True),
+        sa.ForeignKeyConstraint(["job"], ["tunings.id"], name=op.f("fk_tuning_events_job")),
+        sa.PrimaryKeyConstraint("job", "sequence", name=op.f("pk_tuning_events")),
+    )
+    op.create_table(
         "versions",
         sa.Column("model", sa.String(length=63), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
@@ -668,6 +720,7 @@ def tables() -> None:
         sa.Column("base", sa.String(length=300), nullable=False),
         sa.Column("base_digest", sa.String(length=80), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("tuning", sa.String(length=10), nullable=False),
         sa.Column("adapter_digest", sa.String(length=80), nullable=False),
         sa.Column("evaluation", sa.JSON(), nullable=False),
         sa.Column("policies", sa.JSON(), nullable=False),
