@@ -4,8 +4,8 @@
     people    `release.approve: {people: n, not_author: true}`          (`approvals`)
 
 This is the one question that every way to `approved` and `live` asks (`versions.move`), under the model file in force at that
-moment. The bare base needs nobody's word, since there is nothing before it. An admin's override stands for both, with a name, a note
-and an alert on it. There is no parameter that leaves the question out.
+moment. The bare base needs nobody's word, since there is nothing before it. An admin's override stands for both, with a name, a
+note and an alert on it. There is no parameter that leaves the question out.
 """
 
 from __future__ import annotations
