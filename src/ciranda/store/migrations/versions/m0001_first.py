@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_e003a8a3"
+revision = "0001_f1da2ddf"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -319,6 +319,34 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_ingestions_dataset"), "ingestions", ["dataset"], unique=False)
     op.create_index(op.f("ix_ingestions_run"), "ingestions", ["run"], unique=False)
+    op.create_table(
+        "judge_calibrations",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("judge", sa.String(length=63), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("source", sa.String(length=500), nullable=False),
+        sa.Column("pairs", sa.JSON(), nullable=False),
+        sa.Column("silent", sa.Integer(), nullable=False),
+        sa.Column("served", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("valid_until", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_judge_calibrations")),
+    )
+    op.create_index(op.f("ix_judge_calibrations_judge"), "judge_calibrations", ["judge"], unique=False)
+    op.create_table(
+        "judges",
+        sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_judges")),
+    )
+    op.create_index(op.f("ix_judges_name"), "judges", ["name"], unique=False)
     op.create_table(
         "keys",
         sa.Column("id", sa.String(length=40), nullable=False),
