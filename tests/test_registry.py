@@ -17,7 +17,7 @@ import pytest
 
 from ciranda.errors import Conflict, Forbidden, Invalid, NotFound, Refused, StorageFull
 from ciranda.govern import audit
-from ciranda.registry import folders, lineage, models, verdicts, versions
+from ciranda.registry import folders, history, lineage, models, verdicts, versions
 from ciranda.registry.gates import Verdict
 from ciranda.store import clock
 from registry_world import MODEL, PASSED, World
@@ -220,10 +220,10 @@ def test_one_version_is_live_and_history_says_which_was_when(world: World) -> No
         while clock.iso() == clock.iso(moments[-1]):
             pass
     with world.db.reading() as conn:
-        assert [versions.live_at(conn, MODEL, moment) for moment in moments] == [
+        assert [history.live_at(conn, MODEL, moment) for moment in moments] == [
             "smart-home@0", "smart-home@1", "smart-home@2", "smart-home@1",
         ]  # fmt: skip
-        assert versions.live_at(conn, MODEL, before) is None
+        assert history.live_at(conn, MODEL, before) is None
         assert [version.ref for version in versions.of(conn, MODEL) if version.stage == "live"] == ["smart-home@1"]
         previous = versions.previous(conn, MODEL)
         assert previous is not None
@@ -233,10 +233,10 @@ def test_one_version_is_live_and_history_says_which_was_when(world: World) -> No
 def test_moving_to_the_same_stage_does_nothing(world: World) -> None:
     go_live(world, "smart-home@0")
     with world.db.reading() as conn:
-        count = len(versions.history(conn, MODEL))
+        count = len(history.of(conn, MODEL))
     go_live(world, "smart-home@0")
     with world.db.reading() as conn:
-        assert len(versions.history(conn, MODEL)) == count
+        assert len(history.of(conn, MODEL)) == count
 
 
 @pytest.mark.parametrize("ref", ["smart-home", "@1", "smart-home@x", "smart-home@-1", ""])

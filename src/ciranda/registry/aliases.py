@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from ciranda.errors import Conflict, Invalid, NotFound
 from ciranda.govern import audit
 from ciranda.registry import models, versions
+from ciranda.registry.history import STAGES
 from ciranda.store import clock
 from ciranda.store.database import metadata
 
 SHAPE = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 TRUE = ("live", "previous", "newest")
-RESERVED = frozenset({*TRUE, "latest", *versions.STAGES})
+RESERVED = frozenset({*TRUE, "latest", *STAGES})
 
 version_aliases = sa.Table(
     "version_aliases",

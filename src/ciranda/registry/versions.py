@@ -17,24 +17,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from ciranda.config import Home
 from ciranda.errors import Conflict, Invalid, NotFound
 from ciranda.govern import audit
-from ciranda.registry import admission, folders, models, verdicts
+from ciranda.registry import admission, folders, history, models, verdicts
+from ciranda.registry.history import Stage
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
 
 Tuning = Literal["", "lora", "full"]
-Stage = Literal["candidate", "approved", "live", "retired", "refused"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 MOVES: dict[Stage, frozenset[Stage]] = {
     "candidate": frozenset({"approved", "refused"}),
     "approved": frozenset({"live", "retired", "refused"}),
@@ -65,18 +63,6 @@ versions = sa.Table(
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("created_by", sa.String(200), nullable=False),
     sa.UniqueConstraint("model", "digest"),
-)
-
-version_stages = sa.Table(
-    "version_stages",
-    metadata,
-    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("model", sa.String(63), nullable=False, index=True),
-    sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("stage", sa.String(20), nullable=False),
-    sa.Column("at", sa.String(32), nullable=False),
-    sa.Column("actor", sa.String(200), nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
 )
 
 
@@ -173,19 +159,6 @@ class Version:
         return {"ref": self.ref, **asdict(self)}
 
 
-@dataclass(frozen=True)
-class StageChange:
-    """One line of a version's history."""
-
-    sequence: int
-    model: str
-    number: int
-    stage: Stage
-    at: str
-    actor: str
-    reason: str
-
-
 def split(ref: str) -> tuple[str, int]:
     """`smart-home@2` as its model and number."""
     model, at, number = ref.rpartition("@")
@@ -250,7 +223,7 @@ def _insert(conn: sa.Connection, home: Home, draft: Draft, staged: folders.Stage
     folder = folders.place(home, staged, version.to_dict() | {"environment": dict(draft.environment or {})})
     version = Version(**{**asdict(version), "folder": str(folder)})
     conn.execute(versions.insert().values(**asdict(version)))
-    _note(conn, version.model, version.number, "candidate", actor=actor, reason="registered")
+    history.note(conn, version.model, version.number, "candidate", actor=actor, reason="registered")
     audit.record(
         conn, actor=actor, action="version.registered", subject=version.ref,
         detail={"digest": digest, "dataset": draft.dataset, "base": draft.base, "trial": draft.trial, "turn": draft.turn},
@@ -346,7 +319,7 @@ def _refuted(conn: sa.Connection, ref: str) -> bool:
 
 def _change(conn: sa.Connection, version: Version, stage: Stage, *, actor: str, reason: str) -> None:
     _update(conn, version, stage=stage)
-    _note(conn, version.model, version.number, stage, actor=actor, reason=reason)
+    history.note(conn, version.model, version.number, stage, actor=actor, reason=reason)
     audit.record(
         conn,
         actor=actor,
@@ -354,11 +327,6 @@ def _change(conn: sa.Connection, version: Version, stage: Stage, *, actor: str, 
         subject=version.ref,
         detail={"from": version.stage, "reason": reason},
     )
-
-
-def _note(conn: sa.Connection, model: str, number: int, stage: Stage, *, actor: str, reason: str) -> None:
-    row = {"model": model, "number": number, "stage": stage, "at": clock.iso(), "actor": actor, "reason": reason}
-    conn.execute(version_stages.insert().values(**row))
 
 
 def _update(conn: sa.Connection, version: Version, **values: Any) -> None:
@@ -402,8 +370,7 @@ def live(conn: sa.Connection, model: str) -> Version | None:
 def was_live(conn: sa.Connection, ref: str) -> bool:
     """Whether the version is live or was so at any time."""
     model, number = split(ref)
-    mine = (version_stages.c.model == model) & (version_stages.c.number == number) & (version_stages.c.stage == "live")
-    return conn.execute(sa.select(version_stages.c.sequence).where(mine).limit(1)).first() is not None
+    return number in history.lives(conn, model)
 
 
 def previous(conn: sa.Connection, model: str) -> Version | None:
@@ -412,32 +379,11 @@ def previous(conn: sa.Connection, model: str) -> Version | None:
     One that live traffic has refuted since is the last resort.
     """
     now = live(conn, model)
-    query = (
-        sa.select(version_stages.c.number)
-        .where(version_stages.c.model == model, version_stages.c.stage == "live")
-        .order_by(version_stages.c.sequence.desc())
-    )
-    numbers = dict.fromkeys(conn.execute(query).scalars())
-    known = [get(conn, f"{model}@{number}") for number in numbers if now is None or number != now.number]
+    known = [
+        get(conn, f"{model}@{number}") for number in history.lives(conn, model) if now is None or number != now.number
+    ]
     able = [version for version in known if version.stage == "retired"]
     return next((version for version in able if not _refuted(conn, version.ref)), able[0] if able else None)
-
-
-def history(conn: sa.Connection, model: str) -> Sequence[StageChange]:
-    """Every change of stage of the model's versions, oldest first."""
-    query = sa.select(version_stages).where(version_stages.c.model == model).order_by(version_stages.c.sequence)
-    return [StageChange(**row._mapping) for row in conn.execute(query)]
-
-
-def live_at(conn: sa.Connection, model: str, moment: datetime) -> str | None:
-    """The version that was live at that moment, such as `smart-home@1`; None when there was none."""
-    before = (version_stages.c.model == model) & (version_stages.c.at <= clock.iso(moment))
-    newest_first = sa.select(version_stages).where(before).order_by(version_stages.c.sequence.desc()).limit(1)
-    began = conn.execute(newest_first.where(version_stages.c.stage == "live")).first()
-    if began is None:
-        return None
-    same = conn.execute(newest_first.where(version_stages.c.number == began.number)).first()
-    return f"{model}@{began.number}" if same and same.sequence == began.sequence else None
 
 
 def _version(row: sa.Row[Any]) -> Version:

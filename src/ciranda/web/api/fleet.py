@@ -14,6 +14,7 @@ from ciranda.data import catalog
 from ciranda.errors import Unavailable
 from ciranda.interactions.query import Total
 from ciranda.registry import admission, aliases, approvals, verdicts, versions
+from ciranda.registry import history as stages
 from ciranda.store import clock
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Nothing, OfModel, Page
@@ -84,7 +85,7 @@ def version(call: Call[Nothing]) -> Item:
         rulings = verdicts.of(conn, ref)
         gate, words = admission.standing(conn, ref), approvals.of(conn, ref)
         names = [one.name for one in aliases.of(conn, found.model) if one.number == found.number]
-        history = [change for change in versions.history(conn, found.model) if change.number == found.number]
+        history = [change for change in stages.of(conn, found.model) if change.number == found.number]
     return {
         **found.to_dict(),
         "names": names,

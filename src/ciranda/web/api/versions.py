@@ -5,6 +5,7 @@ from __future__ import annotations
 from ciranda.errors import NotFound
 from ciranda.loop import gatekeeping
 from ciranda.registry import aliases, models, versions
+from ciranda.registry import history as stages
 from ciranda.store import clock
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Alias, At, Nothing, Page, Unnamed
@@ -65,7 +66,7 @@ def live_at(call: Call[At]) -> Item:
     at = call.asked.at or clock.iso()
     with call.platform.db.reading() as conn:
         names = [one.name for one in models.every(conn) if call.reaches(one.name)]
-        lives = {name: versions.live_at(conn, name, clock.parse(at)) for name in names}
+        lives = {name: stages.live_at(conn, name, clock.parse(at)) for name in names}
     return {"at": at, "models": lives}
 
 
@@ -74,6 +75,6 @@ def live_of(call: Call[At]) -> Item:
     at, model = call.asked.at or clock.iso(), call.path["model"]
     with call.platform.db.reading() as conn:
         models.get(conn, model)
-        ref = versions.live_at(conn, model, clock.parse(at))
+        ref = stages.live_at(conn, model, clock.parse(at))
         found = versions.get(conn, ref) if ref else None
     return {"model": model, "at": at, "version": ref, "digest": found.digest if found else None}

@@ -12,7 +12,7 @@ from ciranda.deploy.bets import KNOWN
 from ciranda.deploy.evidence import Evidence, Tally
 from ciranda.evals import scorers
 from ciranda.loop.platform import Platform
-from ciranda.registry import models, verdicts, versions
+from ciranda.registry import history, models, verdicts, versions
 from ciranda.registry.verdicts import Ruling
 from ciranda.web.load import versions as lines
 from ciranda.web.load.traffic import Traffic
@@ -43,7 +43,7 @@ def page(platform: Platform, traffic: Traffic, model: str) -> ReleasePage:
 
 def live_since(conn: sa.Connection, model: str, number: int) -> str:
     """When the live version became so."""
-    changes = [one for one in versions.history(conn, model) if one.number == number and one.stage == "live"]
+    changes = [one for one in history.of(conn, model) if one.number == number and one.stage == "live"]
     return changes[-1].at if changes else ""
 
 

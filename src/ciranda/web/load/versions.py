@@ -13,7 +13,9 @@ from ciranda.data import versions as datasets
 from ciranda.errors import NotFound, Unavailable
 from ciranda.evals.suites import evaluations
 from ciranda.loop.platform import Platform
+from ciranda.registry import history as stages
 from ciranda.registry import verdicts, versions
+from ciranda.registry.history import StageChange
 from ciranda.registry.versions import Version
 from ciranda.web.views.models import Slice, VersionPage, VersionRow
 
@@ -55,7 +57,7 @@ def page(platform: Platform, ref: str) -> VersionPage:
         version = versions.get(conn, ref)
         scored = _evaluations(conn, version.model)
         rulings = verdicts.of(conn, version.ref)
-        history = versions.history(conn, version.model)
+        history = stages.of(conn, version.model)
         live = versions.live(conn, version.model)
     champion = next((one.champion for one in rulings if one.champion), "") or (live.ref if live else "")
     against = champion if champion != version.ref and champion in scored else ""
@@ -100,7 +102,7 @@ def _said(rulings: Sequence[verdicts.Ruling]) -> tuple[tuple[str, str, str], ...
     return tuple(found)
 
 
-def _served(version: Version, history: Sequence[versions.StageChange]) -> tuple[tuple[str, str, str], ...]:
+def _served(version: Version, history: Sequence[StageChange]) -> tuple[tuple[str, str, str], ...]:
     """When it was live, from and until."""
     found: list[tuple[str, str, str]] = []
     mine = [one for one in history if one.number == version.number]
