@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ciranda.loop import turns
-from ciranda.registry.versions import STAGES
+from ciranda.registry.history import STAGES
 from ciranda.web import i18n
 from ciranda.web.formats import Formats
 from ciranda.web.views import fleet
