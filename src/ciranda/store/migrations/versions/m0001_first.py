@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_f1da2ddf"
+revision = "0001_eadad9c0"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -474,14 +474,19 @@ def tables() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("objective", sa.String(length=60), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=False),
+        sa.Column("workers", sa.Integer(), nullable=False),
         sa.Column("best", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("asked_by", sa.String(length=200), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=False),
+        sa.Column("worked_s", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_searches")),
     )
     op.create_index(op.f("ix_searches_model"), "searches", ["model"], unique=False)
     op.create_index(op.f("ix_searches_started_at"), "searches", ["started_at"], unique=False)
+    op.create_index(op.f("ix_searches_state"), "searches", ["state"], unique=False)
     op.create_table(
         "segments",
         sa.Column("name", sa.String(length=200), nullable=False),
@@ -712,15 +717,22 @@ def tables() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("base", sa.String(length=300), nullable=False),
+        sa.Column("mix", sa.String(length=63), nullable=False),
         sa.Column("objective", sa.Float(), nullable=True),
         sa.Column("loss", sa.Float(), nullable=True),
         sa.Column("loss_curve", sa.JSON(), nullable=False),
+        sa.Column("checks", sa.JSON(), nullable=False),
+        sa.Column("measures", sa.JSON(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=True),
         sa.Column("job", sa.String(length=200), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("folder", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("figures", sa.JSON(), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=True),
+        sa.Column("worked_s", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
         sa.ForeignKeyConstraint(["search"], ["searches.id"], name=op.f("fk_trials_search")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trials")),
