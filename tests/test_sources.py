@@ -24,6 +24,7 @@ from ciranda.data.sources.heap import Heap
 from ciranda.errors import Conflict, Failed, Invalid, Refused, Unavailable
 from ciranda.govern import audit
 from ciranda.govern.outgoing import Door
+from ciranda.loop import intake as intake_of
 from ciranda.loop import turns
 from ciranda.loop.intake import Intake
 from ciranda.registry import models
@@ -532,6 +533,8 @@ def test_what_somebody_asked_for_and_what_is_watched_comes_in_by_itself(door: Fr
         settled(door.root / "in" / "b.jsonl", line("b", "x"))
         door.settle(intake)
         assert [one["state"] for one in door.get("/sources/runs")["items"]] == ["done", "done"]
+        # the newest is first: both rows went through the checks, one of them was read before
+        assert [(one["rows_in"], one["rows_checked"]) for one in door.get("/sources/runs")["items"]] == [(1, 2), (1, 1)]
         settled(door.root / "in" / "b.jsonl", "not json\n" + line("c", "x"))
         assert door.post("/datasets/tickets/ingest", {"wait": False, "since": "beginning"}) == {
             "dataset": "tickets", "asked": True,
@@ -566,6 +569,18 @@ def test_more_rows_than_fit_go_to_disk_and_come_back_once_each(tmp_path: Path, m
     assert large.fingerprint == small.fingerprint == (Heap() + reversed(made)).fingerprint
     assert large.has("t/7")
     assert not large.has("t/40")
+
+
+def test_an_ingestion_says_how_far_its_checks_are(door: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "TOLD_EVERY_S", 0.0)
+    (door.root / "in").mkdir()
+    (door.root / "in" / "a.jsonl").write_text("".join(line(f"question {n}", f"answer {n}") for n in range(9000)))
+    text = "dataset: tickets\nchecks: {duplicates: drop}\nsources: [{files: ../in/*.jsonl}]\n"
+    door.post("/sources", {"files": {str(door.root / "datasets" / "tickets.yaml"): text}})
+    heard: list[str] = []
+    intake_of.take(door.platform, intake_of.feeder(door.platform, "tickets"), actor="ana", tell=heard.append)
+    assert [one.partition(" checked")[0] for one in heard] == ["8,192 rows", "9,000 rows", "9,000 rows"]
+    assert heard[-1].endswith("among all: duplicates")
 
 
 def test_rows_that_came_by_themselves_ask_for_one_turn_of_the_models_that_learn_from_them(door: Front) -> None:

@@ -62,10 +62,10 @@ VERSIONS = (
                (("exact_match", 0.0, 0.0, 0.009), ("intent_accuracy", 0.021, 0.011, 0.039), ("valid_json", 0.113, 0.088, 0.144))),
 )  # fmt: skip
 RUNS = (
-    RunRow("ing_3-000", "tickets", "crm", "sql", "running", "reading", "schedule", 41_200, 0, 1, 9_100_000, 0, 12.4, "", ago(seconds=12)),
-    RunRow("ing_2-000", "tickets", "crm", "sql", "done", "", "ana", 812, 48_211, 3, 402_000, 0, 3.1, "tickets@8", ago(hours=1)),
-    RunRow("ing_2-001", "tickets", "helpdesk", "http", "failed", "", "ana", 0, 0, 0, 0, 2, 31.0, "", ago(hours=1)),
-    RunRow("ing_1-000", "tickets", "s3: bucket/tickets/*.jsonl", "s3", "unchanged", "", "schedule", 0, 0, 0, 0, 0, 0.4, "", ago(hours=2)),
+    RunRow("ing_3-000", "tickets", "crm", "sql", "running", "reading", "schedule", 41_200, 0, 0, 1, 9_100_000, 0, 12.4, "", ago(seconds=12)),
+    RunRow("ing_2-000", "tickets", "crm", "sql", "done", "", "ana", 812, 48_214, 48_211, 3, 402_000, 0, 3.1, "tickets@8", ago(hours=1)),
+    RunRow("ing_2-001", "tickets", "helpdesk", "http", "failed", "", "ana", 0, 0, 0, 0, 0, 2, 31.0, "", ago(hours=1)),
+    RunRow("ing_1-000", "tickets", "s3: bucket/tickets/*.jsonl", "s3", "unchanged", "", "schedule", 0, 0, 0, 0, 0, 0, 0.4, "", ago(hours=2)),
 )  # fmt: skip
 FEEDS = (
     FeedRow(HOME, HOME, (SourceRow(HOME, HOME, "intents: en", "intents"), SourceRow(HOME, HOME, "interactions: feedback", "interactions", 3600.0, next_at=ago(minutes=-20)))),

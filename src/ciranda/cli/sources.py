@@ -128,8 +128,8 @@ def show(desk: Desk, run: str) -> None:
 
 def _draw(desk: Desk, told: Told) -> None:
     names = (
-        "source", "dataset", "state", "actor", "rows_in", "rows_kept", "rows_bad", "bytes", "pages", "seconds",
-        "cursor_before", "cursor", "version", "started_at",
+        "source", "dataset", "state", "actor", "phase", "rows_in", "rows_checked", "rows_kept", "rows_bad", "bytes", "pages",
+        "seconds", "cursor_before", "cursor", "version", "started_at",
     )  # fmt: skip
     desk.screen.facts((name, told[name]) for name in names)
     if told["error"]:

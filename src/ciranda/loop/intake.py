@@ -9,14 +9,14 @@ folder. New rows ask for a turn of the models that learn from them."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from ciranda.config.model import DatasetSpec, ModelSpec
 from ciranda.config.source import Source
-from ciranda.data import feeds, sources
+from ciranda.data import checks, feeds, sources
 from ciranda.data import versions as datasets
 from ciranda.data.language import detect_all
 from ciranda.data.sources import Inputs, Window, marks, runs
@@ -82,12 +82,14 @@ def take(
     window: Window = Window(),  # noqa: B008 - frozen
     patient: bool = False,
     lazy: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Bring in what the sources have, check it, commit it. The same rows as before give the same version.
 
     Args:
         only, window, patient: As `sources.ingest` says.
         lazy: End without looking at all rows when no source brought anything new.
+        tell: Hears how far the checks are, in words; the run's own row has it as figures.
 
     Raises:
         Refused: A check or a bad row said no; nothing is kept. Invalid, NotFound, Unavailable as the sources do.
@@ -105,13 +107,23 @@ def take(
             batch.pass_by()
             version = before
         else:
-            with sieve.judged(platform, spec, batch.rows) as judged:
+            with sieve.judged(platform, spec, batch.rows, tell=partial(_checking, batch, tell)) as judged:
+                batch.committing(judged.looked)
                 version = datasets.commit(
                     platform.db, platform.home, dataset, judged.batches(), transformation=batch.transformation,
                     actor=actor, report=judged.report.to_dict(), findings=judged.findings, within=batch.finish,
                 )  # fmt: skip
     _alert(platform, spec, batch)
     return _told(version, before, batch)
+
+
+def _checking(batch: sources.Batch, tell: Callable[[str], None], how: checks.Progress) -> None:
+    """What the checks say of their progress, to the run's row and to whoever waits."""
+    if batch.checking(how.rows, how.check):
+        tell(
+            f"{how.rows:,} rows checked, {how.rows_per_second:,} rows/s"
+            + (f"; among all: {how.check}" if how.check else "")
+        )
 
 
 def _told(

@@ -4,7 +4,7 @@ before, and functions of the home's own. Whoever is about to commit rows comes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,14 +19,20 @@ from ciranda.loop.platform import Platform
 
 
 def judged(
-    platform: Platform, spec: ModelSpec | DatasetSpec, rows: columns.Rows, *, dataset: str = ""
+    platform: Platform,
+    spec: ModelSpec | DatasetSpec,
+    rows: columns.Rows,
+    *,
+    dataset: str = "",
+    tell: Callable[[checks.Progress], None] | None = None,
 ) -> AbstractContextManager[checks.Judged]:
     """Rows that are to become the next version of a dataset (by default the model's), gone through the checks.
 
     Raises Blocked when a blocking check found something, and what the checks themselves raise.
     """
     compared = bounds(platform, spec, dataset or spec.dataset)
-    return checks.judge(rows, spec.data.checks.policy(), bounds=compared, folder=platform.home.datasets)
+    policy, folder = spec.data.checks.policy(), platform.home.datasets
+    return checks.judge(rows, policy, bounds=compared, folder=folder, tell=tell)
 
 
 def bounds(platform: Platform, spec: ModelSpec | DatasetSpec, dataset: str) -> checks.Bounds:

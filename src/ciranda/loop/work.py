@@ -37,7 +37,7 @@ class Work:
         if self.job is not None:
             brought = tuning.data(self.platform, self.spec, self.job, actor=self.turn)
         else:
-            brought = intake.take(self.platform, self.spec, actor=self.turn, patient=True)
+            brought = intake.take(self.platform, self.spec, actor=self.turn, patient=True, tell=self._teller("data"))
         self._say("data", f"{brought['dataset']}: {brought['rows']} rows", dataset=brought["dataset"])
         return {"dataset": brought["dataset"], "digest": brought["digest"], "rows": brought["rows"]}
 

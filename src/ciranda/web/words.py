@@ -235,7 +235,10 @@ class Words:
     def phase(self, name: str) -> str:
         """What a run is doing."""
         _ = self.messages.gettext
-        return {"reading": _("reading"), "committing": _("checking and committing")}.get(name, name)
+        return {
+            "reading": _("reading"), "checking": _("checking"), "comparing": _("comparing rows with each other"),
+            "committing": _("committing"),
+        }.get(name, name)  # fmt: skip
 
     def change(self, name: str) -> str:
         """What happened to a field."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ class Batch:
     news: bool = True
     whole: frozenset[str] = frozenset()
     carried: Mapping[str, str] = field(default_factory=dict)
+    _told: list[float] = field(default_factory=lambda: [0.0])
 
     def finish(self, conn: sa.Connection, version: versions.DatasetVersion) -> None:
         """Within the transaction that registers `version`: the run is done, its cursors and marks hold.
@@ -87,6 +89,18 @@ class Batch:
         kept = {one.source: sum(counts.get(name, 0) for name in self._names(one)) for one in self.brought}
         runs.done(conn, self.run, version=version.ref, kept=kept)
         self._hold(conn)
+
+    def checking(self, rows: int, check: str) -> bool:
+        """So many rows went through the checks, or all did and `check` looks among them; written twice a second at most."""
+        due = bool(check) or time.monotonic() - self._told[0] >= runs.TOLD_EVERY_S
+        if due:
+            self._told[0] = time.monotonic()
+            runs.phase(self.db, self.run, "comparing" if check else "checking", rows_checked=rows)
+        return due
+
+    def committing(self, rows: int) -> None:
+        """All rows went through the checks, and what is left becomes a version."""
+        runs.phase(self.db, self.run, "committing", rows_checked=rows)
 
     def pass_by(self) -> None:
         """Nothing new came: the run is over without a version; what it read is read."""
@@ -259,7 +273,7 @@ class _Run:
         """Everything together."""
         news = self.news or not lazy
         if news:
-            runs.phase(self.db, self.name, "committing")
+            runs.phase(self.db, self.name, "checking")
         carried = {label(one): source_of(one) for one in self.sources}
         parent = self.newest.ref if self.newest else ""
         return Batch(

@@ -34,6 +34,7 @@ ingestions = sa.Table(
     sa.Column("actor", sa.String(200), nullable=False),
     sa.Column("window", sa.JSON, nullable=False),
     sa.Column("rows_in", sa.Integer, nullable=False),
+    sa.Column("rows_checked", sa.Integer, nullable=False),
     sa.Column("rows_kept", sa.Integer, nullable=False),
     sa.Column("rows_bad", sa.Integer, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
@@ -110,8 +111,8 @@ def begin(
             conn.execute(
                 ingestions.insert().values(
                     id=entries[one.source], run=name, dataset=dataset, source=one.source, kind=one.kind, state="running",
-                    phase="reading", actor=actor, window=window, rows_in=0, rows_kept=0, rows_bad=0, bytes=0, pages=0,
-                    cursor_before=one.cursor, cursor="", fingerprint="", fields={}, changes=[], version="", detail={},
+                    phase="reading", actor=actor, window=window, rows_in=0, rows_checked=0, rows_kept=0, rows_bad=0, bytes=0,
+                    pages=0, cursor_before=one.cursor, cursor="", fingerprint="", fields={}, changes=[], version="", detail={},
                     started_at=now, told_at=now, ended_at="",
                 )
             )  # fmt: skip
@@ -137,11 +138,11 @@ def note(db: Database, identifier: str, **values: Any) -> None:
         conn.execute(ingestions.update().where(ingestions.c.id == identifier).values(told_at=clock.iso(), **values))
 
 
-def phase(db: Database, run: str, name: str) -> None:
+def phase(db: Database, run: str, name: str, **values: Any) -> None:
     """The step that a whole run has come to."""
     with db.writing() as conn:
         mine = (ingestions.c.run == run) & (ingestions.c.state == "running")
-        conn.execute(ingestions.update().where(mine).values(phase=name, told_at=clock.iso()))
+        conn.execute(ingestions.update().where(mine).values(phase=name, told_at=clock.iso(), **values))
 
 
 def done(conn: sa.Connection, run: str, *, version: str, kept: dict[str, int], state: str = "done") -> None:

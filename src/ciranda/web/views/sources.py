@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of one source. `phase` is reading or committing while it is under way."""
+    """One run of one source. `phase` is reading, committing, checking or comparing while it is under way."""
 
     id: str
     dataset: str
@@ -18,6 +18,7 @@ class RunRow:
     phase: str
     actor: str
     rows_in: int
+    rows_checked: int
     rows_kept: int
     rows_bad: int
     bytes: int

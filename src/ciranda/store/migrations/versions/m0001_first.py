@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_eadad9c0"
+revision = "0001_0aa3c873"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -300,6 +300,7 @@ def tables() -> None:
         sa.Column("actor", sa.String(length=200), nullable=False),
         sa.Column("window", sa.JSON(), nullable=False),
         sa.Column("rows_in", sa.Integer(), nullable=False),
+        sa.Column("rows_checked", sa.Integer(), nullable=False),
         sa.Column("rows_kept", sa.Integer(), nullable=False),
         sa.Column("rows_bad", sa.Integer(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
