@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ciranda import config
 from ciranda.train import bases
 from ciranda.train.bases import Base
@@ -34,6 +36,50 @@ def base() -> Base:
     spec = bases.job(NAME, bases=folder / "bases", cache=cache_folder(), folder=folder / "job")
     subprocess.run(spec.argv, check=True, capture_output=True, timeout=280)
     return bases.need(folder / "bases", NAME)
+
+
+CHAT = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@cache
+def tiny() -> Base:
+    """A base of the same family with some hundred words and random weights, small enough that a step takes a moment."""
+    import torch
+    import transformers
+    from gguf import GGUFWriter
+    from tokenizers import ByteLevelBPETokenizer
+
+    from ciranda.engines import gguf
+
+    folder = Path(tempfile.mkdtemp(prefix="ciranda-tiny-"))
+    words = ByteLevelBPETokenizer()
+    words.train_from_iterator(
+        [json.dumps(lights())], vocab_size=400, special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False
+    )
+    marks = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, chat_template=CHAT, **marks)
+    tokenizer.save_pretrained(folder / "hf")
+    torch.manual_seed(7)
+    shape = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(shape).save_pretrained(folder / "hf")
+    about = {"format": bases.FORMAT, "name": "tiny", "digest": "sha256:tiny"}
+    (folder / "base.json").write_text(json.dumps(about))
+    names = [f"blk.{n}.{name}" for n in range(3) for name in (*gguf.NAMES.values(), *gguf.PLAIN.values())]
+    writer = GGUFWriter(str(folder / "base.q8_0.gguf"), "llama")
+    for name in ("token_embd", "output_norm", *names):
+        writer.add_tensor(f"{name}.weight", np.zeros((1, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return Base("tiny", folder, "sha256:tiny", about)
 
 
 def cache_folder() -> Path:
@@ -59,14 +105,17 @@ def lights() -> list[dict[str, Any]]:
     ]
 
 
-def spec(folder: Path, **recipe: Any) -> Spec:
-    """A training job of a few steps in `folder`."""
-    rows = lights()
+def spec(
+    folder: Path, *, on: Base | None = None, rows: Sequence[Mapping[str, Any]] | None = None, **recipe: Any
+) -> Spec:
+    """A training job of a few steps in `folder`, on the packaged base or another; a quarter of the rows judges."""
+    rows = lights() if rows is None else rows
+    bound = len(rows) * 3 // 4
     values = {"steps": 6, "batch_size": 2, "layers": 2, "learning_rate": 3e-3, "warmup_steps": 1} | recipe
     return Spec(
-        base=base().folder,
-        rows=write_rows(folder / "rows.jsonl", rows[:12]),
-        validation=write_rows(folder / "validation.jsonl", rows[12:]),
+        base=(on or base()).folder,
+        rows=write_rows(folder / "rows.jsonl", rows[:bound]),
+        validation=write_rows(folder / "validation.jsonl", rows[bound:]),
         output=folder / "output",
         recipe=Recipe(**values),
         threads=1,
@@ -161,5 +210,5 @@ def serving(folder: Path, *options: str, gguf: Path | None = None) -> Iterator[S
 
 __all__ = [
     "Served", "await_", "base", "cache_folder", "environment", "job", "lights", "replace", "row", "run", "serving", "spec",
-    "steps_done", "trained", "write_rows",
+    "steps_done", "tiny", "trained", "write_rows",
 ]  # fmt: skip

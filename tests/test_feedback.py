@@ -81,7 +81,8 @@ class Spoken:
         )
         self.votes.append(SimpleNamespace(thumb=thumb, correction=correction, **common))
         if correction:
-            self.corrected.append(SimpleNamespace(messages=messages, correction=correction, thumb=thumb, **common))
+            told = {"messages": messages, "correction": correction, "thumb": thumb, "output_text": answer}
+            self.corrected.append(SimpleNamespace(**told, **common))
 
     def corrections(self, model: str, cursor: str | None = None, *, since: Any = None, limit: int = 500) -> list[Any]:
         return [one for one in self.corrected if int(one.cursor) > int(cursor or 0)][:limit]
@@ -103,6 +104,34 @@ def test_corrections_and_approved_answers_teach_and_a_bare_thumb_down_does_not()
     assert feedback.listen(traffic, "home", heard.cursor).voices == ()
     traffic.say("four", "bad", correction="better")
     assert [one.answer for one in feedback.listen(traffic, "home", heard.cursor).voices] == ["better"]
+
+
+def test_thumbs_go_both_ways_and_a_correction_says_two_things() -> None:
+    traffic = Spoken()
+    traffic.say("one", "bad", correction="good", thumb=-1)
+    traffic.say("two", "fine", thumb=1)
+    traffic.say("three", "awful", thumb=-1)
+    heard = feedback.listen(traffic, "home", None, both=True)
+    rows, _ = feedback.labelled_of(heard.voices)
+    assert {(row.prompt, row.completion, row.thumb) for row in rows} == {
+        ("one", "good", 1), ("one", "bad", -1), ("two", "fine", 1), ("three", "awful", -1),
+    }  # fmt: skip
+    assert {row.shape for row in rows} == {"labelled"}
+    pairs, _ = feedback.pairs_of(heard.voices)
+    assert [(row.prompt, row.completion, row.rejected, row.shape) for row in pairs] == [
+        ("one", "good", "bad", "preference")
+    ]
+
+
+def test_an_answer_on_which_thumbs_tie_says_nothing_and_is_named() -> None:
+    up, down = voice("one", "maybe", thumb=1), voice("one", "maybe", thumb=-1)
+    rows, contradictions = feedback.labelled_of([up, down])
+    assert rows == []
+    assert contradictions[0].answers == {"maybe (up)": 1, "maybe (down)": 1}
+    (row,), _ = feedback.labelled_of([up, down, down])
+    assert (row.completion, row.thumb) == ("maybe", -1)
+    (pair,), _ = feedback.pairs_of([up, down, down, voice("one", "surely", thumb=1)])
+    assert (pair.completion, pair.rejected) == ("surely", "maybe")
 
 
 class Busy(Spoken):

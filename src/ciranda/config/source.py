@@ -175,8 +175,10 @@ class Source(Part):
     sql: Sql | None = None
     s3: Bucket | None = None
     dlt: Connector | None = None
-    interactions: Literal["feedback"] | Chosen | None = Field(
-        None, description="`feedback`: corrections and thumbs of our own traffic; or which interactions."
+    interactions: Literal["feedback", "thumbs", "pairs"] | Chosen | None = Field(
+        None,
+        description="What users said of our own traffic: `feedback` (what should have come), `thumbs` (answers with their "
+        "votes, for `method: kto`), `pairs` (the better answer and the worse, for `dpo`); or which interactions.",
     )
     intents: str | None = Field(None, description="Language of the smart-home sentences in `home-assistant-intents`.")
     count: int = Field(1500, ge=1, le=1_000_000, description="How many sentences to sample (`intents`).")
@@ -214,6 +216,11 @@ class Source(Part):
         if self.map and given[0] in ("interactions", "intents"):
             raise ValueError(f"`map` has nothing to do for {given[0]}")
         return self
+
+    @property
+    def spoken(self) -> bool:
+        """Whether it listens to what users say, from a cursor on."""
+        return isinstance(self.interactions, str)
 
     @property
     def kind(self) -> str:

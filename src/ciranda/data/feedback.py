@@ -1,9 +1,12 @@
 """What users said of answers, as rows to learn from.
 
-A correction is worth most: the prompt that was sent, and what should have come. An answer with a thumb up is a row too. A
-thumb down alone says what was wrong, not what would be right, so it makes no row. Each prompt becomes one row: the
-answer that most voices support, the latest among equals. Prompts on which voices disagree are named as contradictions, because
-people press the wrong button and dictate the wrong word, and somebody should look.
+    rows_of       what should have come: a correction, else an answer with a thumb up; one row for each prompt
+    labelled_of   each answer with the thumb that most gave it, up or down; a correction counts as up, what it put right as down
+    pairs_of      the better answer to a prompt and each worse one
+
+Of the first, a correction is worth most, and a thumb down alone says what was wrong, not what would be right, so it makes no row
+there. The answer counts that most voices support, the latest among equals. Prompts on which voices disagree are named as
+contradictions, because people press the wrong button and dictate the wrong word, and somebody should look.
 """
 
 from __future__ import annotations
@@ -66,21 +69,82 @@ def rows_of(
     voices: Iterable[Voice], *, languages_of: Callable[[Sequence[str]], Sequence[str]] | None = None
 ) -> tuple[list[Row], list[Contradiction]]:
     """One row per prompt, and the prompts on which voices disagree."""
-    heard: dict[tuple[Message, ...], list[Voice]] = defaultdict(list)
-    for voice in voices:
-        if voice.answer.strip() and any(message.role == "user" for message in voice.messages):
-            heard[_same(voice.messages)].append(voice)
     rows, contradictions = [], []
-    for group in heard.values():
+    for group in _heard(voices).values():
         votes = _votes(group)
         winner = max(group, key=lambda voice: (votes[voice.answer.strip()], voice.at, voice.origin))
         rows.append(_row(winner))
         if len(votes) > 1:
             contradictions.append(Contradiction(rows[-1].prompt, votes))
-    if languages_of is not None:
-        named = languages_of([row.prompt for row in rows])
-        rows = [row.with_(language=name) for row, name in zip(rows, named, strict=True)]
-    return rows, contradictions
+    return _spoken(rows, languages_of), contradictions
+
+
+def labelled_of(
+    voices: Iterable[Voice], *, languages_of: Callable[[Sequence[str]], Sequence[str]] | None = None
+) -> tuple[list[Row], list[Contradiction]]:
+    """One row for each answer to a prompt, with the thumb that most voices gave it; a tie says nothing and makes none."""
+    rows, contradictions = [], []
+    for group in _heard(voices).values():
+        for answer, thumbs in _thumbs(group).items():
+            if len(thumbs) > 1:
+                told = {f"{answer} ({'up' if way > 0 else 'down'})": count for way, count in thumbs.items()}
+                contradictions.append(Contradiction(_row(group[0]).prompt, told))
+            if sum(way * count for way, count in thumbs.items()):
+                rows.append(_row(_newest(group, answer)).with_(thumb=_side(thumbs)))
+    return _spoken(rows, languages_of), contradictions
+
+
+def pairs_of(
+    voices: Iterable[Voice], *, languages_of: Callable[[Sequence[str]], Sequence[str]] | None = None
+) -> tuple[list[Row], list[Contradiction]]:
+    """The best liked answer to each prompt beside each disliked one; a prompt with answers of one kind only makes no row."""
+    rows, contradictions = [], []
+    for group in _heard(voices).values():
+        thumbs = _thumbs(group)
+        good = [voice for voice in group if _side(thumbs[voice.answer.strip()]) > 0]
+        if not good:
+            continue
+        votes = _votes(good)
+        best = max(good, key=lambda voice: (votes[voice.answer.strip()], voice.at, voice.origin))
+        rows += [_row(best).with_(thumb=0, rejected=answer) for answer, said in thumbs.items() if _side(said) < 0]
+        if len(votes) > 1:
+            contradictions.append(Contradiction(_row(best).prompt, votes))
+    return _spoken(rows, languages_of), contradictions
+
+
+def _heard(voices: Iterable[Voice]) -> dict[tuple[Message, ...], list[Voice]]:
+    """Voices by prompt; those that say nothing, or to nobody, are left out."""
+    heard: dict[tuple[Message, ...], list[Voice]] = defaultdict(list)
+    for voice in voices:
+        if voice.answer.strip() and any(message.role == "user" for message in voice.messages):
+            heard[_same(voice.messages)].append(voice)
+    return heard
+
+
+def _thumbs(group: Sequence[Voice]) -> dict[str, dict[int, int]]:
+    """How many voices are for and against each answer."""
+    told: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for voice in group:
+        if voice.thumb:
+            told[voice.answer.strip()][1 if voice.thumb > 0 else -1] += 1
+    return told
+
+
+def _side(thumbs: Mapping[int, int]) -> int:
+    """What most said: 1, -1, or 0 in a tie."""
+    balance = sum(way * count for way, count in thumbs.items())
+    return (balance > 0) - (balance < 0)
+
+
+def _newest(group: Sequence[Voice], answer: str) -> Voice:
+    return max((one for one in group if one.answer.strip() == answer), key=lambda one: (one.at, one.origin))
+
+
+def _spoken(rows: list[Row], languages_of: Callable[[Sequence[str]], Sequence[str]] | None) -> list[Row]:
+    if languages_of is None:
+        return rows
+    named = languages_of([row.prompt for row in rows])
+    return [row.with_(language=name) for row, name in zip(rows, named, strict=True)]
 
 
 def voices_of_corrections(found: Iterable[Correction]) -> list[Voice]:
@@ -93,13 +157,22 @@ def voices_of_corrections(found: Iterable[Correction]) -> list[Voice]:
     return voices
 
 
-def voices_of_approved(found: Iterable[Interaction]) -> list[Voice]:
-    """Each whole, good answer with a thumb up as a voice for itself."""
+def voices_against(found: Iterable[Correction]) -> list[Voice]:
+    """The answers that corrections put right, each as a voice against itself."""
+    return [
+        Voice(messages, one.output_text, one.interaction, one.user, -1, one.ts_ms)
+        for one in found
+        if (messages := _messages(one.messages)) and one.output_text.strip() != one.correction.strip()
+    ]
+
+
+def voices_of_approved(found: Iterable[Interaction], thumb: int = 1) -> list[Voice]:
+    """Each whole, good answer with a thumb up as a voice for itself, or with `thumb` -1 as one against itself."""
     voices = []
     for one in found:
         messages = _messages(_sent(one.request))
         if messages and one.status == 200 and one.output_text:
-            voices.append(Voice(messages, one.output_text, one.id, one.user, 1, one.ts_ms))
+            voices.append(Voice(messages, one.output_text, one.id, one.user, thumb, one.ts_ms))
     return voices
 
 
@@ -111,8 +184,8 @@ class Heard:
     cursor: str
 
 
-def listen(traffic: Traffic, model: str, cursor: str | None) -> Heard:
-    """Everything said about `model` since `cursor` (None: since ever), read page by page.
+def listen(traffic: Traffic, model: str, cursor: str | None, *, both: bool = False) -> Heard:
+    """Everything said about `model` since `cursor` (None: since ever), read page by page; with `both` also what was disliked.
 
     Corrections and votes share one order of arrival. Votes are read first, to an end; a correction that arrives meanwhile
     lies behind that end and is left for the next time, so one cursor serves both and nothing falls between.
@@ -124,7 +197,12 @@ def listen(traffic: Traffic, model: str, cursor: str | None) -> Heard:
     newest = {vote.interaction: vote for vote in votes if vote.thumb}
     approved = {name: vote for name, vote in reversed(newest.items()) if vote.thumb > 0 and not vote.correction}
     wanted = [vote for identifier, vote in approved.items() if identifier not in put_right][:MOST_APPROVED]
-    return Heard((*voices_of_corrections(corrections), *voices_of_approved(traffic.spoken_of(wanted))), end or "")
+    found = [*voices_of_corrections(corrections), *voices_of_approved(traffic.spoken_of(wanted))]
+    if both:
+        against = [vote for name, vote in reversed(newest.items()) if vote.thumb < 0 and name not in put_right]
+        found += voices_against(corrections)
+        found += voices_of_approved(traffic.spoken_of(against[:MOST_APPROVED]), thumb=-1)
+    return Heard(tuple(found), end or "")
 
 
 def _votes_since(traffic: Traffic, model: str, cursor: str | None) -> tuple[list[Feedback], str | None]:

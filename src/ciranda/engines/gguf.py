@@ -35,6 +35,7 @@ NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+DERIVED = "rope_"  # tensors of llama.cpp's own that follow from the configuration
 PLAIN = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
 OUTSIDE = {"model.embed_tokens.weight": "token_embd", "model.norm.weight": "output_norm", "lm_head.weight": "output"}
 WEIGHT = re.compile(r"model\.layers\.(\d+)\.([\w.]+)\.weight")
@@ -140,7 +141,9 @@ def model(folder: Path, like: Path, out: Path, *, bits: Literal[8, 16] = 8) -> i
     config, weights = _weights(folder)
     reader = _reader(like)
     found = dict(_named(key, values, config, folder) for key, values in weights.items())
-    missing = sorted(tensor.name for tensor in reader.tensors if tensor.name not in found)
+    found.setdefault("output.weight", found.get("token_embd.weight"))  # tied: one matrix for both
+    tensors = [tensor for tensor in reader.tensors if not tensor.name.startswith(DERIVED)]
+    missing = sorted(tensor.name for tensor in tensors if found.get(tensor.name) is None)
     if missing:
         raise Invalid(
             f"the weights lack {missing[0]}, which the base has", where=str(folder), remedy="train again on this base"
@@ -148,7 +151,7 @@ def model(folder: Path, like: Path, out: Path, *, bits: Literal[8, 16] = 8) -> i
     with _whole(out) as beside:
         writer = _like(reader, beside, bits)
         for tensor in reader.tensors:
-            values, kind = _blocks(found[tensor.name], bits)
+            values, kind = _blocks(found[tensor.name], bits) if tensor in tensors else (tensor.data, tensor.tensor_type)
             writer.add_tensor(tensor.name, values, raw_dtype=kind)
         _write(writer)
     return len(reader.tensors)

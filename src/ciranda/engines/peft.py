@@ -29,7 +29,7 @@ import transformers
 
 from ciranda.engines import peft_shape
 from ciranda.engines.peft_samples import Samples
-from ciranda.errors import Failed, Invalid, Refused
+from ciranda.errors import Failed, Invalid
 from ciranda.store import files
 from ciranda.train import packing
 from ciranda.train.packing import SHARED, Pack, Tokens
@@ -51,46 +51,68 @@ def train(spec: Spec, report: Report) -> dict[str, Any]:
     started = time.perf_counter()
     torch.set_num_threads(spec.threads or len(os.sched_getaffinity(0)))
     tokenizer = transformers.AutoTokenizer.from_pretrained(spec.base / "hf")
-    rows, left_out = read_rows(spec.rows, tokenizer, spec.recipe.max_tokens, spec.recipe.method)
-    validation, _ = read_rows(spec.validation, tokenizer, spec.recipe.max_tokens, spec.recipe.method)
+    with memory_named(spec):
+        school = prepared(spec, tokenizer)
+        samples = Samples(school.model, tokenizer, spec.validation, report)
+        school.run(report, samples.now_and_then)
+        samples.ask(spec.recipe.steps)
+        report({"phase": "validating", "rows": len(school.validation)})
+        judged = school.validate(spec.recipe.steps, report)
+        trained = sum(p.numel() for p in school.weights.values())
+        tuning = peft_shape.save(school.model, tokenizer, spec)
+    return {
+        "method": spec.recipe.method,
+        "tuning": tuning,
+        "loss_curve": school.curve,
+        "validation": judged,
+        "rows": len(school.rows),
+        "rows_left_out": school.left_out,
+        "trained_parameters": trained,
+        "tokens_per_s": school.tokens_per_s,
+        "resumed_at": school.resumed_at,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time(),
+        "environment": environment(),
+    }
+
+
+def prepared(spec: Spec, tokenizer: Any) -> Any:
+    """The run over the rows of the spec, by its method: ours for answers and text, TRL's for what was preferred.
+
+    Raises:
+        Invalid: no row fits, or the model does not fit the recipe.
+    """
+    if spec.recipe.method in PREFERRING:
+        return _preferences(spec, tokenizer)
+    method, bound = spec.recipe.method, spec.recipe.max_tokens
+    rows, left_out = read_rows(spec.rows, tokenizer, bound, method)
+    validation, _ = read_rows(spec.validation, tokenizer, bound, method)
+    _some(rows, left_out, spec)
+    loop = Loop(peft_shape.shaped(spec), rows, spec, validation)
+    loop.left_out = left_out
+    return loop
+
+
+def _preferences(spec: Spec, tokenizer: Any) -> Any:
+    from ciranda.engines import peft_pairs  # TRL is an extra of its own
+
+    rows, left_out = peft_pairs.read(spec.rows, tokenizer, spec.recipe)
+    validation, _ = peft_pairs.read(spec.validation, tokenizer, spec.recipe)
+    _some(rows, left_out, spec)
+    model = peft_shape.shaped(spec)
+    school = peft_pairs.School(model, tokenizer, rows, validation, spec, likelihoods=likelihoods, finite=finite)
+    school.left_out = left_out
+    return school
+
+
+def _some(rows: Sequence[Any], left_out: int, spec: Spec) -> None:
     if not rows:
         raise Invalid(
             f"no row fits in max_tokens {spec.recipe.max_tokens} ({left_out} are longer)",
             where=str(spec.rows),
             remedy="raise max_tokens in the recipe, or bring rows",
         )
-    if spec.recipe.method in PREFERRING:
-        raise Refused(
-            f"{spec.recipe.method} is not trained here yet",
-            where="train.method",
-            remedy="write `method: sft` or `pretrain`",
-        )
-    with memory_named(spec):
-        model = peft_shape.shaped(spec)
-        loop = Loop(model, rows, spec, validation)
-        loop.resume()
-        samples = Samples(model, tokenizer, spec.validation, report)
-        loop.run(report, samples.now_and_then)
-        samples.ask(spec.recipe.steps)
-        report({"phase": "validating", "rows": len(validation)})
-        judged = loop.validate(spec.recipe.steps, report)
-        trained = sum(p.numel() for p in loop.weights.values())
-        tuning = peft_shape.save(model, tokenizer, spec)
-    return {
-        "method": spec.recipe.method,
-        "tuning": tuning,
-        "loss_curve": loop.curve,
-        "validation": judged,
-        "rows": len(rows),
-        "rows_left_out": left_out,
-        "trained_parameters": trained,
-        "tokens_per_s": loop.tokens_per_s,
-        "resumed_at": loop.resumed_at,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "seconds": time.perf_counter() - started,
-        "cpu_seconds": time.process_time(),
-        "environment": environment(),
-    }
 
 
 def environment() -> dict[str, str]:
@@ -150,7 +172,7 @@ class Loop:
     """The optimiser's loop over one model and its rows, and the checkpoint that lets another process go on."""
 
     def __init__(self, model: Any, rows: Sequence[Tokens], spec: Spec, validation: Sequence[Tokens] = ()) -> None:
-        self.validation = validation
+        self.validation, self.left_out = validation, 0
         self.model, self.rows, self.spec, self.recipe = model, rows, spec, spec.recipe
         self.order = packing.schedule(
             [row.group for row in rows], spec.recipe.steps * spec.recipe.batch_size, spec.recipe.seed
@@ -169,6 +191,7 @@ class Loop:
 
     def run(self, report: Report, look: Callable[[int], None] = lambda _: None) -> None:
         """From the last checkpoint to the last step; `look` is called where a checkpoint is, before the last one."""
+        self.resume()
         self.model.train()
         for step in range(self.resumed_at, self.recipe.steps):
             started = time.perf_counter()
@@ -280,6 +303,17 @@ def evaluate(model: Any, rows: Sequence[Tokens], *, by_token: bool = False) -> d
             tokens += len(due)
     share = right / tokens if by_token else exact / len(rows)
     return {"exact_match": share, "loss": loss / tokens, "n": len(rows), "measure": measure}
+
+
+def likelihoods(model: Any, rows: Sequence[Tokens]) -> list[float]:
+    """The log likelihood of each row's answer, given its prompt."""
+    found: list[float] = []
+    with torch.no_grad():
+        for pack in packing.packs(rows):
+            chances = torch.log_softmax(logits(model, pack), -1)
+            each = chances.gather(1, torch.tensor(pack.targets)[:, None])[:, 0]
+            found += [float(each[start:end].sum()) for start, end in pack.spans]
+    return found
 
 
 def finite(loss: float, step: int, spec: Spec) -> None:

@@ -27,7 +27,7 @@ class Samples:
     """The questions of one run, and when to ask them.
 
     Args:
-        rows: The validation rows, a JSON-lines file; the first few that have messages and an answer are asked.
+        rows: The validation rows, a JSON-lines file; the first few that are a question and no disliked answer are asked.
         report: Where answers go, a line each.
     """
 
@@ -81,7 +81,7 @@ def _questions(rows: Path, tokenizer: Any) -> list[tuple[Mapping[str, Any], list
             if len(found) == QUESTIONS:
                 break
             row = json.loads(line) if line.strip() else {}
-            if not row.get("messages") or not row.get("completion"):
+            if not row.get("messages") or not row.get("completion") or row.get("thumb", 0) < 0:
                 continue
             prompt = tokenizer.apply_chat_template(row["messages"], add_generation_prompt=True, tokenize=False)
             tokens = tokenizer(prompt, add_special_tokens=False)["input_ids"]

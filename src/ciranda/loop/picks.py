@@ -6,6 +6,7 @@ Engines are imported when they are picked, since each brings a heavy or optional
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from ciranda.config.source import Source
 from ciranda.data.sources import Sampler
 from ciranda.deploy.apply import Deployment
 from ciranda.engines import llamacpp
+from ciranda.errors import Refused
 from ciranda.loop.platform import Platform
 from ciranda.registry.versions import Version
 from ciranda.train import bases
-from ciranda.train.recipe import Recipe
+from ciranda.train.recipe import PREFERRING, Recipe
 from ciranda.train.run import Jobs, cores
 
 
@@ -82,6 +84,17 @@ def servable(spec: ModelSpec, recipe: Recipe, config: Mapping[str, Any]) -> None
     """Refuse, before anything is trained, what the model's engine could not serve."""
     if spec.serve.engine == "llamacpp":
         llamacpp.servable(recipe, dict(config))
+        _trainable(recipe, spec.train.executor)
+
+
+def _trainable(recipe: Recipe, executor: str) -> None:
+    """Refuse a method whose library is not installed where the job will run, as far as we can see there."""
+    if recipe.method in PREFERRING and executor == "local" and importlib.util.find_spec("trl") is None:
+        raise Refused(
+            f"{recipe.method} is trained by TRL, which is not installed",
+            where="train.method",
+            remedy='pip install "ciranda[preferences]"',
+        )
 
 
 def engine_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:

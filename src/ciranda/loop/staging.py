@@ -3,7 +3,7 @@
     sft        messages and the answer (of a pair the chosen one), never an answer with a thumb down
     dpo        pairs: a chosen and a rejected answer
     kto        answers with a thumb, either way
-    pretrain   text; a conversation counts as its own transcript
+    pretrain   text; a conversation counts as its own transcript, unless its answer has a thumb down
 
 Each line carries messages, completion, rejected, thumb and language, as far as the policies leave them to training. Files are
 written once at a search's beginning, whole, and are the same to its end. It refuses a dataset without rows of the method's kind,
@@ -55,7 +55,7 @@ def fits(record: Mapping[str, Any], method: str) -> bool:
         return asked and bool(record.get("rejected"))
     if method == "kto":
         return asked and thumb != 0
-    return method == "pretrain" or (asked and thumb >= 0)
+    return thumb >= 0 and (asked or method == "pretrain")
 
 
 def line(row: Row) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from ciranda.store import files
 
 FORMAT = 1  # grows when the same source would be prepared differently
 QUIET: Mapping[str, str] = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",

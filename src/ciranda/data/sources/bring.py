@@ -56,8 +56,8 @@ def _voices(source: Source, desk: Desk) -> Brought:
     rows, contradictions, voices = heard.rows(source, desk)
     named = [{"prompt": one.prompt, "answers": one.answers} for one in contradictions[:CONTRADICTIONS]]
     detail = {"voices": voices, "contradictions": len(contradictions), "contradicted": named}
-    heap = Heap(desk.folder, named=source.interactions != "feedback") + rows
-    replaces = None if source.interactions == "feedback" else lambda row: heap.has(row.origin)
+    heap = Heap(desk.folder, named=not source.spoken) + rows
+    replaces = None if source.spoken else lambda row: heap.has(row.origin)
     return Brought(desk.label, heap, place=desk.place, detail=detail, replaces=replaces)
 
 

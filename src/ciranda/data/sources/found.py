@@ -186,13 +186,13 @@ def label(source: Source) -> str:
         return f"s3: {source.s3.url.removeprefix('s3://')}"[:500]
     if source.dlt:
         return f"dlt: {source.dlt.source} {source.dlt.resource}".strip()[:500]
-    if source.interactions is not None and source.interactions != "feedback":
+    if source.interactions is not None and not isinstance(source.interactions, str):
         chosen = source.interactions.model_dump(exclude_defaults=True)
         return ("interactions: " + ", ".join(f"{name} {value}" for name, value in chosen.items()))[:500]
     for kind in ("files", "folder", "intents"):
         if (value := getattr(source, kind)) is not None:
             return f"{kind}: {value}"[:500]
-    return "interactions: feedback"
+    return f"interactions: {source.interactions}"
 
 
 def source_of(source: Source) -> str:

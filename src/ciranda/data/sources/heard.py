@@ -37,16 +37,21 @@ def rows(source: Source, desk: Desk) -> tuple[list[Row], list[Contradiction], in
             "the interactions cannot be read", where=desk.label, remedy="start the platform: `ciranda up`"
         )
     traffic = desk.inputs.traffic
-    voices = _feedback(desk, traffic) if source.interactions == "feedback" else list(_chosen(source, desk, traffic))
-    found, contradictions = feedback.rows_of(voices, languages_of=desk.inputs.languages_of)
+    both = source.interactions in ("thumbs", "pairs")
+    voices = _feedback(desk, traffic, both=both) if source.spoken else list(_chosen(source, desk, traffic))
+    learnt = {"thumbs": feedback.labelled_of, "pairs": feedback.pairs_of}
+    how = (
+        learnt.get(source.interactions, feedback.rows_of) if isinstance(source.interactions, str) else feedback.rows_of
+    )
+    found, contradictions = how(voices, languages_of=desk.inputs.languages_of)
     desk.tally.add(size=sum(len(row.prompt) + len(row.completion) for row in found))
     if source.interactions != "feedback":
         found = [row.with_(source=label(source)) for row in found]
     return found, contradictions, len(voices)
 
 
-def _feedback(desk: Desk, traffic: Recorded) -> list[Voice]:
-    heard = feedback.listen(traffic, desk.model, None if desk.window.since else desk.cursor or None)
+def _feedback(desk: Desk, traffic: Recorded, *, both: bool) -> list[Voice]:
+    heard = feedback.listen(traffic, desk.model, None if desk.window.since else desk.cursor or None, both=both)
     desk.place.cursor = heard.cursor
     since, until = _bounds(desk)
     return [voice for voice in heard.voices if since <= voice.at < until] if desk.window else list(heard.voices)

@@ -1,0 +1,204 @@
+"""Methods and tunings: each trains by its own rows, leaves what is served, and goes on where it was killed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tests import smallmodel
+
+from ciranda.engines import llamacpp
+from ciranda.errors import Invalid, Refused
+from ciranda.loop import staging
+from ciranda.train.recipe import Recipe, Spec
+
+WRONG = "Sorry, I cannot do that."
+
+
+def pairs() -> list[dict[str, Any]]:
+    return [{**row, "rejected": WRONG} for row in smallmodel.lights()]
+
+
+def thumbs() -> list[dict[str, Any]]:
+    """Each prompt with a liked and a disliked answer."""
+    both = [({**row, "thumb": 1}, {**row, "completion": WRONG, "thumb": -1}) for row in smallmodel.lights()]
+    return [row for pair in both for row in pair]
+
+
+def texts() -> list[dict[str, Any]]:
+    return [{"messages": [], "completion": f"The light in the {room} is on. " * 12} for room in smallmodel.ROOMS]
+
+
+def tiny(folder: Path, **recipe: Any) -> Spec:
+    """A job of some steps on the tiny base."""
+    values = {"steps": 12, "batch_size": 4, "layers": 3, "learning_rate": 1e-2, "warmup_steps": 1} | recipe
+    return smallmodel.spec(folder, on=smallmodel.tiny(), **values)
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """What a job said of validation."""
+    lines = map(json.loads, (folder / "progress.jsonl").read_text().splitlines())
+    return [line["validation"] for line in lines if "validation" in line]
+
+
+# --- what is preferred ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "rows", "measure"), [("dpo", pairs(), "preferred"), ("kto", thumbs(), "ranked")])
+def test_answers_that_people_prefer_gain_on_the_others(
+    tmp_path: Path, method: str, rows: list[dict[str, Any]], measure: str
+) -> None:
+    spec = tiny(tmp_path, rows=rows, method=method, validate_every=4)
+    result = smallmodel.trained(tmp_path, spec)
+    assert result["method"] == method
+    assert result["validation"]["measure"] == measure
+    assert result["validation"]["exact_match"] >= 0.9
+    assert result["validation"]["likelier"] >= result["validation"]["before"]
+    curve = [loss for _, loss in result["loss_curve"]]
+    assert len(curve) == 12
+    assert curve[-1] < curve[0] * 0.7
+    assert [one["step"] for one in told(tmp_path)] == [4, 8, 12]
+    held = {path.name for path in (tmp_path / "output").iterdir()}
+    assert held == {"adapter", "adapter.gguf", "result.json"}
+    names = load_file(tmp_path / "output/adapter/adapter_model.safetensors")
+    assert len(names) == 3 * 7 * 2, "the reference that it is compared with is no part of it"
+
+
+def test_a_killed_run_of_pairs_goes_on_from_its_last_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ciranda.jobs import inside
+
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = smallmodel.trained(tmp_path / "whole", tiny(tmp_path / "whole", rows=pairs(), method="dpo", steps=8))
+    spec = replace(tiny(tmp_path / "killed", rows=pairs(), method="dpo", steps=8), checkpoint_steps=2)
+    tell = inside.Progress.__call__
+
+    def dies(self: inside.Progress, values: Any) -> None:
+        tell(self, values)
+        if values.get("step") == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inside.Progress, "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            smallmodel.run(tmp_path / "killed", spec)
+    (torn,) = (tmp_path / "killed/output").glob("trl-*")
+    (torn / "checkpoint-6").mkdir()  # what a kill in the middle of saving leaves
+    result = smallmodel.trained(tmp_path / "killed", spec)
+    assert result["resumed_at"] == 4
+    assert [loss for _, loss in result["loss_curve"]] == pytest.approx(
+        [loss for _, loss in whole["loss_curve"]], rel=1e-3
+    )
+    assert result["validation"]["loss"] == pytest.approx(whole["validation"]["loss"], rel=1e-2)
+    assert not list((tmp_path / "killed/output").glob("trl-*"))
+
+
+def test_preference_goes_on_from_an_adapter_and_measures_against_it(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    smallmodel.trained(tmp_path / "first", tiny(tmp_path / "first"))
+    spec = tiny(tmp_path / "second", rows=pairs(), method="dpo")
+    spec = replace(spec, init_adapter=tmp_path / "first/output/adapter")
+    result = smallmodel.trained(tmp_path / "second", spec)
+    assert result["loss_curve"][0][1] == pytest.approx(np.log(2), rel=1e-3), "at the start it is its own reference"
+    assert result["validation"]["exact_match"] >= 0.9
+
+
+@pytest.mark.parametrize(("method", "named"), [("dpo", "rejected"), ("kto", "thumb")])
+def test_rows_without_a_preference_are_named(tmp_path: Path, method: str, named: str) -> None:
+    assert smallmodel.run(tmp_path, tiny(tmp_path, method=method)) == Invalid.exit_code
+    error = json.loads((tmp_path / "error.json").read_text())
+    assert named in error["message"] + error["remedy"]
+    assert error["where"].endswith("rows.jsonl:1")
+
+
+# --- text, whole weights, and other shapes of LoRA ----------------------------------------------------------------------
+
+
+def test_text_is_cut_into_pieces_and_learnt_token_by_token(tmp_path: Path) -> None:
+    result = smallmodel.trained(tmp_path, tiny(tmp_path, rows=texts(), method="pretrain", max_tokens=32, steps=30))
+    assert result["rows"] > 6, "a long text is several rows"
+    assert result["rows_left_out"] == 0
+    assert result["validation"]["measure"] == "next_token"
+    assert result["loss_curve"][-1][1] < result["loss_curve"][0][1] * 0.85
+
+
+def test_full_tuning_leaves_whole_weights_to_go_on_from(tmp_path: Path) -> None:
+    for name in ("full", "dpo", "lora"):
+        (tmp_path / name).mkdir()
+    result = smallmodel.trained(tmp_path / "full", tiny(tmp_path / "full", tuning="full", layers=0, learning_rate=3e-3))
+    assert result["tuning"] == "full"
+    assert result["loss_curve"][-1][1] < result["loss_curve"][0][1] * 0.7
+    held = {path.name for path in (tmp_path / "full/output").iterdir()}
+    assert held == {"weights", "model.gguf", "result.json"}
+    assert not {path.suffix for path in (tmp_path / "full/output/weights").iterdir()} & {".bin", ".pt", ".pth"}
+
+    # Preferences tune whole weights too; a LoRA on them is merged, since an adapter is served beside its base only.
+    weights = tmp_path / "full/output/weights"
+    spec = tiny(tmp_path / "dpo", rows=pairs(), method="dpo", tuning="full", learning_rate=1e-3, steps=8)
+    result = smallmodel.trained(tmp_path / "dpo", replace(spec, init_weights=weights))
+    assert result["tuning"] == "full"
+    assert result["validation"]["exact_match"] >= 0.9
+    result = smallmodel.trained(tmp_path / "lora", replace(tiny(tmp_path / "lora", steps=2), init_weights=weights))
+    assert result["tuning"] == "full"
+
+
+def test_upper_layers_alone_change_when_the_recipe_says_so(tmp_path: Path) -> None:
+    smallmodel.trained(tmp_path, tiny(tmp_path, tuning="full", layers=1, steps=2))
+    before = load_file(smallmodel.tiny().hf / "model.safetensors")
+    after = load_file(tmp_path / "output/weights/model.safetensors")
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("model.layers.2.") for name in changed)
+
+
+def test_dora_is_served_merged_or_refused_before_training(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 3}
+    with pytest.raises(Refused, match="DoRA") as caught:
+        llamacpp.servable(Recipe(dora=True, layers=3), config)
+    assert "merge: true" in caught.value.remedy
+    llamacpp.servable(Recipe(dora=True, merge=True, layers=3), config)
+    result = smallmodel.trained(tmp_path, tiny(tmp_path, dora=True, merge=True, steps=4))
+    assert result["tuning"] == "full"
+    assert (tmp_path / "output/model.gguf").read_bytes()[:4] == b"GGUF"
+
+
+def test_rslora_and_chosen_projections_are_carried_over_by_their_scale(tmp_path: Path) -> None:
+    from gguf import GGUFReader
+
+    smallmodel.trained(tmp_path, tiny(tmp_path, rslora=True, rank=4, alpha=8, targets=("q_proj", "v_proj"), steps=2))
+    held = GGUFReader(tmp_path / "output/adapter.gguf")
+    assert held.fields["adapter.lora.alpha"].contents() == pytest.approx(16), "8 / root of 4, as llama.cpp divides by 4"
+    assert len(held.tensors) == 3 * 2 * 2
+
+
+# --- recipes and rows ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_written_follows_from_method_and_tuning() -> None:
+    assert Recipe().learning_rate == 3e-3
+    assert Recipe(method="dpo").learning_rate < Recipe().learning_rate
+    assert Recipe(tuning="full").layers == 0
+    assert Recipe(tuning="full", learning_rate=0.01).learning_rate == 0.01
+    assert Recipe(**Recipe(method="kto", steps=7).model_dump()) == Recipe(method="kto", steps=7)
+
+
+@pytest.mark.parametrize(
+    ("row", "methods"),
+    [
+        ({"messages": [1], "completion": "a"}, {"sft", "pretrain"}),
+        ({"messages": [1], "completion": "a", "rejected": "b"}, {"sft", "dpo", "pretrain"}),
+        ({"messages": [1], "completion": "a", "thumb": 1}, {"sft", "kto", "pretrain"}),
+        ({"messages": [1], "completion": "a", "thumb": -1}, {"kto"}),
+        ({"messages": [], "completion": "a"}, {"pretrain"}),
+    ],
+)
+def test_each_method_learns_from_its_own_rows(row: dict[str, Any], methods: set[str]) -> None:
+    assert {method for method in staging.WANTED if staging.fits(row, method)} == methods
