@@ -39,7 +39,9 @@ class Progress:
 Kind = Callable[[Path, Mapping[str, Any], Progress], None]
 
 
-def main(kinds: Mapping[str, Kind], argv: Sequence[str] | None = None) -> int:
+def main(
+    kinds: Mapping[str, Kind], argv: Sequence[str] | None = None, *, progress: Callable[[Path], Progress] = Progress
+) -> int:
     """Do what the folder named on the command line asks for; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1:
@@ -47,7 +49,7 @@ def main(kinds: Mapping[str, Kind], argv: Sequence[str] | None = None) -> int:
         return 2
     folder = Path(arguments[0])
     try:
-        run(kinds, folder)
+        run(kinds, folder, progress=progress)
     except CirandaError as error:
         print(error, file=sys.stderr)
         if folder.is_dir():
@@ -56,7 +58,7 @@ def main(kinds: Mapping[str, Kind], argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(kinds: Mapping[str, Kind], folder: Path) -> None:
+def run(kinds: Mapping[str, Kind], folder: Path, *, progress: Callable[[Path], Progress] = Progress) -> None:
     """Do what `spec.json` says.
 
     Raises:
@@ -70,7 +72,7 @@ def run(kinds: Mapping[str, Kind], folder: Path) -> None:
             f"no spec of a job: {error}", where=str(folder / "spec.json"), remedy="submit the job again"
         ) from None
     try:
-        work(folder, values, Progress(folder))
+        work(folder, values, progress(folder))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -62,6 +62,29 @@ printf '%s' "$code" >"$here/.exit" && mv -f "$here/.exit" "$here/exit"
 
 
 @dataclass(frozen=True)
+class Input:
+    """A file or folder that a job reads.
+
+    Args:
+        digest: Names content that many jobs share (a base); what has none goes with the job, and is removed with it.
+        without: Patterns of names in the folder that the job does not need.
+    """
+
+    path: Path
+    digest: str = ""
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job takes where it has to be reserved."""
+
+    cpus: float = 1.0
+    memory_gb: float = 0.0
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """What to run.
 
@@ -70,12 +93,18 @@ class JobSpec:
         folder: The working folder. The job writes `progress.jsonl`, checkpoints and output there.
         env: Added to the environment. No secrets: other processes of the same user can read it.
         timeout_s: A running job older than this is ended by whoever asks for its status; None lets it run.
+        inputs: What it reads outside of its folder, by the path that `spec.json` names; elsewhere it is brought there.
+        resources: What it takes; on this machine it takes what there is.
+        executor: Where it runs, by name; what has begun stays where it is.
     """
 
     argv: tuple[str, ...]
     folder: Path
     env: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
+    inputs: tuple[Input, ...] = ()
+    resources: Resources = field(default_factory=lambda: Resources())
+    executor: str = "local"
 
 
 @dataclass(frozen=True)
@@ -184,7 +213,7 @@ class Local:
 
     def logs(self, key: str, offset: int = 0) -> tuple[bytes, int]:
         """A piece of the job's output from `offset`, and the offset to go on with."""
-        return _piece(self._folder(key) / "log.txt", offset)
+        return piece_of(self._folder(key) / "log.txt", offset)
 
     def progress(self, key: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """The whole lines of progress.jsonl from `offset`, and the offset to go on with; a torn or broken line is
@@ -193,9 +222,7 @@ class Local:
         ticket = _ticket(self._folder(key))
         if ticket is None:
             return [], offset
-        piece, _ = _piece(Path(ticket.folder) / "progress.jsonl", offset)
-        whole = piece[: piece.rfind(b"\n") + 1]
-        return [entry for line in whole.splitlines() if (entry := _entry(line))], offset + len(whole)
+        return entries(Path(ticket.folder) / "progress.jsonl", offset)
 
     def cancel(self, key: str, *, grace_s: float = 10.0) -> None:
         """End the job: SIGTERM to its group, `grace_s` seconds, SIGKILL. Nothing happens to one that ended or never
@@ -217,7 +244,7 @@ class Local:
         if ticket is not None and state.state == "succeeded":
             return Path(ticket.folder)
         size = (here / "log.txt").stat().st_size if (here / "log.txt").exists() else 0
-        tail, _ = _piece(here / "log.txt", max(0, size - TAIL_BYTES))
+        tail, _ = piece_of(here / "log.txt", max(0, size - TAIL_BYTES))
         raise Failed(
             f"job {key} is {state.state}: {state.reason or 'no result yet'}\n{tail.decode(errors='replace')}".rstrip(),
             where=str(here / "log.txt"),
@@ -229,11 +256,7 @@ class Local:
         return sorted(path.parent.name for path in self.root.glob("*/job.json"))
 
     def _folder(self, key: str) -> Path:
-        if not KEY.fullmatch(key):
-            raise Invalid(
-                f"{key!r} is no key of a job", where=str(self.root), remedy="use up to 200 of A-Z a-z 0-9 . _ : @ = -"
-            )
-        return self.root / key
+        return folder_of(self.root, key)
 
     def _stop(self, here: Path, ticket: _Ticket, reason: str, *, grace_s: float) -> None:
         files.write_atomic(here / "cancelled", json.dumps({"at": clock.iso(), "reason": reason}))
@@ -336,7 +359,15 @@ def _lost(ticket: _Ticket, code: int | None) -> JobState:
     return JobState("failed", code, ticket.started_at, ticket.attempt, reason)
 
 
-def _piece(path: Path, offset: int) -> tuple[bytes, int]:
+def folder_of(root: Path, key: str) -> Path:
+    """A job's folder. Raises Invalid when the key cannot be one's name."""
+    if not KEY.fullmatch(key):
+        raise Invalid(f"{key!r} is no key of a job", where=str(root), remedy="use up to 200 of A-Z a-z 0-9 . _ : @ = -")
+    return root / key
+
+
+def piece_of(path: Path, offset: int) -> tuple[bytes, int]:
+    """At most LOG_CHUNK bytes of a file from `offset`, and the offset after them; nothing when there is none."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -344,6 +375,13 @@ def _piece(path: Path, offset: int) -> tuple[bytes, int]:
     except FileNotFoundError:
         return b"", offset
     return piece, offset + len(piece)
+
+
+def entries(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of a file of JSON from `offset`; a torn or broken one is passed over."""
+    piece, _ = piece_of(path, offset)
+    whole = piece[: piece.rfind(b"\n") + 1]
+    return [entry for line in whole.splitlines() if (entry := _entry(line))], offset + len(whole)
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk says that has no room
 
 
 def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o600) -> None:

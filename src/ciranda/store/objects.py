@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 from ciranda.config import Settings, secret
@@ -55,6 +56,50 @@ class Bucket:
         except _errors() as error:
             raise self._trouble(error) from error
 
+    def send(self, name: str, path: Path) -> None:
+        """Write a file as an object, in parts when it is large."""
+        from obstore import put
+
+        try:
+            with path.open("rb") as file:
+                put(self._store, name, file)
+        except _errors() as error:
+            raise self._trouble(error) from error
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Read an object into a file. Raises NotFound."""
+        from obstore import get
+
+        try:
+            with path.open("wb") as file:
+                for piece in get(self._store, name).stream():
+                    file.write(piece)
+        except FileNotFoundError as error:
+            raise NotFound(f"no object {name}", where=self.url, remedy="start the work again") from error
+        except _errors() as error:
+            raise self._trouble(error) from error
+
+    def names(self, prefix: str) -> list[str]:
+        """The objects below a prefix, sorted, each with its whole name."""
+        from obstore import list as listing
+
+        try:
+            return sorted(str(one["path"]) for page in listing(self._store, prefix=prefix) for one in page)
+        except _errors() as error:
+            raise self._trouble(error) from error
+
+    def remove(self, prefix: str) -> None:
+        """Delete every object below a prefix."""
+        from obstore import delete
+
+        try:
+            if found := self.names(prefix):
+                delete(self._store, found)
+        except FileNotFoundError:
+            return
+        except _errors() as error:
+            raise self._trouble(error) from error
+
     def proved(self) -> Bucket:
         """The bucket, after it refused two writes that it must refuse. Raises Refused, Unavailable."""
         from obstore import delete, put
@@ -89,7 +134,7 @@ class Bucket:
             from obstore.store import S3Store
         except ImportError as error:
             raise Unavailable(
-                "datasets on S3 need obstore", where=self.url, remedy='pip install "ciranda[s3]"'
+                "a place on S3 needs obstore", where=self.url, remedy='pip install "ciranda[s3]"'
             ) from error
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         told: dict[str, Any] = {"region": self.region, "skip_signature": not self.credentials}
