@@ -24,7 +24,7 @@ def test_a_name_is_enough():
         ("model: a\nwatch: {cooldown: soon}\n", "m.yaml:2", "a duration such as 90s"),
         ("model: a\nrelease: {steps: [5, 25]}\n", "m.yaml:2", "end with 100"),
         ("model: a\ndata:\n  sources:\n    - {files: x, intents: en}\n", "m.yaml:4", "exactly one of"),
-        ("model: a\ntrain: {executor: ray}\n", "m.yaml:2", "'local'"),
+        ("model: a\ntrain: {executor: slurm}\n", "m.yaml:2", "'local'"),
         ("model: Big Name\n", "m.yaml:1", "match pattern"),
         ("base: x\n", "m.yaml:1", "'model' is missing"),
         ("model: a\nmodel: b\n", "m.yaml:2", "stands twice"),

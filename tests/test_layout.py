@@ -35,6 +35,7 @@ FOREIGN: dict[str, str | tuple[str, ...]] = {
     "croniter": "config/cron.py", "dlt": "data/sources/connectors.py", "obstore": ("store/objects.py", "data/sources/buckets.py"),
     "torch": "engines/peft", "peft": "engines/peft", "trl": "engines/peft_pairs.py", "datasets": "engines/peft_pairs.py",
     "transformers": "engines/peft", "safetensors": "engines/",
+    "ray": "engines/ray_job.py", "lightkube": "engines/kubernetes.py", "httpx2": "engines/kubernetes.py",
     "gguf": "engines/gguf.py", "xllamacpp": "engines/llamacpp.py", "hassil": "engines/hassil.py",
     "home_assistant_intents": "engines/hassil.py",
     "huggingface_hub": ("engines/peft", "data/hub.py"), "dbos": "jobs/durable.py",

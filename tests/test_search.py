@@ -23,7 +23,7 @@ from ciranda.store.database import Database, metadata
 from ciranda.train import plans, search, spaces, studies, trials
 from ciranda.train.plans import Move, Place, Plan
 from ciranda.train.recipe import Recipe, Spec
-from ciranda.train.run import CANCELLED, Jobs, Result, Status
+from ciranda.train.run import CANCELLED, Jobs, Result, Status, abreast
 from ciranda.train.search import Search
 from ciranda.train.spaces import Range
 from ciranda.train.studies import Studies
@@ -44,6 +44,9 @@ class Arithmetic:
     ended: set[str] = field(default_factory=set)
     went_on: dict[str, str] = field(default_factory=dict)
     checking: bool = False
+
+    def places(self, limit: int, crowd: int) -> int:
+        return abreast(limit) - crowd
 
     def submit(self, key: str, spec: Spec, *, after: str = "") -> None:
         self.specs.setdefault(key, spec)

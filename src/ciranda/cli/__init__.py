@@ -22,6 +22,7 @@ from ciranda.errors import CirandaError, Failed, StorageFull
 COMMANDS = {
     "init": "home", "up": "home", "down": "home", "status": "watch", "plan": "files", "apply": "files",
     "ingest": "sources", "sources": "sources", "quarantine": "sources",
+    "executors": "executors",
     "train": "turn", "evaluate": "turn", "runs": "runs", "promote": "release", "rollback": "release", "approve": "release",
     "chat": "talk", "feedback": "talk", "interactions": "recorded", "datasets": "lines", "data": "chores", "review": "reviews",
     "release": "release", "approvals": "release", "decline": "release", "override": "release", "versions": "versions",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from ciranda.cli.verb import Desk, verb
 from ciranda.errors import Invalid, NotFound
@@ -17,10 +18,23 @@ SUFFIXES = (".yaml", ".yml")
 LONGEST = 1 << 20
 
 
-@verb("plan", examples=["ciranda plan", "ciranda plan models/smart-home.yaml", "ciranda plan models/ --json"])
+@verb(
+    "plan",
+    examples=[
+        "ciranda plan",
+        "ciranda plan models/smart-home.yaml",
+        "ciranda plan models/ --json",
+        "ciranda plan --manifests | kubectl apply --dry-run=server -f -",
+    ],
+)
 @click.argument("paths", nargs=-1, type=click.Path())
-def plan(desk: Desk, paths: tuple[str, ...]) -> None:
+@click.option("--manifests", is_flag=True, help="The Jobs that training on Kubernetes would make, as YAML.")
+def plan(desk: Desk, paths: tuple[str, ...], manifests: bool) -> None:
     """Show what `apply` would do with these model files (by default, all of ./models). Changes nothing."""
+    if manifests:
+        jobs = desk.control.post("/manifests", {"files": read(paths)})
+        desk.show(jobs, lambda: _manifests(desk, jobs))
+        return
     told = desk.control.post("/plan", {"files": read(paths)})
     desk.show(told, lambda: _draw(desk, told))
 
@@ -71,6 +85,13 @@ def _text(file: Path) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise Invalid(f"{file} is no text in UTF-8", where=str(file), remedy="save it as UTF-8") from None
+
+
+def _manifests(desk: Desk, told: Mapping[str, Any]) -> None:
+    for job in told["items"]:
+        click.echo("---\n" + yaml.safe_dump(job, sort_keys=False), nl=False)
+    if not told["items"]:
+        desk.tell("no model of these trains on Kubernetes (`train: {executor: kubernetes}`)")
 
 
 def _draw(desk: Desk, told: Mapping[str, Any]) -> None:

@@ -17,8 +17,7 @@ from ciranda import config, loop
 from ciranda.cli.client import Client
 from ciranda.config import Home
 from ciranda.errors import Failed
-from ciranda.jobs.local import Local
-from ciranda.loop import Platform
+from ciranda.loop import Platform, places
 
 Value = TypeVar("Value")
 STOP_S = 60
@@ -112,7 +111,7 @@ class Stage:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        jobs = Local(self.home.jobs)
+        jobs = places.jobs(self.home, config.settings(self.home))
         for key in jobs.keys():  # noqa: SIM118 - no mapping
             jobs.cancel(key, grace_s=1)
 

@@ -19,6 +19,7 @@ from ciranda.config import faults
 from ciranda.errors import Invalid
 
 PREFIX = "CIRANDA_"
+REFERENCED = r"^((env|file):.+)?$"  # a secret is named, never written
 
 
 class Settings(BaseModel):
@@ -73,6 +74,60 @@ class Settings(BaseModel):
             pattern=r"^((env|file):.+)?$",
             description="Where `key id:secret` for that bucket stands, env:NAME or file:/path; empty: no signature.",
         ),
+    ] = ""
+    jobs_url: Annotated[
+        str,
+        Field(
+            pattern=r"^(s3://[\w.-]+(/[\w./-]*)?|file:/[\w./-]+)?$",
+            description="Where this machine and those that train for it meet: s3://bucket/prefix (with s3_endpoint, s3_region, "
+            "s3_credentials) or file:/folder that all mount. For the executors ray and kubernetes.",
+        ),
+    ] = ""
+    jobs_credentials: Annotated[
+        str,
+        Field(
+            pattern=REFERENCED,
+            description="Where `key id:secret` for that bucket stands on the machine that runs a job, env:NAME or file:/path.",
+        ),
+    ] = ""
+    ray_url: Annotated[
+        str, Field(description="Head of the Ray cluster that trains for executor `ray`, http://host:8265; empty: none.")
+    ] = ""
+    ray_token: Annotated[
+        str,
+        Field(
+            pattern=REFERENCED, description="Where its token stands, env:NAME or file:/path; empty: it asks for none."
+        ),
+    ] = ""
+    kubernetes: Annotated[
+        str,
+        Field(
+            description="Cluster of executor `kubernetes`: a kubeconfig's path (path#context), in-cluster, or https://server:6443."
+        ),
+    ] = ""
+    kubernetes_token: Annotated[
+        str,
+        Field(pattern=REFERENCED, description="With https://…: where the bearer token stands, env:NAME or file:/path."),
+    ] = ""
+    kubernetes_ca: Annotated[
+        str, Field(description="With https://…: PEM file of the authority that signed the server.")
+    ] = ""
+    kubernetes_namespace: Annotated[
+        str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Namespace that jobs are made in.")
+    ] = "default"
+    kubernetes_image: Annotated[
+        str, Field(description="Image that jobs run in, with ciranda[train] of the same version as control.")
+    ] = ""
+    kubernetes_queue: Annotated[
+        str, Field(description="Kueue's local queue for jobs, which then begin when there is room; empty: at once.")
+    ] = ""
+    kubernetes_secret: Annotated[
+        str,
+        Field(description="Secret of the namespace whose keys become variables of a job, such as jobs_credentials."),
+    ] = ""
+    kubernetes_claim: Annotated[str, Field(description="Volume claim that holds jobs_url, when that is a folder.")] = ""
+    kubernetes_account: Annotated[
+        str, Field(description="Service account of the pods; empty: the namespace's default. They get no token of it.")
     ] = ""
     data_root: Annotated[
         str,

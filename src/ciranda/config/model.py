@@ -1,7 +1,7 @@
 """What a user writes: one file per model. Everything has a default except the model's name.
 
 `read` turns the text into a frozen `ModelSpec` or says what is wrong by file, line and key. Only what this version does can be
-written: a value for later (say `executor: ray`) is refused here, not ignored.
+written: a value for later (say `serve.target: kubernetes`) is refused here, not ignored.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ciranda.config import lines
 from ciranda.config.bounds import Bounds
 from ciranda.config.checks import DEFAULT, Checks
+from ciranda.config.resources import Reserved
 from ciranda.config.search import Search
 from ciranda.config.shape import NAME, Duration, Part
 from ciranda.config.source import Source
@@ -37,7 +38,10 @@ class Train(Part):
     method: Literal["sft", "dpo", "kto", "pretrain"] = Field(
         "sft", description="Learn the answers, the chosen one of two, what got thumbs, or plain text."
     )
-    executor: Literal["local"] = Field("local", description="Where trials run: a process of this machine.")
+    executor: Literal["local", "ray", "kubernetes"] = Field(
+        "local", description="Where trials run: processes of this machine, or the cluster that the settings name."
+    )
+    resources: Reserved = Reserved()
     recipe: dict[str, bool | int | float | str | tuple[str, ...]] = Field(
         default={}, description="Values that the search must not change, such as `tuning: full`."
     )

@@ -1,15 +1,14 @@
 """Kubernetes: jobs as `batch/v1` Jobs, through the API server. The one file that names lightkube.
 
-`manifest` renders a Job, a pure function, which `ciranda plan --manifests` prints; `Kubernetes` sends exactly that. The name follows
-from the attempt, so a second creation is a 409 and no second job. One pod, never restarted by Kubernetes: another attempt is ours to
-make, since it goes on from a checkpoint. With a queue named, the Job is suspended and labelled for Kueue, which lets it begin when
-there is room. The pod has no rights in the cluster (no service account token), runs as nobody, gains no privileges, and its only
-secrets are the keys of the Secret that the settings name.
+`manifest` renders a Job, a pure function, which `ciranda plan --manifests` prints; `Kubernetes` sends exactly that. The name
+follows from the attempt, so a second creation is a 409 and no second job. One pod, never restarted by Kubernetes: another attempt
+is ours to make, since it goes on from a checkpoint. With a queue named, the Job is suspended and labelled for Kueue, which lets it
+begin when there is room. The pod has no rights in the cluster (no service account token), runs as nobody, gains no privileges, and
+its only secrets are the keys of the Secret that the settings name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -56,7 +55,9 @@ def manifest(place: Place, order: Order, address: Address) -> dict[str, Any]:
     """The Job that does an order. Raises Invalid when the place lacks what it needs."""
     if not place.image:
         raise Invalid(
-            "no image to run jobs in", where="setting kubernetes_image", remedy="name an image with ciranda[train] in it"
+            "no image to run jobs in",
+            where="setting kubernetes_image",
+            remedy="name an image with ciranda[train] in it",
         )
     labels = {"app.kubernetes.io/name": "ciranda-job", "app.kubernetes.io/managed-by": "ciranda"}
     queued = {"kueue.x-k8s.io/queue-name": place.queue} if place.queue else {}
@@ -183,7 +184,9 @@ class Kubernetes:
         """What its newest pod has printed so far."""
         pods = sorted(self._pods(name), key=lambda pod: str(pod.metadata.creationTimestamp))
         for pod in reversed(pods):
-            lines = self._call(lambda pod=pod: list(self._client.log(pod.metadata.name, container=CONTAINER)), fine=(400, 404))
+            lines = self._call(
+                lambda pod=pod: list(self._client.log(pod.metadata.name, container=CONTAINER)), fine=(400, 404)
+            )
             if lines:
                 return "".join(lines).encode()
         return b""
@@ -244,7 +247,7 @@ def _client(config: str, token: str, authority: str, namespace: str) -> Any:
     try:
         import httpx2
         from lightkube import Client, KubeConfig
-        from lightkube.config.models import Cluster, Context, User
+        from lightkube.config.models import Cluster, User
         from lightkube.core.exceptions import ConfigError
     except ImportError as error:
         raise Unavailable(
@@ -255,9 +258,9 @@ def _client(config: str, token: str, authority: str, namespace: str) -> Any:
             found = KubeConfig.from_service_account()
         elif config.startswith(("http://", "https://")):
             found = KubeConfig.from_one(
-                context_name="ciranda", cluster=Cluster(server=config, certificate_auth=authority or None),
-                user=User(token=_word(token)) if token else User(), context=Context(cluster="ciranda", user="ciranda"),
-            )  # fmt: skip
+                cluster=Cluster(server=config, certificate_auth=authority or None),
+                user=User(token=_word(token)) if token else User(),
+            )
         else:
             path, _, context = config.partition("#")
             chosen = KubeConfig.from_file(str(Path(path).expanduser()))
@@ -274,10 +277,7 @@ def _client(config: str, token: str, authority: str, namespace: str) -> Any:
 
 def _word(reference: str) -> str:
     if (word := secret(reference)) is None:
-        raise Unauthenticated(f"no token at {reference}", where="setting kubernetes_token", remedy="put the token there")
+        raise Unauthenticated(
+            f"no token at {reference}", where="setting kubernetes_token", remedy="put the token there"
+        )
     return word
-
-
-def rendered(place: Place, orders: Mapping[str, Order], address: Address) -> list[dict[str, Any]]:
-    """The Jobs of several orders, in order of their names."""
-    return [manifest(place, orders[name], address) for name in sorted(orders)]

@@ -18,7 +18,8 @@ from ciranda.errors import Failed, Invalid, Unauthenticated, Unavailable
 from ciranda.jobs.orders import Address, Order
 from ciranda.jobs.remote import Seen
 
-ENTRY = "ciranda.engines.ray_job"
+# Not `-m`: Ray Train sends the worker's function by the name of its module, which `__main__` would not be elsewhere.
+ENTRY = "import sys; from ciranda.engines.ray_job import main; sys.exit(main())"
 TIMEOUT_S = 30.0
 LOG_BYTES = 32 << 20
 OPEN = ("PENDING", "RUNNING")
@@ -123,10 +124,12 @@ class Ray:
         )  # fmt: skip
 
     def _away(self, reason: str) -> Unavailable:
-        return Unavailable(f"Ray does not answer: {reason}", where=self.url, remedy="start the head, or correct `ray_url`")
+        return Unavailable(
+            f"Ray does not answer: {reason}", where=self.url, remedy="start the head, or correct `ray_url`"
+        )
 
 
 def command(order: Order, address: Address) -> str:
     """The entry point of a job, as Ray's shell reads it."""
     found = Address(address.depot, order.place, order.attempt, address.endpoint, address.region, address.credentials)
-    return shlex.join(["python", "-m", ENTRY, *found.arguments()])
+    return shlex.join(["python", "-c", ENTRY, *found.arguments()])

@@ -1,4 +1,4 @@
-"""What a job is on a Ray cluster: `python -m ciranda.engines.ray_job …` trains with Ray Train. The one file that names Ray.
+"""What a job is on a Ray cluster: `main` of this module trains with Ray Train. The one file that names Ray.
 
 The entry point runs on the head and does nothing heavy: it asks Ray Train for one worker with the processors, the memory and the
 accelerators of the order, wherever in the cluster there is room. The worker brings what the order needs, does the same work as at
@@ -54,7 +54,9 @@ def here(folder: Path, order: Order) -> int:
     """The work of an order, in this process. Raises Failed when its command is not one of our trainers'."""
     name = order.argv[2] if order.argv[:2] == (orders.PYTHON, "-m") else ""
     if name not in ENTRIES:
-        raise Failed(f"Ray trains, it does not run {' '.join(order.argv)[:200]!r}", where=order.key, remedy="run it locally")
+        raise Failed(
+            f"Ray trains, it does not run {' '.join(order.argv)[:200]!r}", where=order.key, remedy="run it locally"
+        )
     return inside.main(importlib.import_module(name).KINDS, [str(folder)], progress=Reported)
 
 
@@ -85,6 +87,7 @@ def train(store: Depot, where: Address) -> int:
         )
         try:
             trainer.fit()
+            store.remove(f"ray/{order.name}")
         except (ray.train.TrainingFailedError, RayError) as error:
             raise Failed(
                 f"Ray Train gave up: {str(error)[-500:]}", where=order.key, remedy="read the job's log on the cluster"
@@ -96,8 +99,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The entry point on the head; returns its exit code."""
     where = orders.address(sys.argv[1:] if argv is None else argv)
     return errand.attempted(where, lambda store: train(store, where))
-
-
-if __name__ == "__main__":
-    # Ray Train sends the worker's function by its module's name, which `__main__` would not be elsewhere.
-    sys.exit(importlib.import_module("ciranda.engines.ray_job").main())

@@ -67,12 +67,10 @@ class Input:
 
     Args:
         digest: Names content that many jobs share (a base); what has none goes with the job, and is removed with it.
-        without: Patterns of names in the folder that the job does not need.
     """
 
     path: Path
     digest: str = ""
-    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _input(store: Depot, one: Input, number: int, place: str) -> Brought:
     if not folder:
         store.send(at, one.path)
         return Brought(str(one.path), at, folder)
-    chosen = _chosen(one)
+    chosen = sorted(path for path in one.path.rglob("*") if path.is_file())
     for path in chosen:
         store.send(f"{at}/{path.relative_to(one.path).as_posix()}", path)
     if one.digest:
@@ -150,11 +150,6 @@ def _abroad(part: str, spec: JobSpec) -> str:
             remedy="name it as an input of the job",
         )
     return part
-
-
-def _chosen(one: Input) -> list[Path]:
-    found = sorted(path for path in one.path.rglob("*") if path.is_file())
-    return [path for path in found if not any(path.match(pattern) for pattern in one.without)]
 
 
 def fetched(store: Depot, at: str, manifest: Mapping[str, Any], folder: Path) -> None:

@@ -180,6 +180,7 @@ class Erasing:
             known = [str(one) for one in conn.execute(ended).scalars()]
         for search in known:
             for folder in home.jobs.glob(f"train:{search}:*"):
+                self.platform.jobs.forget(folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
                 removed += 1
         return removed

@@ -20,11 +20,12 @@ from ciranda.data.sources import Sampler
 from ciranda.deploy.apply import Deployment
 from ciranda.engines import llamacpp
 from ciranda.errors import Refused
+from ciranda.jobs.placed import LOCAL
 from ciranda.loop.platform import Platform
 from ciranda.registry.versions import Version
 from ciranda.train import bases
 from ciranda.train.recipe import PREFERRING, Recipe
-from ciranda.train.run import Jobs, cores
+from ciranda.train.run import Away, Jobs, cores
 
 
 def sampler(sources: Sequence[Source]) -> Sampler | None:
@@ -35,9 +36,15 @@ def sampler(sources: Sequence[Source]) -> Sampler | None:
 
 
 def trainer(platform: Platform, spec: ModelSpec) -> Jobs:
-    """Whoever trains this model, as jobs of this machine: what its engine serves, its trainer makes."""
-    entry = "ciranda.engines.fake_job" if spec.base == FAKE else "ciranda.engines.peft_job"
-    return Jobs(platform.jobs, platform.home.jobs, entry=entry)
+    """Whoever trains this model, as jobs where its file says: what its engine serves, its trainer makes."""
+    kept = spec.train.resources
+    away = Away(spec.train.executor, kept.cpus, kept.memory_gb, kept.gpus, kept.timeout)
+    return Jobs(platform.jobs, platform.home.jobs, entry=entry(spec), away=None if away.executor == LOCAL else away)
+
+
+def entry(spec: ModelSpec) -> str:
+    """The module that trains this model."""
+    return "ciranda.engines.fake_job" if spec.base == FAKE else "ciranda.engines.peft_job"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from ciranda import config
 from ciranda.config import Home, Settings
 from ciranda.govern import access
 from ciranda.interactions.query import Interactions
-from ciranda.jobs.local import Local
+from ciranda.jobs.placed import Placed
+from ciranda.loop import places
 from ciranda.store import files
 from ciranda.store.database import Database
 from ciranda.store.schema import migrate
@@ -31,9 +32,9 @@ class Platform:
         return Interactions.at(self.home)
 
     @cached_property
-    def jobs(self) -> Local:
-        """Where heavy work runs."""
-        return Local(self.home.jobs)
+    def jobs(self) -> Placed:
+        """Where heavy work runs: here, or where a model's file says."""
+        return places.jobs(self.home, self.settings)
 
     @property
     def root(self) -> Path:

@@ -21,6 +21,7 @@ from ciranda.config.model import ModelSpec
 from ciranda.data import versions as datasets
 from ciranda.errors import CirandaError, Invalid, Refused
 from ciranda.govern import audit
+from ciranda.jobs.placed import LOCAL
 from ciranda.loop import picks, planning, turns
 from ciranda.loop.heavy import POLL_S, Told
 from ciranda.loop.platform import Platform
@@ -145,11 +146,11 @@ class Searching:
         return plan
 
     def _crowd(self, mine: str) -> int:
-        """Trials of other searches that train by now."""
+        """Trials of other searches that train on this machine by now."""
         one = trials.trials
-        count = sa.select(sa.func.count()).where(one.c.state == "running", one.c.search != mine)
+        others = sa.select(one.c.job).where(one.c.state == "running", one.c.search != mine)
         with self.platform.db.reading() as conn:
-            return int(conn.execute(count).scalar_one())
+            return sum(self.platform.jobs.where(str(job)) == LOCAL for job in conn.execute(others).scalars())
 
     def _fail(self, row: Row, error: CirandaError) -> None:
         with self.platform.db.writing() as conn:

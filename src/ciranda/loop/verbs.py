@@ -22,7 +22,7 @@ from ciranda.deploy import rollout, routing
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Conflict, Invalid
 from ciranda.govern import erasures
-from ciranda.loop import exam, planning, steps, turns
+from ciranda.loop import exam, places, planning, steps, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import aliases, models, versions
 from ciranda.store import ids
@@ -47,6 +47,7 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
         for base in planning.names(spec):
             bases.source(base)
         spaces.check(spec)
+        places.check(platform.settings, spec)
         wanted[spec.model] = spec
     with platform.db.reading() as conn:
         applied, lives = plans.current(conn)

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from ciranda.config import faults
 from ciranda.errors import Invalid
+from ciranda.store import files
 
 Method = Literal["sft", "dpo", "kto", "pretrain"]
 Tuning = Literal["lora", "full"]
@@ -180,7 +181,8 @@ class Spec:
     @property
     def digest(self) -> str:
         """Names the work: a checkpoint of other work is never continued. Threads and places do not change the work."""
-        work = {"recipe": self.recipe.model_dump(), "init": str(self.init_adapter or self.init_weights)}
+        start = self.init_adapter or self.init_weights
+        work = {"recipe": self.recipe.model_dump(), "init": files.sha256_of_folder(start) if start else ""}
         sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (self.base / "base.json", self.rows)]
         return hashlib.sha256(json.dumps([work, sums], sort_keys=True).encode()).hexdigest()
 

@@ -12,12 +12,12 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ciranda.errors import Failed
-from ciranda.jobs.local import Executor, JobSpec
+from ciranda.jobs.local import Executor, Input, JobSpec, Resources
 from ciranda.store import files
 from ciranda.train.bases import QUIET
 from ciranda.train.recipe import Spec
@@ -25,6 +25,7 @@ from ciranda.train.telemetry import Listener, Telemetry
 from ciranda.train.trials import Check
 
 ENTRY = "ciranda.engines.peft_job"
+ABREAST = 8  # runs of one search that a cluster is given at a time; what it has no room for waits there
 TRIAL_BYTES = 3 << 30  # what one trial of the packaged base takes, with room
 
 LISTENER = Listener()
@@ -60,6 +61,8 @@ class Result:
 class Trainer(Protocol):
     """Where training happens. Every call is idempotent by key."""
 
+    def places(self, limit: int, crowd: int) -> int: ...
+
     def submit(self, key: str, spec: Spec, *, after: str = "") -> None: ...
 
     def status(self, key: str) -> Status: ...
@@ -75,6 +78,17 @@ class Trainer(Protocol):
     def halt(self, key: str) -> None: ...
 
 
+@dataclass(frozen=True)
+class Away:
+    """A cluster that runs are sent to, and what each takes there."""
+
+    executor: str
+    cpus: int = 1
+    memory_gb: float = 4.0
+    gpus: int = 0
+    timeout_s: float | None = None
+
+
 class Jobs:
     """Trains in jobs of an executor.
 
@@ -82,10 +96,15 @@ class Jobs:
         executor: Runs them.
         root: `home/jobs`; a run's files are in the folder named by its key there.
         entry: The module that does the work; it is given the folder.
+        away: Where runs are sent; None keeps them on this machine.
     """
 
-    def __init__(self, executor: Executor, root: Path, *, entry: str = ENTRY) -> None:
-        self.executor, self.root, self.entry = executor, root, entry
+    def __init__(self, executor: Executor, root: Path, *, entry: str = ENTRY, away: Away | None = None) -> None:
+        self.executor, self.root, self.entry, self.away = executor, root, entry, away
+
+    def places(self, limit: int, crowd: int) -> int:
+        """How many of `limit` runs may go at the same time: what fits this machine beside `crowd` others, or a cluster's share."""
+        return min(limit, ABREAST) if self.away else abreast(limit) - crowd
 
     def folder(self, key: str) -> Path:
         """Where a run's spec, progress and output are."""
@@ -103,10 +122,26 @@ class Jobs:
             (folder / "output").mkdir(mode=0o700, exist_ok=True)
             for saved in (self.folder(after) / "output").glob("checkpoint*"):
                 shutil.copy2(saved, folder / "output" / saved.name)
+        if self.away:
+            spec = replace(spec, threads=self.away.cpus)
         if not (folder / "spec.json").exists():
             files.write_atomic(folder / "spec.json", json.dumps(spec.to_dict(), indent=1))
         env = {**QUIET, "OMP_NUM_THREADS": str(spec.threads or cores())}
-        self.executor.submit(key, JobSpec((sys.executable, "-m", self.entry, str(folder)), folder, env))
+        job = JobSpec((sys.executable, "-m", self.entry, str(folder)), folder, env)
+        self.executor.submit(key, self._sent(job, spec) if self.away else job)
+
+    def _sent(self, job: JobSpec, spec: Spec) -> JobSpec:
+        """The job as a cluster takes it: with what it reads, and what it reserves."""
+        assert self.away is not None
+        own = (spec.rows, spec.validation, spec.init_adapter, spec.init_weights)
+        digest = str(json.loads((spec.base / "base.json").read_text())["digest"])
+        return replace(
+            job,
+            inputs=(Input(spec.base, digest), *(Input(path) for path in own if path is not None)),
+            resources=Resources(self.away.cpus, self.away.memory_gb, self.away.gpus),
+            timeout_s=self.away.timeout_s,
+            executor=self.away.executor,
+        )
 
     def status(self, key: str) -> Status:
         """How the run stands; a failure with the reason that the run itself gave, where it gave one."""

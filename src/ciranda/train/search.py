@@ -30,7 +30,7 @@ from ciranda.store.database import Database
 from ciranda.train import plans, spaces, studies, trials
 from ciranda.train.plans import OBJECTIVE, Plan
 from ciranda.train.recipe import Recipe, Spec
-from ciranda.train.run import CANCELLED, Result, Status, Trainer, abreast, cores
+from ciranda.train.run import CANCELLED, Result, Status, Trainer, cores
 from ciranda.train.studies import Studies
 from ciranda.train.trials import STOPPED, Trial, change, searches
 
@@ -102,7 +102,7 @@ class Search:
 
     def _places(self, row: Mapping[str, Any]) -> int:
         """How many trials may run: as many as were asked for, else as fit this machine beside those of others."""
-        return int(row["workers"]) or max(1 if self.plan.turn else 0, abreast(self.plan.limit) - self.crowd)
+        return int(row["workers"]) or max(1 if self.plan.turn else 0, self.trainer.places(self.plan.limit, self.crowd))
 
     # --- one trial ----------------------------------------------------------------------------------------------------
 

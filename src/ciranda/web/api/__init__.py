@@ -6,6 +6,7 @@
     fleet     models, versions, releases, drift, turns
     catalogue datasets, what is said of them, the glossary
     traffic   interactions            runs    searches and trials
+    executors where training can run
     chores    imports and preparations of data, as jobs
     sources   where data comes from, its runs, bad rows
     reviews   queues, items, labels
@@ -31,6 +32,7 @@ from ciranda.web.api import (
     asked,
     catalogue,
     chores,
+    executors,
     fleet,
     governance,
     limits,
@@ -162,6 +164,22 @@ ROUTES: tuple[Rest, ...] = (
     ),
     Rest("POST", "/plan", "plan", verbs.plan, asked.Files, "What applying these model files would do."),
     Rest("POST", "/apply", "apply", verbs.apply, asked.Files, "Apply these model files: all steps, or none."),
+    Rest(
+        "POST",
+        "/manifests",
+        "plan",
+        executors.manifests,
+        asked.Files,
+        "The Jobs that training on Kubernetes would make.",
+    ),
+    Rest(
+        "GET",
+        "/executors",
+        "train",
+        executors.listing,
+        asked.Nothing,
+        "Where training can run, and whether it is there.",
+    ),
     Rest("GET", "/sources", "view", sources.listing, asked.OfDataset, "Sources, each with its last run and its next."),
     Rest("GET", "/sources/runs", "view", sources.runs_, asked.OfDataset, "Runs of sources, newest first."),
     Rest("GET", "/sources/runs/{ingestion}", "view", sources.run, asked.Nothing, "One run of one source, whole."),

@@ -1,0 +1,98 @@
+"""A real Ray head on loopback with its token, started for some tests and ended after them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+TOKEN = "a-token-of-forty-characters-for-ray-tests"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head: its address, and the group of its processes."""
+
+    url: str
+    group: int
+
+
+@contextmanager
+def running(*, cpus: int = 2) -> Iterator[Head]:
+    """A head that takes jobs; every process of it is gone afterwards."""
+    pytest.importorskip("ray", reason="pip install 'ciranda[ray]'")
+    folder = Path(tempfile.mkdtemp(prefix="cray-", dir="/tmp"))  # short: sockets below it have long names
+    ports = _free_ports(3)
+    argv = [
+        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--port=0", f"--num-cpus={cpus}",
+        "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[0]}",
+        f"--ray-client-server-port={ports[1]}", f"--dashboard-agent-listen-port={ports[2]}", "--min-worker-port=0",
+        "--max-worker-port=0", "--object-store-memory=80000000", "--disable-usage-stats", f"--temp-dir={folder}",
+    ]  # fmt: skip
+    env = {
+        **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "0",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_WAIT_POLICY": "passive",
+        "PYTHONPATH": str(Path(__file__).parents[1] / "src"),
+    }  # fmt: skip
+    with (folder / "head.log").open("wb") as log:
+        process = subprocess.Popen(argv, stdout=log, stderr=log, env=env, start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{ports[0]}"
+        _await(url, process, folder / "head.log")
+        yield Head(url, process.pid)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        for pid in _marked(str(folder)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _marked(folder: str) -> list[int]:
+    """The processes that name the head's folder: its daemons and workers, whatever group they made for themselves."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            said = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            if folder.encode() in said:
+                found.append(int(entry.name))
+    return found
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 180
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    while True:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/api/jobs/", headers=headers, timeout=10).status_code == 200:
+                return
+        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
+        time.sleep(0.1)
