@@ -27,7 +27,7 @@ from ciranda.data.language import detect_all
 from ciranda.monitor import rates, streams
 from ciranda.monitor.bets import PairBet, Reference
 from ciranda.monitor.streams import Baseline, Stream, observe
-from ciranda.monitor.vectors import embed
+from ciranda.data.vectors import embed
 
 RESULTS = Path(__file__).parent / "results"
 STEP = 25

@@ -113,6 +113,7 @@ TABLES = {
     "ended_sessions": "Browser sessions that were signed out before they expired.",
     "erasures": "People who are or were forgotten, as keyed hashes: the step, the counts, the receipt.",
     "evaluations": "One scored run of a suite by a version.",
+    "suite_versions": "Registered suites: immutable, numbered, their cases by digest.",
     "exports": "How far interactions have been exported as spans, and lineage as OpenLineage events.",
     "glossary_terms": "What words of the business mean, and who answers for that.",
     "feeds": "The applied file of each dataset that is fed without a model.",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ciranda.data import language
 from ciranda.data.language import detect
+from ciranda.data.vectors import embed
 from ciranda.errors import Invalid, NotFound
 from ciranda.govern import audit
 from ciranda.monitor import alerts, drift, look, rates, signals, streams
@@ -22,7 +23,6 @@ from ciranda.monitor.bets import PairBet, Reference
 from ciranda.monitor.drift import CHANNELS, Watch
 from ciranda.monitor.explain import Text, explain
 from ciranda.monitor.streams import Baseline, Message, Stream, observe
-from ciranda.monitor.vectors import embed
 from ciranda.store.database import Database, metadata
 from monitored import Store, sentences
 
@@ -157,7 +157,7 @@ def test_too_small_a_reference_is_refused() -> None:
 
 
 def test_the_same_text_has_the_same_vector_in_every_process() -> None:
-    code = "from ciranda.monitor.vectors import embed; print(embed(['Acenda a luz 3'])[0].tobytes().hex())"
+    code = "from ciranda.data.vectors import embed; print(embed(['Acenda a luz 3'])[0].tobytes().hex())"
     for seed in ("1", "2"):
         done = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": "src"},
                               capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ciranda.cli.client import part
+from ciranda.cli.suites import gap_row
 from ciranda.cli.verb import Desk, verb
 from ciranda.cli.watch import turn as draw_turn
 from ciranda.errors import Failed, Invalid, Refused
@@ -89,11 +90,20 @@ def _verdict(turn: Told) -> None:
         )
 
 
-@verb("evaluate", examples=["ciranda evaluate smart-home@2", "ciranda evaluate smart-home@2 --json"])
+@verb(
+    "evaluate",
+    examples=[
+        "ciranda evaluate smart-home@2",
+        "ciranda evaluate smart-home@2 --suite routing@2 --suite test --scorer similarity --scorer latency_ms",
+        "ciranda evaluate smart-home@2 --json",
+    ],
+)
 @click.argument("version")
+@click.option("--suite", "suites", multiple=True, help="`test` or a registered suite; without any, those of the gates.")
+@click.option("--scorer", "scorers", multiple=True, help="A scorer beside those of the gates; may be repeated.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until the figures are there.")
-def evaluate(desk: Desk, version: str, wait: bool) -> None:
-    """Evaluate a version again on its model's suites, and show metrics with their intervals."""
+def evaluate(desk: Desk, version: str, suites: tuple[str, ...], scorers: tuple[str, ...], wait: bool) -> None:
+    """Evaluate a version on its model's suites (or on others), and show metrics with their intervals."""
     model = version.rpartition("@")[0]
     if not model:
         raise Invalid(
@@ -101,7 +111,8 @@ def evaluate(desk: Desk, version: str, wait: bool) -> None:
             where="evaluate VERSION",
             remedy="write it as model@number, such as smart-home@2",
         )
-    told = desk.control.post(f"/models/{part(model)}/evaluate", {"version": version})
+    asked = {"version": version, "suites": list(suites), "scorers": list(scorers)}
+    told = desk.control.post(f"/models/{part(model)}/evaluate", asked)
     if wait:
         with desk.screen.waiting(f"evaluating {version}"):
             told = {"items": _evaluated(desk, version, told["job"])}
@@ -109,7 +120,7 @@ def evaluate(desk: Desk, version: str, wait: bool) -> None:
 
 
 def _evaluated(desk: Desk, version: str, job: str) -> list[Told]:
-    """The evaluations of a version once its exam ended."""
+    """The evaluations that came of an exam, once it ended and was recorded."""
     while True:
         found = desk.patiently(lambda: desk.control.get(f"/versions/{part(version)}"))
         state = next(exam for exam in found["exams"] if exam["job"] == job)
@@ -117,9 +128,16 @@ def _evaluated(desk: Desk, version: str, job: str) -> list[Told]:
             raise Failed(
                 state["reason"], where=f"job {job}", remedy="read its log.txt below home/jobs, then evaluate again"
             )
-        if state["state"] == "succeeded" and found["evaluations"]:
-            return list(found["evaluations"])
+        if state["evaluations"]:
+            return [_with_bias(desk, one) for one in found["evaluations"] if one["id"] in state["evaluations"]]
         time.sleep(EVERY_S)
+
+
+def _with_bias(desk: Desk, told: Told) -> Told:
+    """An evaluation with what its counterfactual pairs say."""
+    if not any(part.startswith("swap=") for part in told["slices"]):
+        return told
+    return {**told, "bias": desk.control.get(f"/evaluations/{part(told['id'])}/answers", limit=1)["bias"]}
 
 
 def _all(desk: Desk, evaluations: list[Told]) -> None:
@@ -128,10 +146,17 @@ def _all(desk: Desk, evaluations: list[Told]) -> None:
 
 
 def _figures(desk: Desk, told: Told) -> None:
-    desk.screen.facts([("version", told["version"]), ("suite", told["suite"]), ("cases", told["n"])])
+    desk.screen.facts(
+        [("evaluation", told["id"]), ("version", told["version"]), ("suite", told["suite"]), ("cases", told["n"]),
+         ("without an answer", told["errors"] or None)]
+    )  # fmt: skip
     parts = {"": told["metrics"], **told["slices"]}
     rows = [_figure(label, name, value) for label, metrics in parts.items() for name, value in metrics.items()]
     desk.screen.table(("slice", "metric", "mean", "95 % interval", "cases"), rows)
+    if told.get("bias"):
+        desk.screen.table(
+            ("swap", "metric", "pairs", "gap", "95 % interval", "finding"), list(map(gap_row, told["bias"]))
+        )
 
 
 def _figure(label: str, name: str, value: Mapping[str, Any]) -> tuple[Any, ...]:

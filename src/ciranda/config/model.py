@@ -59,10 +59,35 @@ class Gate(Part):
 
     metric: str = Field(description="A scorer's name: exact_match, intent_accuracy, valid_json, …")
     rule: str = Field(description="`better than live`, `not worse than live by 0.05`, `>= 0.7`, `<= 0.01`.")
-    suite: str = Field("test", description="`test` for the dataset's own test split, or a YAML file with cases.")
+    suite: str = Field(
+        "test",
+        description="`test` for the dataset's own test split, a registered suite (`routing@2`), or a YAML file.",
+    )
     slice: dict[str, str] = Field(default={}, description="Only the cases with these values, such as {language: en}.")
     least: int = Field(30, ge=5, description="Fewer common cases than this: cannot tell.")
     optional: bool = Field(False, description="Passes when the suite has no case of the slice (yet).")
+
+
+class Elsewhere(Part):
+    """An OpenAI-compatible server of somebody else."""
+
+    url: str = Field(pattern=r"^https?://[^\s?#]+$", description="Its address, with or without /v1.")
+    name: str = Field(min_length=1, max_length=200, description="The model's name there.")
+    key_env: str | None = Field(
+        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Variable of control with its key."
+    )
+    key_file: str | None = Field(None, min_length=1, description="File on control's machine that holds it.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Elsewhere:
+        if self.key_env and self.key_file:
+            raise ValueError("the key is in a variable (key_env) or in a file (key_file), not in both")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Reference to its key; empty when it needs none."""
+        return f"env:{self.key_env}" if self.key_env else f"file:{self.key_file}" if self.key_file else ""
 
 
 class Evaluate(Part):
@@ -72,6 +97,13 @@ class Evaluate(Part):
         200, ge=1, le=1_000_000, description="At most so many cases of a suite, chosen by their digests."
     )
     max_tokens: int = Field(128, ge=1, le=32768, description="Bound of one answer.")
+    scorers: tuple[str, ...] = Field(
+        (), max_length=50, description="Scorers to ask beside those of the gates, such as similarity or latency_ms."
+    )
+    embedding: Literal["words", "base"] | Elsewhere = Field(
+        "words",
+        description="What similarity and relevance compare by: `words` needs no model, `base` is the model's base, or a server.",
+    )
 
 
 class Approvals(Part):
@@ -229,6 +261,11 @@ class Watch(Part):
     budget: Turns = Turns()
     corrections: int = Field(100, ge=1, description="New corrected answers that a retraining waits for.")
     alpha: float = Field(0.01, gt=0, lt=1, description="Bound on a false alarm in one epoch of messages.")
+    scorers: tuple[str, ...] = Field(
+        (),
+        max_length=50,
+        description="Scorers of every live answer, beside `release: quality`: refusal, toxicity, pii_leak, latency_ms, …",
+    )
 
 
 class Retention(Part):

@@ -7,6 +7,8 @@ and a scorer that needs them then says nothing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,7 +33,7 @@ class Case:
         choices: The answers there are, for a question of classification.
         schema: The JSON Schema that a right answer satisfies.
         tools: Tools that the model may call, in OpenAI's form.
-        calls: The calls that it should make.
+        calls: The calls that it should make; None where nobody said (live traffic).
         pair: Id of the case that asks the same of somebody else (names, gender or region swapped).
         labels: What people said of the case, by question.
     """
@@ -43,7 +45,7 @@ class Case:
     choices: tuple[str, ...] = ()
     schema: dict[str, Any] | None = None
     tools: tuple[dict[str, Any], ...] = ()
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Call, ...] | None = ()
     pair: str = ""
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -65,6 +67,25 @@ class Case:
         fields["calls"] = tuple(Call(**call) for call in values.get("calls", ()))
         fields |= {name: tuple(values.get(name, ())) for name in ("choices", "tools")}
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cases under a name. The digest is of the cases, in any order."""
+
+    name: str
+    cases: tuple[Case, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted cases."""
+        texts = sorted(json.dumps(case.to_dict(), sort_keys=True, ensure_ascii=False) for case in self.cases)
+        return f"sha256:{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()}"
+
+    @property
+    def prompts(self) -> list[str]:
+        """Every question, for the contamination check."""
+        return [case.prompt for case in self.cases]
 
 
 ALWAYS = ("id", "messages", "reference", "slices")

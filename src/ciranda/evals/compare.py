@@ -117,7 +117,7 @@ def of_pairs(
     span = 1.0 if chosen.bounded else max(map(abs, gains)) or 1.0
     low, floor, high = quantiles([*gains, span, -span], (LEVEL / 2, LEVEL, 1 - LEVEL / 2))
     wins, losses = sum(1 for gain in gains if gain > 0), sum(1 for gain in gains if gain < 0)
-    p_value, mean = _sign_test(wins, losses), math.fsum(gains) / n
+    p_value, mean = sign_test(wins, losses), math.fsum(gains) / n
     needed = power.needed(gains, margin or mean, margin=margin > 0, span=span)
     mean_a, mean_b = (math.fsum(side) / n for side in zip(*pairs, strict=True))
     found = Comparison(
@@ -191,7 +191,7 @@ def _judged(
     return "cannot_tell", f"the interval holds zero, or too few of {n} cases differ"
 
 
-def _sign_test(wins: int, losses: int) -> float:
+def sign_test(wins: int, losses: int) -> float:
     """The exact two-sided sign test over the cases that differ; McNemar's exact test for right or wrong.
 
     Coins are symmetric, so it is twice the smaller tail: no library for this.

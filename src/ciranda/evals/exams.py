@@ -4,7 +4,9 @@ The version is asked through the same OpenAI door and the same engine that will 
 Answers that this version already gave to the same cases are taken from its earlier reports: decoding is greedy, asking again
 would only cost time. Killed anywhere, it begins again; nothing is recorded before everything was answered.
 
-    spec.json   engine (argv; `{ready}` stands for the ready file), name, key_file, suites, metrics, known, max_tokens, concurrency
+What the scorers need beside it, an embedding, is served or called from here too.
+
+    spec.json   engine (argv; `{ready}` stands for the ready file), name, key_file, suites, metrics, known, max_tokens, …
     output/     one report for each suite, `0.json`, `1.json`, …
 """
 
@@ -14,14 +16,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ciranda.errors import CirandaError, Failed, Unavailable
-from ciranda.evals import replies, suites
+from ciranda.evals import embedding, replies, suites
 from ciranda.evals.cases import Case, Reply
 from ciranda.evals.scorers import scorer
 from ciranda.evals.suites import Answer, Evaluation, Suite
@@ -47,6 +49,8 @@ class Spec:
         key_file: File with the engine's bearer token.
         metrics: Scorers by name.
         known: Earlier reports of this very version, whose answers may be used again.
+        embedder: Command that serves what texts are compared by, when that is an engine of ours.
+        embedding: The server elsewhere that embeds, as `embedding.Server` takes it; without both, words are compared.
     """
 
     engine: tuple[str, ...]
@@ -57,6 +61,8 @@ class Spec:
     known: tuple[str, ...] = ()
     max_tokens: int = 128
     concurrency: int = 4
+    embedder: tuple[str, ...] = ()
+    embedding: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "evaluate", **asdict(self)}
@@ -65,7 +71,7 @@ class Spec:
     def of(cls, values: Mapping[str, Any]) -> Spec:
         """From the JSON of `to_dict`."""
         fields = {name: value for name, value in values.items() if name != "kind"}
-        fields |= {name: tuple(fields[name]) for name in ("engine", "metrics", "known")}
+        fields |= {name: tuple(fields[name]) for name in ("engine", "metrics", "known", "embedder") if name in fields}
         return cls(**{**fields, "suites": tuple(_suite(one) for one in fields["suites"])})
 
 
@@ -93,10 +99,24 @@ def sit(folder: Path) -> None:
     known = _known(spec.known)
     output = folder / "output"
     output.mkdir(exist_ok=True)
-    with _serving(spec, folder) as client:
+    with _serving(spec, folder) as client, _aids(spec, folder) as aids:
         for number, suite in enumerate(spec.suites):
-            evaluation = _examine(suite, spec, client, known, folder / "progress.jsonl")
+            evaluation = _examine(suite, spec, client, known, aids, folder / "progress.jsonl")
             files.write_atomic(output / f"{number}.json", json.dumps(evaluation.to_dict(), ensure_ascii=False))
+
+
+@contextmanager
+def _aids(spec: Spec, folder: Path) -> Iterator[dict[str, Any]]:
+    """The engines that the scorers need."""
+    if not any(scorer(name).needs == "embedding" for name in spec.metrics):
+        yield {}
+    elif spec.embedder:
+        with _engine(spec.embedder, folder, "embedder") as url:
+            yield {"embedding": embedding.Server(url, "base", f"file:{spec.key_file}", private=True)}
+    elif spec.embedding:
+        yield {"embedding": embedding.Server(**spec.embedding)}
+    else:
+        yield {"embedding": embedding.words}
 
 
 def _known(reports: Iterable[str]) -> dict[str, Answer]:
@@ -107,35 +127,29 @@ def _known(reports: Iterable[str]) -> dict[str, Answer]:
     return answers
 
 
-def _examine(suite: Suite, spec: Spec, client: httpx.Client, known: Mapping[str, Answer], progress: Path) -> Evaluation:
-    had = {case.id: known[case.id] for case in suite.cases if _usable(known.get(case.id), case, spec.metrics)}
-    asked = Suite(suite.name, tuple(case for case in suite.cases if case.id not in had))
-    said = _asked(asked, spec, client, progress, already=len(had)) if asked.cases else {}
-    answers = {**had, **said}
-    return Evaluation(suite.name, suite.digest, tuple(answers[case.id] for case in suite.cases))
-
-
-def _asked(suite: Suite, spec: Spec, client: httpx.Client, progress: Path, *, already: int) -> dict[str, Answer]:
+def _examine(
+    suite: Suite, spec: Spec, client: httpx.Client, known: Mapping[str, Answer], aids: Mapping[str, Any], progress: Path
+) -> Evaluation:
     def ask(case: Case) -> Reply:
-        return _ask(client, spec, case)
+        had = known.get(case.id)
+        return had.reply if had and _usable(had, case, spec) else _ask(client, spec, case)
 
     def tell(done: int, count: int) -> None:
-        line = {
-            "at": clock.iso(),
-            "phase": "asked",
-            "suite": suite.name,
-            "done": done + already,
-            "all": count + already,
-        }
+        line = {"at": clock.iso(), "phase": "asked", "suite": suite.name, "done": done, "all": count}
         with progress.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    evaluation = suites.run(suite, ask, spec.metrics, concurrency=spec.concurrency, progress=tell)
-    return {answer.case: answer for answer in evaluation.answers}
+    return suites.run(suite, ask, spec.metrics, aids=aids, concurrency=spec.concurrency, progress=tell)
 
 
-def _usable(answer: Answer | None, case: Case, metrics: Iterable[str]) -> bool:
-    return answer is not None and answer.reference == case.reference and set(metrics) <= set(answer.scores)
+def _usable(answer: Answer, case: Case, spec: Spec) -> bool:
+    """Whether an earlier answer can be scored anew: it was to the same case, and holds what the scorers need."""
+    return answer.reference == case.reference and (answer.logprobs is not None or not _unsure(spec))
+
+
+def _unsure(spec: Spec) -> bool:
+    """Whether a scorer needs log-probabilities."""
+    return any(scorer(name).needs == "logprobs" for name in spec.metrics)
 
 
 def _ask(client: httpx.Client, spec: Spec, case: Case) -> Reply:
@@ -145,7 +159,7 @@ def _ask(client: httpx.Client, spec: Spec, case: Case) -> Reply:
     body: dict[str, Any] = {"model": spec.name, "messages": messages, "temperature": 0, "max_tokens": spec.max_tokens}
     if case.tools:
         body["tools"] = list(case.tools)
-    if any(scorer(name).needs == "logprobs" for name in spec.metrics):
+    if _unsure(spec):
         body["logprobs"] = True
     began = time.monotonic()
     try:
@@ -169,15 +183,21 @@ def _serving(spec: Spec, folder: Path) -> Iterator[httpx.Client]:
     """The engine's process and a client of it; both end with the block."""
     import httpx
 
-    ready = folder / "engine.json"
+    with _engine(spec.engine, folder, "engine") as url:
+        headers = {"authorization": f"Bearer {Path(spec.key_file).read_text().strip()}", "connection": "close"}
+        with httpx.Client(base_url=url, headers=headers, timeout=ANSWER_S) as client:
+            yield client
+
+
+@contextmanager
+def _engine(command: Sequence[str], folder: Path, name: str) -> Iterator[str]:
+    """A serving process, by its command; gives its address, and ends it with the block."""
+    ready, told = folder / f"{name}.json", folder / f"{name}.log"
     ready.unlink(missing_ok=True)
-    argv = [part.replace("{ready}", str(ready)) for part in spec.engine]
-    with (folder / "engine.log").open("ab") as log, subprocess.Popen(argv, stdout=log, stderr=log) as engine:
+    argv = [part.replace("{ready}", str(ready)) for part in command]
+    with told.open("ab") as log, subprocess.Popen(argv, stdout=log, stderr=log) as engine:
         try:
-            url = _url(engine, ready, folder / "engine.log")
-            headers = {"authorization": f"Bearer {Path(spec.key_file).read_text().strip()}", "connection": "close"}
-            with httpx.Client(base_url=url, headers=headers, timeout=ANSWER_S) as client:
-                yield client
+            yield _url(engine, ready, told)
         finally:
             _end(engine)
 

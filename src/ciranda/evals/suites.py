@@ -1,7 +1,8 @@
 """Suites: cases to ask a version, and what came of it.
 
-A suite is a YAML file of cases or the test split of a dataset version. `run` asks every case through a callable (the loop gives
-one that speaks to the real endpoint), scores each answer and keeps them all: an evaluation is its answers, figures are derived.
+A suite is registered (`evals.library`), a file of cases (`evals.written`) or the test split of a dataset version. `run` asks
+every case through a callable (the loop gives one that speaks to the real endpoint), scores each answer and keeps them all: an
+evaluation is its answers, figures are derived.
 A question that the engine refuses counts as the worst answer, since a user would have got none; an engine that is away
 stops the run, since that says nothing of the model.
 Metrics carry 95 % intervals, over all cases and by slice. The report with every answer is a content-addressed artefact.
@@ -15,24 +16,26 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ciranda.config import Home, lines
+from ciranda.config import Home
 from ciranda.data import reading
-from ciranda.data.rows import SPLITS, Message, Row, canonical
+from ciranda.data.rows import SPLITS, Row
 from ciranda.errors import CirandaError, Invalid, NotFound, Refused
-from ciranda.evals.cases import Call, Case, Reply, Said
+from ciranda.evals.cases import Call, Case, Reply, Said, Suite
 from ciranda.evals.intervals import Estimate, estimate
 from ciranda.evals.scorers import Scorer, scorer, scorers
+from ciranda.evals.written import from_yaml
 from ciranda.govern import audit
 from ciranda.govern.policy import Reader
 from ciranda.store import clock, files, ids
 from ciranda.store.database import Database, metadata
+
+__all__ = ["Answer", "Case", "Evaluation", "Suite", "evaluations", "from_dataset", "from_yaml", "run"]
 
 Ask = Callable[[Case], Reply]
 Progress = Callable[[int, int], None]
@@ -48,30 +51,12 @@ evaluations = sa.Table(
     sa.Column("suite_digest", sa.String(71), nullable=False),
     sa.Column("n", sa.Integer, nullable=False),
     sa.Column("errors", sa.Integer, nullable=False),
+    sa.Column("scorers", sa.JSON, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("slices", sa.JSON, nullable=False),
     sa.Column("report", sa.String(200), nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
 )
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Cases under a name. The digest is of the cases, in any order."""
-
-    name: str
-    cases: tuple[Case, ...]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the sorted cases."""
-        texts = sorted(json.dumps(case.to_dict(), sort_keys=True, ensure_ascii=False) for case in self.cases)
-        return f"sha256:{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()}"
-
-    @property
-    def prompts(self) -> list[str]:
-        """Every question, for the contamination check."""
-        return [case.prompt for case in self.cases]
 
 
 @dataclass(frozen=True)
@@ -91,6 +76,8 @@ class Answer:
     tokens_out: int | None = None
     cost: float | None = None
     logprobs: tuple[float, ...] | None = None
+    pair: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Answer:
@@ -108,10 +95,10 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, without what is not known."""
         whole = asdict(self)
-        return {name: value for name, value in whole.items() if name not in LATER or value not in (None, ())}
+        return {name: value for name, value in whole.items() if name not in LATER or value not in (None, (), "", {})}
 
 
-LATER = ("tools", "tokens_in", "tokens_out", "cost", "logprobs")
+LATER = ("tools", "tokens_in", "tokens_out", "cost", "logprobs", "pair", "labels")
 
 
 @dataclass(frozen=True)
@@ -121,6 +108,7 @@ class Evaluation:
     suite: str
     suite_digest: str
     answers: tuple[Answer, ...]
+    scorers: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -162,6 +150,7 @@ class Evaluation:
             "suite_digest": self.suite_digest,
             "n": self.n,
             "errors": self.errors,
+            "scorers": list(self.scorers),
             "metrics": {name: one.to_dict() for name, one in self.metrics.items()},
             "slices": {part: {m: one.to_dict() for m, one in ms.items()} for part, ms in self.slices.items()},
             "answers": [one.to_dict() for one in self.answers],
@@ -170,7 +159,8 @@ class Evaluation:
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Evaluation:
         """The evaluation of a report that `to_dict` wrote."""
-        return cls(report["suite"], report["suite_digest"], tuple(Answer.of(one) for one in report["answers"]))
+        answers = tuple(Answer.of(one) for one in report["answers"])
+        return cls(report["suite"], report["suite_digest"], answers, tuple(report.get("scorers", ())))
 
     def _estimates(self, answers: Sequence[Answer]) -> dict[str, Estimate]:
         by_metric: dict[str, list[float]] = defaultdict(list)
@@ -178,53 +168,6 @@ class Evaluation:
             for metric, score in one.scores.items():
                 by_metric[metric].append(score)
         return {metric: estimate(scores, rate=scorer(metric).rate) for metric, scores in by_metric.items()}
-
-
-class _Said(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str
-
-
-class _Case(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    prompt: str | None = None
-    system: str | None = None
-    messages: list[_Said] | None = None
-    reference: str | None = None
-    slices: dict[str, str] = {}
-
-    @model_validator(mode="after")
-    def _one(self) -> _Case:
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("a case has either prompt or messages")
-        return self
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    suite: str = Field(min_length=1, max_length=200)
-    cases: list[_Case] = Field(min_length=1)
-
-
-def from_yaml(path: Path) -> Suite:
-    """A suite from its file. Raises NotFound, or Invalid with file, line and key."""
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"no suite {path.name}", where=str(path), remedy="correct `gates: suite:` or write the file"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"cannot read the suite: {error}", where=str(path), remedy="save it as UTF-8 text") from error
-    written = lines.read(text, _File, file=str(path))
-    cases: dict[str, Case] = {}
-    for one in written.cases:
-        case = _case(one)
-        if case.id in cases:
-            raise Invalid(f"a case stands there twice: {case.prompt!r}", where=str(path), remedy="keep one of them")
-        cases[case.id] = case
-    return Suite(written.suite, tuple(cases.values()))
 
 
 def from_dataset(
@@ -277,7 +220,9 @@ def run(
         finally:
             for future in waiting:
                 future.cancel()
-    return Evaluation(suite.name, suite.digest, tuple(paired(suite, answers, chosen)))
+    return Evaluation(
+        suite.name, suite.digest, tuple(paired(suite, answers, chosen)), tuple(one.name for one in chosen)
+    )
 
 
 def paired(suite: Suite, answers: Sequence[Answer], chosen: Sequence[Scorer]) -> list[Answer]:
@@ -286,10 +231,16 @@ def paired(suite: Suite, answers: Sequence[Answer], chosen: Sequence[Scorer]) ->
     said = {case.id: Said.of(case, one.reply) for case, one in zip(suite.cases, answers, strict=True) if not one.error}
     found = list(answers)
     for place, case in enumerate(suite.cases):
-        if both and case.pair in said and case.id in said and case.id < case.pair:
-            told = replace(said[case.id], partner=said[case.pair])
+        other = said.get(case.pair)
+        if both and other and case.id in said and not _counted(case, other):
+            told = replace(said[case.id], partner=other)
             found[place] = replace(found[place], scores={**found[place].scores, **_scores(told, both)})
     return found
+
+
+def _counted(case: Case, other: Said) -> bool:
+    """Whether a pair is scored with its other case: each names the other, and this one's id is the later."""
+    return other.case is not None and other.case.pair == case.id and case.id > case.pair
 
 
 def save(home: Home, evaluation: Evaluation) -> str:
@@ -330,7 +281,7 @@ def record(
     if conn.execute(sa.select(evaluations.c.id).where(evaluations.c.id == identifier)).first():
         return identifier
     whole = evaluation.to_dict()
-    kept = {name: whole[name] for name in ("suite", "suite_digest", "n", "errors", "metrics", "slices")}
+    kept = {name: whole[name] for name in ("suite", "suite_digest", "n", "errors", "scorers", "metrics", "slices")}
     row = {"id": identifier, "model": model, "version": version, "report": report, "created_at": clock.iso(), **kept}
     conn.execute(evaluations.insert().values(row))
     detail = {"suite": evaluation.suite, "n": evaluation.n, "report": report}
@@ -356,7 +307,6 @@ def of_version(conn: sa.Connection, version: str, *, suite: str | None = None) -
 
 
 def _answered(case: Case, ask: Ask, chosen: Sequence[Scorer]) -> Answer:
-    alone = [one for one in chosen if one.needs != "partner"]
     start, reply, error = time.monotonic(), Reply(""), ""
     try:
         reply = ask(case)
@@ -364,15 +314,22 @@ def _answered(case: Case, ask: Ask, chosen: Sequence[Scorer]) -> Answer:
         if problem.retry:
             raise
         error = problem.message
-    seconds = round(time.monotonic() - start if reply.latency_ms is None else reply.latency_ms / 1000, 4)
+    latency = (time.monotonic() - start) * 1000 if reply.latency_ms is None else reply.latency_ms
+    return scored(case, replace(reply, latency_ms=round(latency, 1)), chosen, error=error)
+
+
+def scored(case: Case, reply: Reply, chosen: Sequence[Scorer], *, error: str = "") -> Answer:
+    """A reply to a case with its scores; with an `error` there was none, and every score is the worst."""
+    alone = [one for one in chosen if one.needs != "partner"]
     if error:
         due = [one for one in alone if case.reference is not None or not one.needs_reference]
         scores = {one.name: one.worst for one in due if one.worst is not None}
     else:
-        scores = _scores(Said.of(case, replace(reply, latency_ms=seconds * 1000)), alone)
+        scores = _scores(Said.of(case, reply), alone)
+    seconds = round((reply.latency_ms or 0) / 1000, 4)
     return Answer(
         case.id, case.prompt, case.reference, reply.text, scores, dict(case.slices), seconds, error, reply.tools,
-        reply.tokens_in, reply.tokens_out, reply.cost, reply.logprobs,
+        reply.tokens_in, reply.tokens_out, reply.cost, reply.logprobs, case.pair, dict(case.labels),
     )  # fmt: skip
 
 
@@ -390,15 +347,6 @@ def evenly(rows: Sequence[Row], limit: int) -> list[Row]:
     while len(chosen) < min(limit, len(rows)):
         chosen += [waiting[language].pop(0) for language in turns if waiting[language]][: limit - len(chosen)]
     return chosen
-
-
-def _case(one: _Case) -> Case:
-    if one.messages is not None:
-        messages = tuple(Message(said.role, said.content) for said in one.messages)
-    else:
-        messages = Row.of(one.prompt or "", "", system=one.system or "").messages
-    key = hashlib.sha256(canonical(messages, one.reference or "").encode()).hexdigest()
-    return Case(key, messages, one.reference, dict(one.slices))
 
 
 def _of_row(row: Row) -> Case:

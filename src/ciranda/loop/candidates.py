@@ -22,8 +22,8 @@ import numpy as np
 
 from ciranda.data.reviews.items import Candidate
 from ciranda.data.rows import normalised
+from ciranda.data.vectors import embed
 from ciranda.interactions.table import Interaction
-from ciranda.monitor.vectors import embed
 
 HIGH, LOW = 0.8, 0.5
 NEAR = 0.8  # of the similarity that a kind's own examples have to their middle

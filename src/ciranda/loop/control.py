@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ciranda.config.model import ModelSpec
 from ciranda.data import reading, sources, statistics, uploads
 from ciranda.deploy import rollout, routing, stages
-from ciranda.errors import Conflict
-from ciranda.evals import scorers
+from ciranda.errors import CirandaError, Conflict
+from ciranda.evals import embedding, scorers
+from ciranda.evals.scorers import GIVEN, Scorer
 from ciranda.govern import audit, erasures
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
-from ciranda.loop import chores, exam, steps, tuning, turns
+from ciranda.loop import chores, exam, papers, steps, tuning, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
@@ -187,8 +188,19 @@ class Control:
     def _quality(self) -> None:
         if not self._news("quality"):
             return
-        for spec in self._specs():
-            quality.score(self.platform.db, self.platform.interactions, spec.model, _scorers(spec))
+        specs = self._specs()
+        for spec in specs:
+            self._scored(spec, [one for one in live_scorers(spec) if one.needs not in GIVEN])
+        for spec in specs:
+            given = papers.embedder(self.platform, spec) or embedding.words
+            able = [one.given(given) for one in live_scorers(spec) if one.needs == "embedding"]
+            try:
+                self._scored(spec, able, queue="embedding")
+            except CirandaError as error:
+                log.warning("%s: answers wait to be compared: %s", spec.model, error)
+
+    def _scored(self, spec: ModelSpec, scorers: Sequence[Scorer], *, queue: str = "") -> None:
+        quality.score(self.platform.db, self.platform.interactions, spec.model, scorers, queue=queue)
 
     def _drift(self) -> None:
         news = self._news("drift")
@@ -196,7 +208,7 @@ class Control:
             self._freeze(spec)
             if news:
                 self.watch.tick(
-                    spec.model, quality=partial(quality.quality_of, scorers=_scorers(spec)), targets=spec.alerts,
+                    spec.model, quality=partial(quality.quality_of, scorers=_quality(spec)), targets=spec.alerts,
                     retrain=spec.watch.on_drift == "retrain",
                 )  # fmt: skip
             for signal in self.watch.pending(model=spec.model):
@@ -302,6 +314,11 @@ class Control:
         delivery.deliver(self.platform.db, self.platform.settings)
 
 
-def _scorers(spec: ModelSpec) -> tuple[scorers.Scorer, ...]:
-    """What live answers are scored by."""
+def _quality(spec: ModelSpec) -> tuple[Scorer, ...]:
+    """What the quality of live answers is watched by."""
     return scorers.scorers([spec.release.quality])
+
+
+def live_scorers(spec: ModelSpec) -> tuple[Scorer, ...]:
+    """What live answers are scored by."""
+    return scorers.scorers([spec.release.quality, *spec.watch.scorers])

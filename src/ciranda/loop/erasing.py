@@ -101,8 +101,12 @@ class Erasing:
         staged = self._unstage([*row.counts.get("datasets", {}), *(row.target or {}).get("versions", ())])
         needles = self._needles(row)
         reports = redaction.redact(self.platform.db, self.platform.home, needles)
+        asked = redaction.redact_suites(self.platform.db, self.platform.home, needles)
         blotted = sum(scrub.blot(path, needles) for path in self._written())
-        self._go_on("records", counts={"files": {"staged": staged, "reports": reports, "written_over": blotted}})
+        self._go_on(
+            "records",
+            counts={"files": {"staged": staged, "reports": reports, "suites": asked, "written_over": blotted}},
+        )
 
     def records(self) -> None:
         """What control wrote down, here and in the copies that migrations made."""

@@ -5,20 +5,19 @@ An exam is a job under a key that follows from the version and the suites, so as
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import versions as datasets
-from ciranda.errors import Refused
 from ciranda.evals import exams, suites
-from ciranda.evals.suites import Evaluation, Suite
+from ciranda.evals.cases import Suite
+from ciranda.evals.suites import Evaluation
 from ciranda.jobs.local import JobSpec
-from ciranda.loop import picks
+from ciranda.loop import papers, picks
 from ciranda.loop.heavy import Told, await_job
 from ciranda.loop.platform import Platform
 from ciranda.registry import gates, models, verdicts, versions
@@ -28,27 +27,39 @@ from ciranda.store import files
 ASKED, JUDGED = "asked", "judged"  # marks in the folder of an exam that somebody asked for by hand
 
 
-def examine(platform: Platform, spec: ModelSpec, version: Version, *, actor: str, dataset: str = "") -> str:
+def examine(
+    platform: Platform,
+    spec: ModelSpec,
+    version: Version,
+    *,
+    actor: str,
+    dataset: str = "",
+    extra: Sequence[str] = (),
+    scorers: Sequence[str] = (),
+) -> str:
     """Begin to ask a version the cases of its model's gates; returns the key of the job.
 
     Asked before: the same key, unless that job failed; then it is tried anew.
 
     Args:
         dataset: Whose test split `suite: test` means; without it the newest version of the model's dataset.
+        extra: Other suites to ask in their place, as gates name them.
+        scorers: Scorers to ask beside those of the gates.
     """
-    chosen = _suites(platform, spec, dataset)
-    known = _reports(platform, version)
+    chosen = papers.suites_of(platform, spec, dataset, extra)
+    metrics = papers.asked(spec, scorers)
     spec_of_exam = exams.Spec(
         engine=tuple(picks.engine_of(platform.home, spec, version)),
         name=version.ref,
         key_file=str(platform.home.engine_key),
         suites=tuple(chosen.values()),
-        metrics=tuple(sorted({gate.metric for gate in spec.gates} | {spec.release.quality})),
-        known=known,
+        metrics=metrics,
+        known=_reports(platform, version),
         max_tokens=spec.evaluate.max_tokens,
         concurrency=spec.serve.slots,
+        **papers.needs(platform, spec, version),
     )
-    mark = "-".join(suite.digest[7:15] for suite in chosen.values())
+    mark = papers.mark(spec, chosen.values(), metrics)
     keys = (f"evaluate:{version.ref}:{mark}{again}" for again in ("", *(f":{n}" for n in range(2, 1000))))
     key = next(one for one in keys if platform.jobs.status(one).state != "failed")
     folder = platform.home.jobs / key
@@ -59,9 +70,9 @@ def examine(platform: Platform, spec: ModelSpec, version: Version, *, actor: str
     return key
 
 
-def ask(platform: Platform, spec: ModelSpec, version: Version, *, actor: str) -> str:
+def ask(platform: Platform, spec: ModelSpec, version: Version, *, actor: str, scorers: Sequence[str] = ()) -> str:
     """Begin an exam that somebody asked for by hand, whose end has the gates judged; returns the key of the job."""
-    key = examine(platform, spec, version, actor=actor)
+    key = examine(platform, spec, version, actor=actor, scorers=scorers)
     with platform.db.reading() as conn:
         live = versions.live(conn, spec.model)
     if live is not None and live.ref != version.ref:
@@ -73,7 +84,7 @@ def ask(platform: Platform, spec: ModelSpec, version: Version, *, actor: str) ->
 
 
 def examined(
-    platform: Platform, spec: ModelSpec, asked: Sequence[Version], *, dataset: str, tell: Told
+    platform: Platform, spec: ModelSpec, sitting: Sequence[Version], *, dataset: str, tell: Told
 ) -> dict[str, dict[str, str]]:
     """Evaluate versions to the end, side by side; the ids of their evaluations by version and suite.
 
@@ -82,9 +93,9 @@ def examined(
     Raises:
         Failed: An exam failed for good; says how its log ends.
     """
-    chosen = _suites(platform, spec, dataset)
-    found = {version.ref: _evaluations(platform, version, chosen) for version in asked}
-    due = [version for version in asked if set(found[version.ref]) != set(chosen)]
+    chosen = papers.suites_of(platform, spec, dataset)
+    found = {version.ref: _evaluations(platform, spec, version, chosen) for version in sitting}
+    due = [version for version in sitting if set(found[version.ref]) != set(chosen)]
 
     def begin(version: Version) -> str:
         return examine(platform, spec, version, actor="loop", dataset=dataset)
@@ -95,11 +106,16 @@ def examined(
     return found
 
 
-def _evaluations(platform: Platform, version: Version, chosen: Mapping[str, Suite]) -> dict[str, str]:
-    """The evaluations of a version on these very cases that are recorded already."""
+def _evaluations(platform: Platform, spec: ModelSpec, version: Version, chosen: Mapping[str, Suite]) -> dict[str, str]:
+    """The evaluations of a version on these very cases, by these scorers at least, that are recorded already."""
+    needed = set(papers.asked(spec))
     with platform.db.reading() as conn:
-        rows = suites.of_version(conn, version.ref)
-    return {name: row["id"] for name, suite in chosen.items() for row in rows if row["suite_digest"] == suite.digest}
+        rows = [row for row in suites.of_version(conn, version.ref) if needed <= set(row["scorers"])]
+    return {
+        name: next(row["id"] for row in rows if row["suite_digest"] == suite.digest)
+        for name, suite in chosen.items()
+        if any(row["suite_digest"] == suite.digest for row in rows)
+    }
 
 
 def _prefixed(tell: Told, start: str) -> Told:
@@ -117,12 +133,12 @@ def record_exams(platform: Platform) -> None:
         with platform.db.reading() as conn:
             version = versions.get(conn, key.split(":")[1])
         evaluations = exams.results(folder)
-        _recorded(platform, version, [one.suite for one in evaluations], evaluations)
-        files.write_atomic(done, "")
+        ids = _recorded(platform, version, [one.suite for one in evaluations], evaluations)
+        files.write_atomic(done, json.dumps(list(ids.values())))
     for key in known:
         folder = platform.home.jobs / key
-        asked = key.startswith("evaluate:") and (folder / "recorded").exists() and (folder / ASKED).exists()
-        if asked and not (folder / JUDGED).exists() and _judged(platform, key.split(":")[1]):
+        by_hand = key.startswith("evaluate:") and (folder / "recorded").exists() and (folder / ASKED).exists()
+        if by_hand and not (folder / JUDGED).exists() and _judged(platform, key.split(":")[1]):
             files.write_atomic(folder / JUDGED, "")
 
 
@@ -138,8 +154,8 @@ def _judged(platform: Platform, ref: str) -> bool:
     spec = model.spec
     if version.stage not in ("candidate", "approved", "refused") or live is None:
         return True
-    chosen = _suites(platform, spec, "")
-    found = {one.ref: _evaluations(platform, one, chosen) for one in (version, live)}
+    chosen = papers.suites_of(platform, spec, "")
+    found = {one.ref: _evaluations(platform, spec, one, chosen) for one in (version, live)}
     if set(found[ref]) != set(chosen):
         return True  # the suites have changed since: another exam is due
     if set(found[live.ref]) != set(chosen):
@@ -150,11 +166,20 @@ def _judged(platform: Platform, ref: str) -> bool:
     return True
 
 
+def kept(platform: Platform, key: str) -> list[str]:
+    """The ids of the evaluations that came of an exam; empty until they are recorded."""
+    try:
+        return list(json.loads((platform.home.jobs / key / "recorded").read_text()))
+    except (OSError, ValueError):
+        return []
+
+
 def _recorded(platform: Platform, version: Version, names: list[str], evaluations: list[Evaluation]) -> dict[str, str]:
     done: dict[str, str] = {}
     for name, evaluation in zip(names, evaluations, strict=True):
         report = suites.save(platform.home, evaluation)
-        identifier = f"eval_{version.model}-{version.number}_{evaluation.suite_digest[7:23]}"
+        by = hashlib.sha256(" ".join(evaluation.scorers).encode()).hexdigest()[:8]
+        identifier = f"eval_{version.model}-{version.number}_{evaluation.suite_digest[7:23]}-{by}"
         with platform.db.writing() as conn:
             models.lock(conn, version.model)  # the turn that waits for an exam and the leader's look both come here
             done[name] = suites.record(
@@ -163,25 +188,6 @@ def _recorded(platform: Platform, version: Version, names: list[str], evaluation
             figures = {metric: one.to_dict() for metric, one in evaluation.metrics.items()}
             versions.evaluated(conn, platform.home, version.ref, {evaluation.suite: figures}, actor="loop")
     return done
-
-
-def _suites(platform: Platform, spec: ModelSpec, dataset: str) -> dict[str, Suite]:
-    """The suites that the model's gates name, by that name."""
-    chosen: dict[str, Suite] = {}
-    for name in dict.fromkeys(gate.suite for gate in spec.gates):
-        if name == "test":
-            newest = datasets.newest_of(platform.db, spec.dataset)
-            ref = dataset or (newest.ref if newest else "")
-            if not ref:
-                raise Refused(
-                    f"{spec.model} has no data yet, so there is no test split to ask",
-                    where="gates: suite: test",
-                    remedy=f"`ciranda ingest {spec.model}` first",
-                )
-            chosen[name] = suites.from_dataset(platform.db, platform.home, ref, limit=spec.evaluate.cases)
-        else:
-            chosen[name] = suites.from_yaml(Path(name))
-    return chosen
 
 
 def _reports(platform: Platform, version: Version) -> tuple[str, ...]:

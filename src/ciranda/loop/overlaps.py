@@ -16,7 +16,8 @@ from ciranda.data import contamination
 from ciranda.data import versions as datasets
 from ciranda.data.contamination import Overlap
 from ciranda.errors import CirandaError, NotFound
-from ciranda.evals import suites
+from ciranda.evals import library, written
+from ciranda.loop.papers import is_file
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
 from ciranda.registry import models, versions
@@ -30,7 +31,7 @@ class Overlaps:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._read: dict[str, tuple[tuple[int, int], list[str], str]] = {}
+        self._read: dict[str, tuple[tuple[int | str, ...], list[str], str]] = {}
 
     def look(self) -> None:
         """Compare one version with the suites that it was not compared with, and tell what was found."""
@@ -59,15 +60,22 @@ class Overlaps:
         """The prompts of each registered suite that can be read."""
         for name in registered(self._platform):
             try:
-                told = Path(name).stat()
-                stamp = (told.st_mtime_ns, told.st_size)
+                stamp = self._stamp(name)
                 if self._read.get(name, (None,))[0] != stamp:
-                    prompts = suites.from_yaml(Path(name)).prompts
+                    prompts = prompts_of(self._platform, name)
                     self._read[name] = (stamp, prompts, contamination.digest_of(prompts))
             except (CirandaError, OSError) as error:
                 log.warning("the suite %s is not compared with data: %s", name, error)
                 continue
             yield name, self._read[name][1]
+
+    def _stamp(self, name: str) -> tuple[int | str, ...]:
+        """What changes when a suite does."""
+        if is_file(name):
+            told = Path(name).stat()
+            return told.st_mtime_ns, told.st_size
+        with self._platform.db.reading() as conn:
+            return (library.find(conn, name).content,)
 
     def _forget(self) -> None:
         """What suites found that no model names any more is over."""
@@ -97,9 +105,16 @@ class Overlaps:
 
 
 def registered(platform: Platform) -> list[str]:
-    """The files of all suites that a gate of any model names."""
+    """All suites that are registered (the newest version of each), and the files and versions that a gate of any model names."""
     with platform.db.reading() as conn:
-        return sorted({gate.suite for one in models.every(conn) for gate in one.spec.gates if gate.suite != "test"})
+        named = {gate.suite for one in models.every(conn) for gate in one.spec.gates if gate.suite != "test"}
+        return sorted({*named, *library.names(conn)})
+
+
+def prompts_of(platform: Platform, name: str) -> list[str]:
+    """What a suite asks. Raises NotFound, Invalid."""
+    asked = written.from_yaml(Path(name)) if is_file(name) else library.load(platform.db, platform.home, name)
+    return asked.prompts
 
 
 def _tell(conn: sa.Connection, overlap: Overlap) -> None:

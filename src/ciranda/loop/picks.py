@@ -104,6 +104,12 @@ def _trainable(recipe: Recipe, executor: str) -> None:
         )
 
 
+def base_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:
+    """The command that serves a version's base alone, for the vectors that every version is compared by."""
+    about = {"base": version.base, "adapter": None, "serve": spec.serve.model_dump(mode="json")}
+    return serving(home, spec.engine_for(version.base), "base", about, ready_file="{ready}")
+
+
 def engine_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:
     """The command that serves a version for an exam; `{ready}` stands for its ready file.
 

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from ciranda.config.model import DatasetSpec, ModelSpec
 from ciranda.data import checks, columns, succession
 from ciranda.data import versions as datasets
 from ciranda.data.shift import Profile
 from ciranda.errors import Invalid, NotFound
-from ciranda.evals import suites
-from ciranda.loop.overlaps import registered
+from ciranda.loop.overlaps import prompts_of, registered
 from ciranda.loop.platform import Platform
 
 
@@ -48,12 +46,12 @@ def bounds(platform: Platform, spec: ModelSpec | DatasetSpec, dataset: str) -> c
 
 
 def _asked(platform: Platform, spec: ModelSpec | DatasetSpec) -> Mapping[str, list[str]]:
-    """The prompts of every suite that a gate of any model names, by the suite's file. One of another model's may be away."""
+    """The prompts of every suite that a gate of any model names, by the suite's name. One of another model's may be away."""
     own = {gate.suite for gate in spec.gates} if isinstance(spec, ModelSpec) else set()
     found = {}
     for name in sorted({*registered(platform), *(own - {"test"})}):
         try:
-            found[name] = suites.from_yaml(Path(name)).prompts
+            found[name] = prompts_of(platform, name)
         except (NotFound, Invalid):
             if name in own:
                 raise

@@ -21,8 +21,10 @@ from ciranda.deploy import plan as plans
 from ciranda.deploy import rollout, routing
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Conflict, Invalid
+from ciranda.evals.scorers import scorers as named
 from ciranda.govern import erasures
-from ciranda.loop import exam, places, planning, steps, turns
+from ciranda.loop import exam, papers, places, planning, steps, turns
+from ciranda.loop.demands import demand
 from ciranda.loop.platform import Platform
 from ciranda.registry import aliases, models, versions
 from ciranda.store import ids
@@ -48,6 +50,7 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
             bases.source(base)
         spaces.check(spec)
         places.check(platform.settings, spec)
+        demand(platform, spec)
         wanted[spec.model] = spec
     with platform.db.reading() as conn:
         applied, lives = plans.current(conn)
@@ -57,9 +60,7 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
 def _rooted(spec: ModelSpec, folder: Path, root: Path) -> ModelSpec:
     """File globs are relative to the model's file; from here on they are absolute, and none leads out of the data root."""
     gates = tuple(
-        gate.model_copy(update={"suite": _confined(folder / gate.suite, root)})
-        if gate.suite.endswith((".yaml", ".yml"))
-        else gate
+        gate.model_copy(update={"suite": _confined(folder / gate.suite, root)}) if papers.is_file(gate.suite) else gate
         for gate in spec.gates
     )
     data = spec.data.model_copy(update={"sources": placed(spec.data.sources, folder, root)})
@@ -144,15 +145,34 @@ def rollback(platform: Platform, model: str, actor: str, to: str | None = None) 
     return asdict(change)
 
 
-def evaluate(platform: Platform, ref: str, actor: str) -> str:
-    """Evaluate a version again on its model's suites, and have its gates judged by that; returns the job's key.
+def evaluate(
+    platform: Platform, ref: str, actor: str, *, suites: Sequence[str] = (), scorers: Sequence[str] = ()
+) -> str:
+    """Evaluate a version again, and have its gates judged by that; returns the job's key, whose result becomes an evaluation.
 
     The live version, which it is compared with, is asked too where it was not asked these cases yet.
+
+    Args:
+        suites: `test`, or registered suites; without any, those that the model's gates name. With some, no gate is judged.
+        scorers: Scorers to ask beside those of the gates.
+
+    Raises:
+        Invalid: A scorer that there is not, a suite that is a file of control's machine, or no suite at all.
+        NotFound: A suite that nobody registered.
     """
+    for name in suites:
+        if papers.is_file(name):
+            raise Invalid(f"{name} is a file", where="suites", remedy=f"register it: `ciranda suite add {name}`")
+    named(scorers)
     with platform.db.reading() as conn:
         version = versions.get(conn, aliases.resolve(conn, ref))
         spec = models.get(conn, version.model).spec
-    return exam.ask(platform, spec, version, actor=actor)
+    if not suites and not spec.gates:
+        raise Invalid(f"{version.model} has no gates, so no suite is named", where="suites",
+                      remedy=f"name some: `ciranda evaluate {ref} --suite test`")  # fmt: skip
+    if suites:
+        return exam.examine(platform, spec, version, actor=actor, extra=suites, scorers=scorers)
+    return exam.ask(platform, spec, version, actor=actor, scorers=scorers)
 
 
 def erase(platform: Platform, subject: str, *, mentions: bool, actor: str) -> str:

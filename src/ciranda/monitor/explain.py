@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ciranda.monitor.vectors import Floats32, embed, words
+from ciranda.data.vectors import Floats32, embed, words
 
 KINDS = 12
 ROUNDS = 8

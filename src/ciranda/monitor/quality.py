@@ -63,18 +63,22 @@ def quality_of(one: Interaction, scorers: Sequence[Scorer]) -> float | None:
     return sum(good) / len(good) if good else None
 
 
-def score(db: Database, store: Store, model: str, scorers: Sequence[Scorer]) -> int:
-    """Score the answers of a model that came since the last call; returns how many answers that were."""
-    count = 0
+def score(db: Database, store: Store, model: str, scorers: Sequence[Scorer], *, queue: str = "") -> int:
+    """Score the answers of a model that came since the last call; returns how many answers that were.
+
+    Args:
+        queue: Scorers under another name keep their own place, so that a slow or absent engine holds up no cheap one.
+    """
+    count, mine = 0, f"{model}+{queue}" if queue else model
     for _ in range(BATCHES):
-        cursor = _cursor(db, model)
+        cursor = _cursor(db, mine)
         answers = store.since(cursor, model=model, limit=BATCH) if scorers else []
         if not answers:
             break
         store.insert_scores(
             [_row(one, name, value) for one in answers for name, value in scores_of(one, scorers).items()]
         )
-        if not _move(db, model, cursor, answers[-1].cursor, len(answers)):
+        if not _move(db, mine, cursor, answers[-1].cursor, len(answers)):
             break  # another process scored these; its cursor counts
         count += len(answers)
     return count

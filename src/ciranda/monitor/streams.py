@@ -19,10 +19,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ciranda.data import language
+from ciranda.data import language, vectors
 from ciranda.errors import Invalid
 from ciranda.govern import guard
-from ciranda.monitor import vectors
 from ciranda.monitor.bets import LEAST, Bound, Hit, PairBet, Reference
 from ciranda.monitor.explain import Change, Text, explain, texts_from
 

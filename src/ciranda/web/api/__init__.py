@@ -7,6 +7,7 @@
     catalogue datasets, what is said of them, the glossary
     traffic   interactions            runs    searches and trials
     executors where training can run
+    suites    suites, and evaluations with their answers
     chores    imports and preparations of data, as jobs
     sources   where data comes from, its runs, bad rows
     reviews   queues, items, labels
@@ -40,6 +41,7 @@ from ciranda.web.api import (
     reviews,
     runs,
     sources,
+    suites,
     traffic,
     trust,
     verbs,
@@ -141,6 +143,20 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/runs/{run:path}/logs", "view", runs.log, runs.Log, "A piece of a run's log."),
     Rest("POST", "/runs/{run:path}/cancel", "train", runs.cancel, asked.Nothing, "End a run, and free what it holds."),
     Rest("GET", "/runs/{run:path}", "view", runs.one, asked.Nothing, "One run, whole: curve, samples, what it took."),
+    Rest("GET", "/suites", "view", suites.listing, asked.Page, "Registered suites, each in its newest version."),
+    Rest("GET", "/suites/{suite}", "view", suites.one, asked.Nothing, "One suite: its versions, newest first."),
+    Rest("GET", "/suites/{suite}@{number:int}/cases", "view", suites.cases, asked.Page, "The cases of a version."),
+    Rest(
+        "GET", "/suites/{suite}@{number:int}/diff", "view", suites.diff, suites.Versus, "What changed to another one."
+    ),
+    Rest(
+        "GET", "/suites/{suite}@{number:int}/export", "view", suites.exported, suites.Exported, "A version as a file."
+    ),
+    Rest("POST", "/suites", "evaluate", suites.register, suites.Registering, "Register a suite's next version.", 201),
+    Rest("GET", "/evaluations", "view", suites.evaluations, suites.Evaluations, "Evaluations, newest first."),
+    Rest(
+        "GET", "/evaluations/{evaluation}/answers", "view", suites.answers, suites.Answers, "Answers, the worst first."
+    ),
     Rest("GET", "/evaluations/{evaluation}", "view", fleet.evaluation, asked.Nothing, "One evaluation."),
     Rest("GET", "/turns", "view", fleet.turns, asked.OfModel, "Turns of the loop, newest first."),
     Rest("GET", "/turns/{turn:path}", "view", fleet.turn, asked.Nothing, "One turn with its steps."),
@@ -234,7 +250,7 @@ ROUTES: tuple[Rest, ...] = (
         "POST", "/review/{queue}/commit", "data", reviews.commit, asked.Nothing, "Make a dataset version of the labels."
     ),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
-    Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Version, "Evaluate a version.", 202),
+    Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Examined, "Evaluate a version.", 202),
     Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),
     Rest("POST", "/models/{model}/rollback", "rollback", verbs.rollback, asked.Back, "Back to the version before."),
     Rest(

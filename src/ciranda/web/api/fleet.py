@@ -13,6 +13,7 @@ from ciranda import __version__
 from ciranda.data import catalog
 from ciranda.errors import Unavailable
 from ciranda.interactions.query import Total
+from ciranda.loop import exam
 from ciranda.registry import admission, aliases, approvals, verdicts, versions
 from ciranda.registry import history as stages
 from ciranda.store import clock
@@ -102,7 +103,11 @@ def version(call: Call[Nothing]) -> Item:
 def _exams(call: Call[Nothing], ref: str) -> list[Item]:
     """The jobs that evaluate a version, or did."""
     jobs, known = call.platform.jobs, call.platform.jobs.keys()
-    return [{"job": key, **asdict(jobs.status(key))} for key in known if key.startswith(f"evaluate:{ref}:")]
+    return [
+        {"job": key, **asdict(jobs.status(key)), "evaluations": exam.kept(call.platform, key)}
+        for key in known
+        if key.startswith(f"evaluate:{ref}:")
+    ]
 
 
 def release(call: Call[Nothing]) -> Item:

@@ -10,8 +10,9 @@ from ciranda.config import model as files
 from ciranda.config.model import ModelSpec
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Invalid
+from ciranda.loop import suites
 from ciranda.registry import models
-from ciranda.web.api.asked import Back, Files, Override, Said, Turn, Version
+from ciranda.web.api.asked import Back, Examined, Files, Override, Said, Turn, Version
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 
@@ -60,10 +61,13 @@ def turn(call: Call[Turn]) -> Item:
     return {"turn": identifier}
 
 
-def evaluate(call: Call[Version]) -> Item:
-    """Evaluate a version on its model's suites; the result becomes an evaluation."""
-    ref = _own(call, call.asked.version)
-    return {"version": ref, "job": loop.evaluate(call.platform, ref, call.actor)}
+def evaluate(call: Call[Examined]) -> Item:
+    """Evaluate a version on its model's suites, or on others; the result becomes an evaluation."""
+    ref, asked = _own(call, call.asked.version), call.asked
+    for name in asked.suites:
+        suites.demand(call.platform, name, call.principal)
+    job = loop.evaluate(call.platform, ref, call.actor, suites=asked.suites, scorers=asked.scorers)
+    return {"version": ref, "job": job}
 
 
 def promote(call: Call[Version]) -> Item:
