@@ -26,7 +26,8 @@ COMMANDS = {
     "train": "turn", "evaluate": "turn", "runs": "runs", "promote": "release", "rollback": "release", "approve": "release",
     "chat": "talk", "feedback": "talk", "interactions": "recorded", "datasets": "lines", "data": "chores", "review": "reviews",
     "release": "release", "approvals": "release", "decline": "release", "override": "release", "versions": "versions",
-    "suite": "suites", "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
+    "suite": "suites",
+    "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
     "tenants": "keys", "policy": "policy", "exports": "policy", "erase": "erase", "base": "home", "demo": "story", "help": "manual",
 }  # fmt: skip
 INTERRUPTED = 130

@@ -250,7 +250,7 @@ ROUTES: tuple[Rest, ...] = (
         "POST", "/review/{queue}/commit", "data", reviews.commit, asked.Nothing, "Make a dataset version of the labels."
     ),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
-    Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, asked.Examined, "Evaluate a version.", 202),
+    Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, suites.Examined, "Evaluate a version.", 202),
     Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),
     Rest("POST", "/models/{model}/rollback", "rollback", verbs.rollback, asked.Back, "Back to the version before."),
     Rest(

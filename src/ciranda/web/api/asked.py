@@ -345,19 +345,6 @@ class Version(Asked):
     version: Reference
 
 
-class Examined(Version):
-    """A version to evaluate."""
-
-    suites: tuple[Annotated[str, Field(max_length=80)], ...] = Field(
-        (),
-        max_length=20,
-        description="`test`, or registered suites such as routing@2; without any, those of the gates.",
-    )
-    scorers: tuple[Annotated[str, Field(max_length=520)], ...] = Field(
-        (), max_length=50, description="Scorers beside those of the gates, such as similarity."
-    )
-
-
 class Back(Asked):
     """Where a rollback goes."""
 

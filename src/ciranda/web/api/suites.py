@@ -13,7 +13,7 @@ from ciranda.evals import foreign, library
 from ciranda.evals.library import SuiteVersion
 from ciranda.loop import suites
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Asked, Nothing, Page
+from ciranda.web.api.asked import Asked, Nothing, Page, Version
 from ciranda.web.api.door import MAX_BODY, Call
 from ciranda.web.api.rows import Item
 
@@ -34,6 +34,19 @@ class Registering(Asked):
     name: str = Field("", max_length=63, description="What it is called, if not as the file says.")
     swap: tuple[Swap, ...] = Field((), max_length=10, description="Add counterfactual partners: names, gender, region.")
     note: str = Field("", max_length=2000, description="Why there is a new version.")
+
+
+class Examined(Version):
+    """A version to evaluate."""
+
+    suites: tuple[Annotated[str, Field(max_length=80)], ...] = Field(
+        (),
+        max_length=20,
+        description="`test`, or registered suites such as routing@2; without any, those of the gates.",
+    )
+    scorers: tuple[Annotated[str, Field(max_length=520)], ...] = Field(
+        (), max_length=50, description="Scorers beside those of the gates, such as similarity."
+    )
 
 
 class Versus(Asked):

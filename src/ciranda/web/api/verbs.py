@@ -12,9 +12,10 @@ from ciranda.deploy.plan import Plan
 from ciranda.errors import Invalid
 from ciranda.loop import suites
 from ciranda.registry import models
-from ciranda.web.api.asked import Back, Examined, Files, Override, Said, Turn, Version
+from ciranda.web.api.asked import Back, Files, Override, Said, Turn, Version
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
+from ciranda.web.api.suites import Examined
 
 
 def plan(call: Call[Files]) -> Item:
