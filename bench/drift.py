@@ -24,10 +24,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 from ciranda.data.language import detect_all
+from ciranda.data.vectors import embed
 from ciranda.monitor import rates, streams
 from ciranda.monitor.bets import PairBet, Reference
 from ciranda.monitor.streams import Baseline, Stream, observe
-from ciranda.data.vectors import embed
 
 RESULTS = Path(__file__).parent / "results"
 STEP = 25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_8d579737"
+revision = "0001_0fdbc411"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -58,6 +58,22 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_alerts_model"), "alerts", ["model"], unique=False)
     op.create_index(op.f("ix_alerts_state"), "alerts", ["state"], unique=False)
+    op.create_table(
+        "approvals",
+        sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.Column("verdict", sa.String(length=40), nullable=False),
+        sa.Column("said", sa.String(length=20), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_approvals")),
+        sa.UniqueConstraint("id", name=op.f("uq_approvals_id")),
+    )
+    op.create_index(op.f("ix_approvals_model"), "approvals", ["model"], unique=False)
+    op.create_index(op.f("ix_approvals_version"), "approvals", ["version"], unique=False)
     op.create_table(
         "audit_events",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
@@ -285,6 +301,7 @@ def tables() -> None:
         sa.Column("actor", sa.String(length=200), nullable=False),
         sa.Column("window", sa.JSON(), nullable=False),
         sa.Column("rows_in", sa.Integer(), nullable=False),
+        sa.Column("rows_checked", sa.Integer(), nullable=False),
         sa.Column("rows_kept", sa.Integer(), nullable=False),
         sa.Column("rows_bad", sa.Integer(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
@@ -304,6 +321,34 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_ingestions_dataset"), "ingestions", ["dataset"], unique=False)
     op.create_index(op.f("ix_ingestions_run"), "ingestions", ["run"], unique=False)
+    op.create_table(
+        "judge_calibrations",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("judge", sa.String(length=63), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("source", sa.String(length=500), nullable=False),
+        sa.Column("pairs", sa.JSON(), nullable=False),
+        sa.Column("silent", sa.Integer(), nullable=False),
+        sa.Column("served", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("valid_until", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_judge_calibrations")),
+    )
+    op.create_index(op.f("ix_judge_calibrations_judge"), "judge_calibrations", ["judge"], unique=False)
+    op.create_table(
+        "judges",
+        sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_judges")),
+    )
+    op.create_index(op.f("ix_judges_name"), "judges", ["name"], unique=False)
     op.create_table(
         "keys",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -431,14 +476,19 @@ def tables() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("objective", sa.String(length=60), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=False),
+        sa.Column("workers", sa.Integer(), nullable=False),
         sa.Column("best", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("asked_by", sa.String(length=200), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=False),
+        sa.Column("worked_s", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_searches")),
     )
     op.create_index(op.f("ix_searches_model"), "searches", ["model"], unique=False)
     op.create_index(op.f("ix_searches_started_at"), "searches", ["started_at"], unique=False)
+    op.create_index(op.f("ix_searches_state"), "searches", ["state"], unique=False)
     op.create_table(
         "segments",
         sa.Column("name", sa.String(length=200), nullable=False),
@@ -498,6 +548,31 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
     )
     op.create_table(
+        "tunings",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("method", sa.String(length=20), nullable=False),
+        sa.Column("training_file", sa.String(length=60), nullable=False),
+        sa.Column("validation_file", sa.String(length=60), nullable=True),
+        sa.Column("hyperparameters", sa.JSON(), nullable=False),
+        sa.Column("seed", sa.Integer(), nullable=False),
+        sa.Column("suffix", sa.String(length=64), nullable=True),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("turn", sa.String(length=200), nullable=True),
+        sa.Column("version", sa.String(length=100), nullable=True),
+        sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("result_file", sa.String(length=60), nullable=True),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tunings")),
+    )
+    op.create_index(op.f("ix_tunings_model"), "tunings", ["model"], unique=False)
+    op.create_index(op.f("ix_tunings_state"), "tunings", ["state"], unique=False)
+    op.create_index(op.f("ix_tunings_turn"), "tunings", ["turn"], unique=False)
+    op.create_table(
         "turns",
         sa.Column("id", sa.String(length=200), nullable=False),
         sa.Column("model", sa.String(length=63), nullable=False),
@@ -521,6 +596,21 @@ def tables() -> None:
     op.create_index(op.f("ix_turns_model"), "turns", ["model"], unique=False)
     op.create_index(op.f("ix_turns_state"), "turns", ["state"], unique=False)
     op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("filename", sa.String(length=255), nullable=False),
+        sa.Column("purpose", sa.String(length=40), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("expires_at", sa.String(length=32), nullable=True),
+        sa.Column("deleted_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+    )
+    op.create_index(op.f("ix_uploads_tenant"), "uploads", ["tenant"], unique=False)
+    op.create_table(
         "verdicts",
         sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -529,6 +619,7 @@ def tables() -> None:
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("outcome", sa.String(length=20), nullable=False),
         sa.Column("gates", sa.JSON(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("champion", sa.String(length=80), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("turn", sa.String(length=200), nullable=False),
@@ -539,6 +630,15 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_verdicts_model"), "verdicts", ["model"], unique=False)
     op.create_index(op.f("ix_verdicts_version"), "verdicts", ["version"], unique=False)
+    op.create_table(
+        "version_aliases",
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("set_at", sa.String(length=32), nullable=False),
+        sa.Column("set_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("model", "name", name=op.f("pk_version_aliases")),
+    )
     op.create_table(
         "version_stages",
         sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
@@ -635,19 +735,38 @@ def tables() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("base", sa.String(length=300), nullable=False),
+        sa.Column("mix", sa.String(length=63), nullable=False),
         sa.Column("objective", sa.Float(), nullable=True),
         sa.Column("loss", sa.Float(), nullable=True),
         sa.Column("loss_curve", sa.JSON(), nullable=False),
+        sa.Column("checks", sa.JSON(), nullable=False),
+        sa.Column("measures", sa.JSON(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=True),
         sa.Column("job", sa.String(length=200), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("folder", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("figures", sa.JSON(), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=True),
+        sa.Column("worked_s", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
         sa.ForeignKeyConstraint(["search"], ["searches.id"], name=op.f("fk_trials_search")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trials")),
         sa.UniqueConstraint("search", "number", name=op.f("uq_trials_search_number")),
+    )
+    op.create_table(
+        "tuning_events",
+        sa.Column("job", sa.String(length=60), nullable=False),
+        sa.Column("sequence", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("level", sa.String(length=10), nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("data", sa.JSON(none_as_null=True), nullable=True),
+        sa.ForeignKeyConstraint(["job"], ["tunings.id"], name=op.f("fk_tuning_events_job")),
+        sa.PrimaryKeyConstraint("job", "sequence", name=op.f("pk_tuning_events")),
     )
     op.create_table(
         "versions",
@@ -659,6 +778,7 @@ def tables() -> None:
         sa.Column("base", sa.String(length=300), nullable=False),
         sa.Column("base_digest", sa.String(length=80), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("tuning", sa.String(length=10), nullable=False),
         sa.Column("adapter_digest", sa.String(length=80), nullable=False),
         sa.Column("evaluation", sa.JSON(), nullable=False),
         sa.Column("policies", sa.JSON(), nullable=False),
