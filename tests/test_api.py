@@ -30,11 +30,11 @@ from ciranda.interactions.spool import FEEDBACK, INTERACTION, SpoolWriter
 from ciranda.monitor import alerts
 from ciranda.store import clock, ids
 from ciranda.train import bases
-from ciranda.web import api, openai
+from ciranda.web import api, mlflow, openai
 from registry_world import MODEL, World
 
 API = api.PREFIX
-TABLES = {API: api.ROUTES, openai.DIALECT.prefix: openai.ROUTES}
+TABLES = {API: api.ROUTES, openai.DIALECT.prefix: openai.ROUTES, mlflow.DIALECT.prefix: mlflow.ROUTES}
 EVERY = [
     pytest.param(prefix, rest, id=f"{rest.method} {prefix}{rest.path}")
     for prefix, table in TABLES.items()
@@ -50,7 +50,9 @@ class Door:
         self.world = World(path, base="tiny", serve={"engine": "fake"})
         seals.segments.create(self.world.db.engine, checkfirst=True)
         self.platform = loop.Platform(self.world.home, Settings(), self.world.db)
-        app = Starlette(routes=[*api.routes(self.platform), *openai.routes(self.platform)])
+        app = Starlette(
+            routes=[*api.routes(self.platform), *openai.routes(self.platform), *mlflow.routes(self.platform)]
+        )
         self.client = TestClient(app, raise_server_exceptions=False)
         self.keys = {role: self.key(role) for role in access.ROLES}
 

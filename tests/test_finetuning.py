@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -224,6 +225,29 @@ def test_what_is_wrong_is_told_as_openai_tells_it(stage: Stage) -> None:
     assert asking.files.delete(file).deleted
     with pytest.raises(openai.NotFoundError):
         asking.files.content(file)
+
+
+def test_an_adapter_that_mlflow_logged_is_judged_like_any_other(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", stage.key)
+    tracking = pytest.importorskip("mlflow").MlflowClient(f"{stage.control.url}/mlflow")
+    trained = Path(stage.control.get("/versions/house@1")["folder"]) / "adapter"
+    run = tracking.create_run("0").info.run_id
+    tracking.log_artifacts(run, str(trained), "adapter")
+    made = tracking.create_model_version("house", f"runs:/{run}/adapter", run)
+    again = tracking.create_model_version("house", f"runs:/{run}/adapter", run)
+    assert (made.version, made.current_stage, made.run_id) == (again.version, "None", run)
+    ref = f"house@{made.version}"
+    stage.until("a turn was asked for", lambda: tracking.get_model_version("house", made.version).tags.get("ciranda.turn"),
+                limit_s=20)  # fmt: skip
+    turn = house.ended(stage, f"turn:house:{ref}", "released", "refused")
+    assert turn.cause == "registered"
+    assert [step["name"] for step in turn.steps][:5] == ["data", "train", "register", "evaluate", "gate"]
+    verdicts = stage.control.get(f"/versions/{ref}")["verdicts"]
+    assert verdicts[0]["outcome"] == "pass"
+    lay_aside(stage)
 
 
 def test_keys_without_the_right_and_other_tenants_find_nothing(stage: Stage) -> None:

@@ -212,8 +212,9 @@ def tidy(db: Database, home: Home) -> None:
             _forget(conn, upload, "retention")
     with db.reading() as conn:
         kept = set(conn.execute(sa.select(uploads.c.id).where(uploads.c.deleted_at.is_(None))).scalars())
-    for path in home.uploads.glob("*") if home.uploads.exists() else ():
-        if path.name not in kept and _age_s(path) > ORPHAN_S:
+    left = [path for path in home.uploads.glob("*") if path.name not in kept]
+    for path in (*left, *home.tracked.glob(".*.part")):
+        if _age_s(path) > ORPHAN_S:
             path.unlink(missing_ok=True)
 
 

@@ -15,7 +15,7 @@ from ciranda.evals.scorers import GIVEN, Scorer
 from ciranda.govern import audit, erasures
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
-from ciranda.loop import chores, exam, papers, steps, tuning, turns
+from ciranda.loop import chores, exam, papers, registering, steps, tuning, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
@@ -121,6 +121,7 @@ class Control:
 
     def _tunings(self) -> None:
         tuning.tick(self.platform)
+        registering.tick(self.platform)
 
     def _uploads(self) -> None:
         uploads.tidy(self.platform.db, self.platform.home)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from ciranda.registry.versions import Version
 from ciranda.train import bases
 from ciranda.train.recipe import PREFERRING, Recipe
 from ciranda.train.run import Away, Jobs, cores
+
+PARROT = "lessons.json"  # all that a parrot learned
 
 
 def sampler(sources: Sequence[Source]) -> Sampler | None:
@@ -108,6 +111,19 @@ def base_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:
     """The command that serves a version's base alone, for the vectors that every version is compared by."""
     about = {"base": version.base, "adapter": None, "serve": spec.serve.model_dump(mode="json")}
     return serving(home, spec.engine_for(version.base), "base", about, ready_file="{ready}")
+
+
+def marks(spec: ModelSpec) -> tuple[str, ...]:
+    """The files without which a folder is no adapter for the model's engine."""
+    return (PARROT,) if spec.base == FAKE else ("adapter_config.json", "adapter_model.safetensors")
+
+
+def derive(spec: ModelSpec, adapter: Path, base: bases.Base, out: Path) -> None:
+    """Write an adapter in the form that the model's engine serves. Raises Invalid, Refused for one that it cannot."""
+    if spec.base == FAKE:
+        shutil.copyfile(adapter / PARROT, out)
+    else:
+        importlib.import_module("ciranda.engines.gguf").adapter(adapter, base.config, out, name=spec.model)
 
 
 def engine_of(home: Home, spec: ModelSpec, version: Version) -> list[str]:

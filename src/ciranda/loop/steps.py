@@ -14,6 +14,7 @@ from ciranda.data import erasure as erased
 from ciranda.data import versions as datasets
 from ciranda.deploy import rollout
 from ciranda.errors import CirandaError
+from ciranda.loop import registering
 from ciranda.loop.heavy import POLL_S, failed
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
@@ -113,6 +114,8 @@ def begun(platform: Platform, spec: ModelSpec) -> Version | None:
         live = versions.live(conn, spec.model)
         flagged = {one["ref"] for one in flags.of(conn, spec.model)}
     mine = live is not None and live.tuning and live.base == spec.base and live.ref not in flagged
+    if live is not None and registering.ELSEWHERE in live.recipe:
+        return None  # in which shape it was trained is not known
     return live if mine else None
 
 

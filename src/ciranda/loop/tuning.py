@@ -17,6 +17,7 @@ import io
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -36,6 +37,7 @@ from ciranda.loop.turns import Turn
 from ciranda.registry import models, versions
 from ciranda.store import clock, ids
 from ciranda.train import recipe as recipes
+from ciranda.train import search as searches
 from ciranda.train import trials, tunings
 from ciranda.train.recipe import Recipe
 from ciranda.train.trials import Trial
@@ -206,24 +208,23 @@ def heed(platform: Platform, turn: str) -> None:
 
 
 def free(platform: Platform, spec: ModelSpec, turn: str) -> None:
-    """End whatever still runs for a cancelled turn: its trials, and the exam of what it made."""
+    """End whatever still runs for a cancelled turn: its search with its trials, and the exam of what it made."""
     trainer = picks.trainer(platform, spec)
     with platform.db.reading() as conn:
         version = turns.get(conn, turn).version
+        mine = sa.select(trials.searches.c.id).where(trials.searches.c.turn == turn)
+        running = conn.execute(mine.where(trials.searches.c.state == "running")).scalars().all()
+    for search in running:
+        with suppress(Conflict):  # it ended meanwhile
+            searches.stop(platform.db, search, actor="its job")
     for trial in _trials(platform, turn):
         if trial.open:
+            with platform.db.writing() as conn:
+                trials.cancel(conn, trial, actor="its job")
             trainer.cancel(trial.job)
-            trials.change(platform.db, trial, state="cancelled", reason="the job was cancelled", ended_at=clock.iso())
     for key in platform.jobs.keys() if version else ():
         if key.startswith(f"evaluate:{version}:") and platform.jobs.status(key).state == "running":
             platform.jobs.cancel(key)
-    with platform.db.writing() as conn:
-        mine = (trials.searches.c.turn == turn) & (trials.searches.c.state == "running")
-        conn.execute(
-            trials.searches.update().where(mine).values(
-                state="stopped", reason="the job was cancelled", ended_at=clock.iso()
-            )
-        )  # fmt: skip
 
 
 def cancel(platform: Platform, identifier: str, *, tenant: str, actor: str) -> Tuning:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ciranda.config.model import ModelSpec
 from ciranda.deploy import rollout
 from ciranda.errors import Unavailable
-from ciranda.loop import exam, intake, searching, steps, tuning, turns
+from ciranda.loop import exam, intake, registering, searching, steps, tuning, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
@@ -31,11 +31,14 @@ class Work:
             self.row = turns.get(conn, turn)
             self.spec: ModelSpec = models.get(conn, self.row.model).spec
             self.job = tunings.of_turn(conn, turn)
+            self.is_given = self.row.cause == registering.CAUSE  # the version is there already
 
     def data(self) -> dict[str, Any]:
         """Bring in new rows and commit the dataset version to learn from; those of a fine-tuning job are in its files."""
         if self.job is not None:
             brought = tuning.data(self.platform, self.spec, self.job, actor=self.turn)
+        elif self.is_given:
+            brought = registering.data(self.platform, self.spec)
         else:
             brought = intake.take(self.platform, self.spec, actor=self.turn, patient=True, tell=self._teller("data"))
         self._say("data", f"{brought['dataset']}: {brought['rows']} rows", dataset=brought["dataset"])
@@ -43,6 +46,8 @@ class Work:
 
     def train(self, data: dict[str, Any]) -> dict[str, Any]:
         """Search for the best recipe; every trial is a job, and a call after a crash finds them."""
+        if self.is_given:
+            return registering.trained(self.row.event)
         spec = tuning.shaped(self.platform, self.spec, self.job, data["dataset"]) if self.job else self.spec
         best = searching.best(self.platform, spec, data["dataset"], turn=self.turn, tell=self._teller("train"))
         self._say("train", f"{best['trials']} trials, best {best['summary']}")
@@ -50,7 +55,10 @@ class Work:
 
     def register(self, data: dict[str, Any], best: dict[str, Any]) -> dict[str, Any]:
         """Make the best trial a version, with all it came from."""
-        version = steps.register(self.platform, self.spec, data, best, turn=self.turn)
+        if self.is_given:
+            version = registering.demand(self.platform, best["version"])
+        else:
+            version = steps.register(self.platform, self.spec, data, best, turn=self.turn)
         self._say("register", f"{version.ref} {version.digest[:19]}", version=version.ref)
         return {"version": version.ref}
 

@@ -29,7 +29,7 @@ from ciranda.errors import CirandaError, NotFound, TooLarge, Unauthenticated
 from ciranda.govern.access import Principal
 from ciranda.loop.platform import Platform
 from ciranda.store import ids
-from ciranda.web import api, openai, pages
+from ciranda.web import api, mlflow, openai, pages
 from ciranda.web.assets import Assets, headers
 from ciranda.web.page import Entry, Page, Site
 from ciranda.web.session import Session, Sessions, refuse_foreign, secret_of
@@ -118,6 +118,7 @@ def create(platform: Platform, *, reader: Reader | None = None, verbs: Verbs | N
     routes: list[BaseRoute] = [
         *api.routes(platform),
         *openai.routes(platform),
+        *mlflow.routes(platform),
         Route("/static/{name}", partial(static, site.assets), name="static"),
         Route("/stream", Streams(site.hub), name="stream"),
         *(_route(site, entry) for entry in entries),
