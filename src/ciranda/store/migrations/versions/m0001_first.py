@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_64af246f"
+revision = "0001_45698394"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -240,6 +240,7 @@ def tables() -> None:
         sa.Column("suite_digest", sa.String(length=71), nullable=False),
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("errors", sa.Integer(), nullable=False),
+        sa.Column("scorers", sa.JSON(), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("slices", sa.JSON(), nullable=False),
         sa.Column("report", sa.String(length=200), nullable=False),
@@ -552,6 +553,22 @@ def tables() -> None:
         sa.Column("read_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("dataset", "source", "file", name=op.f("pk_source_files")),
     )
+    op.create_table(
+        "suite_versions",
+        sa.Column("suite", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("content", sa.String(length=71), nullable=False),
+        sa.Column("cases", sa.Integer(), nullable=False),
+        sa.Column("slices", sa.JSON(), nullable=False),
+        sa.Column("origin", sa.String(length=500), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("redacted", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("suite", "number", name=op.f("pk_suite_versions")),
+    )
+    op.create_index(op.f("ix_suite_versions_digest"), "suite_versions", ["digest"], unique=False)
     op.create_table(
         "tenants",
         sa.Column("name", sa.String(length=100), nullable=False),
