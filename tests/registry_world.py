@@ -39,7 +39,7 @@ class World:
         adapter = self.home.path / f"trained-{seed}" / "adapter"
         adapter.mkdir(parents=True, exist_ok=True)
         (adapter / "adapter_config.json").write_text(json.dumps({"r": 8, "seed": seed}))
-        (adapter / "adapter_model.safetensors").write_bytes(bytes([seed]) * 64)
+        (adapter / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}" + bytes([seed]) * 64)
         gguf = adapter.parent / "adapter.gguf"
         gguf.write_bytes(b"GGUF" + bytes([seed]))
         return Draft(

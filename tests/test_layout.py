@@ -43,6 +43,7 @@ FOREIGN: dict[str, str | tuple[str, ...]] = {
     "optuna": "train/studies.py", "optuna_dashboard": "train/studies.py",
     "httptools": "gateway/", "uvloop": ("gateway/", "engines/fake.py"), "starlette": "web/", "uvicorn": "web/",
     "jinja2": "web/", "google": "interactions/otlp/wire.py", "opentelemetry": "interactions/otlp/wire.py",
+    "cryptography": "govern/signatures.py",
     "click": "cli/", "rich": "cli/", "openai": "cli/crowd.py", "py3langid": "data/language.py",
     "python_multipart": "web/openai/parts.py",
 }  # fmt: skip

@@ -36,7 +36,7 @@ def test_a_version_is_a_row_and_a_folder_that_proves_itself(world: World) -> Non
     assert version.ref == "smart-home@1"
     assert folder == world.home.artefacts / "versions" / "smart-home@1"
     assert {path.name for path in folder.iterdir()} == {
-        "adapter", "adapter.gguf", "evaluation.json", "card.md", "manifest.json",
+        "adapter", "adapter.gguf", "evaluation.json", "card.md", "bom.cdx.json", "manifest.json", "manifest.sig",
     }  # fmt: skip
     assert folders.verify(folder) == []
     (folder / "adapter" / "adapter_config.json").write_text("{}")
@@ -106,7 +106,7 @@ world.home = Home(Path(sys.argv[1])); world.db = Database(f"sqlite:///{world.hom
 at = int(sys.argv[3]); count = 0
 def trace(frame, event, arg):
     global count
-    if event == "line" and "ciranda/registry" in frame.f_code.co_filename:
+    if event == "line" and frame.f_code.co_filename.endswith(("registry/folders.py", "registry/versions.py")):
         count += 1
         if count == at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_kill_9_at_any_line_leaves_both_row_and_folder_or_neither(world: World) 
             assert folders.verify(Path(registered.folder)) == []
         if code != -signal.SIGKILL:
             break
-        deaths, line = deaths + 1, line + 23
+        deaths, line = deaths + 1, line + 41
         if registered is not None:
             break
     assert deaths >= 3
@@ -266,3 +266,17 @@ def test_lineage_goes_back_to_causes_and_forward_to_effects(world: World) -> Non
         assert ("base:tiny", f"version:{version.ref}") in chain.edges
         assert (f"version:{version.ref}", f"answers:{version.ref}") in chain.edges
         assert lineage.find(conn, MODEL).name == version.ref
+
+
+def test_lineage_follows_the_version_that_one_went_on_from(world: World) -> None:
+    first, draft = world.register(1), world.draft(2)
+    second = versions.register(
+        world.db,
+        world.home,
+        versions.Draft(**{**draft.__dict__, "recipe": {"started_from": first.ref}}),
+        actor="test",
+    )
+    edge = (f"version:{first.ref}", f"version:{second.ref}")
+    with world.db.reading() as conn:
+        for ref, way in ((first.ref, "forward"), (second.ref, "back")):
+            assert edge in lineage.graph(conn, lineage.find(conn, ref), direction=way).edges  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ciranda.errors import CirandaError, Failed, Invalid, Unavailable
@@ -62,6 +62,12 @@ class Client:
             while piece := answer.response.read(PIECE):
                 yield piece
 
+    def upload(self, path: str, file: IO[bytes], size: int, **query: Any) -> Any:
+        """Send control a file as it is, read while it goes."""
+        chosen = {name: value for name, value in query.items() if value not in (None, "")}
+        headers = {"content-type": "application/octet-stream", "content-length": str(size)}
+        return self._json("POST", PREFIX + path + (f"?{urlencode(chosen)}" if chosen else ""), file, headers)
+
     def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str = "") -> Any:
         """Ask control to do something; `key` makes doing it twice the same as once."""
         return self._json("POST", PREFIX + path, body or {}, {"idempotency-key": key} if key else {})
@@ -78,7 +84,9 @@ class Client:
                 raise _error(answer, self._read(answer))
             yield answer
 
-    def _json(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
+    def _json(
+        self, method: str, path: str, body: Mapping[str, Any] | IO[bytes] | None, headers: Mapping[str, str]
+    ) -> Any:
         with self._open(method, path, body, headers) as answer:
             content = self._read(answer)
             if answer.status >= 300:
@@ -94,10 +102,10 @@ class Client:
     def _open(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> Iterator[Answer]:
         connection, root = self._connection()
         sent = {"authorization": f"Bearer {self.key}", "accept": "application/json", **headers}
-        if body is not None:
-            sent["content-type"] = "application/json"
+        if isinstance(body, Mapping):
+            sent["content-type"], body = "application/json", json.dumps(body)
         try:
-            connection.request(method, root + path, json.dumps(body) if body is not None else None, sent)
+            connection.request(method, root + path, body, sent)
             response = connection.getresponse()
             yield Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response)
         except (ConnectionError, socket.gaierror, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:

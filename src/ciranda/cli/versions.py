@@ -1,7 +1,9 @@
-"""`versions`: model versions, their names, what was live when."""
+"""`versions`: model versions, their names, what was live when; their cards, bills of materials and archives."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +12,7 @@ from ciranda.cli.client import part
 from ciranda.cli.release import model_of
 from ciranda.cli.screen import ago
 from ciranda.cli.verb import Desk, Noun, verb
+from ciranda.errors import Refused
 
 Told = dict[str, Any]
 versions = Noun(
@@ -123,3 +126,121 @@ def history(desk: Desk, model: str, **asked: Any) -> None:
     told = desk.control.get(f"/models/{part(model)}/history", **asked)
     rows = [(one["at"], f"{model}@{one['number']}", one["stage"], one["actor"], one["reason"]) for one in told["items"]]
     desk.show(told, lambda: desk.screen.table(("at", "version", "stage", "by", "why"), rows, empty="no change yet"))
+
+
+@verb(
+    "card", of=versions, examples=["ciranda versions card smart-home@2", "ciranda versions card smart-home@2 card.md"]
+)
+@click.argument("version")
+@click.argument("file", default="-", type=click.Path(dir_okay=False))
+def card(desk: Desk, version: str, file: str) -> None:
+    """The model card of a version, in the manner of Hugging Face, as it stands now."""
+    _write(desk, desk.control.download(f"/versions/{exact(desk, version)}/card"), file)
+
+
+@verb("bom", of=versions, examples=["ciranda versions bom smart-home@2 bom.cdx.json"])
+@click.argument("version")
+@click.argument("file", default="-", type=click.Path(dir_okay=False))
+def bom(desk: Desk, version: str, file: str) -> None:
+    """The bill of materials of a version: CycloneDX 1.6 with its machine-learning profile."""
+    _write(desk, desk.control.download(f"/versions/{exact(desk, version)}/bom"), file)
+
+
+def _write(desk: Desk, pieces: Iterator[bytes], file: str) -> int:
+    """Write a download to a file, whole or not at all, or to the terminal."""
+    if file == "-":
+        for piece in pieces:
+            click.echo(piece, nl=False)
+        return 0
+    target, size = Path(file), 0
+    beside = target.with_name(f".{target.name}.part")
+    try:
+        with beside.open("wb") as into:
+            for piece in pieces:
+                size += into.write(piece)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    desk.tell(f"{file}: {size:,} bytes")
+    return size
+
+
+@verb("export", of=versions, examples=["ciranda versions export smart-home@2 smart-home-2.zip"])
+@click.argument("version")
+@click.argument("file", type=click.Path(dir_okay=False))
+def export(desk: Desk, version: str, file: str) -> None:
+    """A version as one signed archive, to be brought into another installation."""
+    ref = exact(desk, version)
+    size = _write(desk, desk.control.download(f"/versions/{ref}/archive"), file)
+    told = {"version": ref, "file": file, "bytes": size, "signer": desk.control.get("/signer")["fingerprint"]}
+    desk.show(told, lambda: desk.screen.facts(told.items()))
+
+
+@verb(
+    "import",
+    of=versions,
+    examples=["ciranda versions import smart-home smart-home-2.zip --signer ed25519:9c1f0c7e…"],
+)
+@click.argument("model")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--signer", default="", help="Who must have signed it; without it, this installation itself.")
+def import_(desk: Desk, model: str, file: str, signer: str) -> None:
+    """Bring a version in from an archive: it begins as a candidate, and its gates are judged here (`ciranda evaluate`)."""
+    with Path(file).open("rb") as source:
+        size = Path(file).stat().st_size
+        told = desk.control.upload(f"/models/{part(model)}/versions", source, size, signer=signer)
+    shown = [(name, told[name]) for name in ("ref", "stage", "digest", "base")]
+    desk.show(told, lambda: desk.screen.facts([*shown, ("came as", told["origin"].get("ref", "our own"))]))
+
+
+@verb("signer", of=versions, examples=["ciranda versions signer"])
+def signer(desk: Desk) -> None:
+    """Who signs here: the fingerprint to tell others by another way than the archive, and the public key."""
+    told = desk.control.get("/signer")
+    desk.show(told, lambda: click.echo(f"{told['fingerprint']}\n{told['public_key'].strip()}"))
+
+
+@verb(
+    "verify",
+    of=versions,
+    examples=[
+        "ciranda versions verify smart-home@2",
+        "ciranda versions verify smart-home-2.zip --signer ed25519:9c1f0c7e…",
+    ],
+)
+@click.argument("what", metavar="VERSION|ARCHIVE")
+@click.option("--signer", default="", help="Who must have signed the archive; without it, this installation.")
+def verify(desk: Desk, what: str, signer: str) -> None:
+    """Whether every file of a version, or of an archive (which needs nobody to be up), is what its signed manifest says."""
+    path = Path(what)
+    told = _opened(desk, path, signer) if path.is_file() else desk.control.get(f"/versions/{exact(desk, what)}/verify")
+    if told["ok"]:
+        desk.show(told, lambda: desk.screen.line(f"{told['version']} is whole, signed by {told['signer']}", "green"))
+        return
+    if desk.json:
+        desk.show(told, lambda: None)
+    raise Refused(
+        f"{told['version']} is not whole: {told['problems'][0]}", where="manifest",
+        remedy="bring the file back from a backup, or import the version again",
+    )  # fmt: skip
+
+
+def _opened(desk: Desk, path: Path, signer: str) -> Told:
+    import tempfile
+
+    from ciranda.govern import signatures
+    from ciranda.registry import archive
+
+    who = signer or signatures.signer(desk.home).fingerprint
+    with tempfile.TemporaryDirectory(prefix="ciranda-") as folder:
+        found = archive.unpack(path, Path(folder), signer=who)
+    return {"version": found.manifest.ref, "ok": True, "problems": [], "signer": found.signer}
+
+
+@verb("remove", of=versions, examples=['ciranda versions remove smart-home@3 --reason "its data was withdrawn"'])
+@click.argument("version")
+@click.option("--reason", required=True, help="Why; kept in the audit log.")
+def remove(desk: Desk, version: str, reason: str) -> None:
+    """Take a version's weights away for good (admins). What is said of it stays: row, card, verdicts, lineage."""
+    told = desk.control.post(f"/versions/{exact(desk, version)}/remove", {"reason": reason})
+    desk.show(told, lambda: desk.screen.line(f"the weights of {told['ref']} are gone since {told['removed_at']}"))

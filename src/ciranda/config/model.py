@@ -275,6 +275,10 @@ class Retention(Part):
         None,
         description="Requests, answers, feedback and scores; 0 for ever; without it, the setting `retention_days`.",
     )
+    versions: Duration | None = Field(
+        None,
+        description="Weights of versions that answer nobody any more: kept so long, then removed; without it, until somebody does.",
+    )
 
 
 def _sendable(value: str) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 
 from ciranda.config import Home
+from ciranda.store import files
 
 NAME = "pseudonyms.key"
 SHOWN = 24  # hex digits: 96 bits, no two people alike
@@ -20,21 +20,7 @@ SHOWN = 24  # hex digits: 96 bits, no two people alike
 
 def key_of(home: Home) -> bytes:
     """The key of this home. Two that make it at once agree on one."""
-    path = home.path / NAME
-    if not path.exists():
-        fresh = home.path / f".{NAME}.{os.getpid()}.{secrets.token_hex(4)}"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(fresh, path)  # fails when the other one was first
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    return path.read_bytes()
+    return files.once(home.path / NAME, lambda: secrets.token_bytes(32))
 
 
 def hashed(key: bytes, context: str, value: str) -> str:

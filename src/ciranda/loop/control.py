@@ -24,7 +24,7 @@ from ciranda.loop.runs import Cancelled
 from ciranda.loop.searching import Searching
 from ciranda.monitor import alerts, delivery, drift, export, openlineage, quality, signals, staleness
 from ciranda.monitor.signals import Signal
-from ciranda.registry import flags, models, versions
+from ciranda.registry import flags, models, removal, versions
 from ciranda.store import clock
 
 ASKED = 2000  # newest questions of a rollout that say what a version will be asked
@@ -66,6 +66,7 @@ class Control:
                 Task("alerts", 1.0, self._alerts),
                 Task("figures", 1.0, self._figures),
                 Task("staleness", 20.0, self._staleness),
+                Task("weights", 60.0, self._weights),
                 Task("contamination", 5.0, self.overlaps.look),
                 *([Task("openlineage", 2.0, self._lineage)] if platform.settings.openlineage else []),
                 Task("erasures", 0.5, self._erasures),
@@ -93,6 +94,10 @@ class Control:
 
     def _exams(self) -> None:
         exam.record_exams(self.platform)
+
+    def _weights(self) -> None:
+        """Weights of versions whose retention is over go."""
+        removal.sweep(self.platform.db, self.platform.home)
 
     def _chores(self) -> None:
         chores.keep(self.platform)

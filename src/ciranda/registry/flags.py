@@ -85,6 +85,12 @@ def keep(conn: sa.Connection, ref: str, *, reason: str, actor: str) -> None:
     audit.record(conn, actor=actor, action="version.kept", subject=ref, detail={"reason": reason[:500]})
 
 
+def gone(conn: sa.Connection, ref: str, *, actor: str) -> None:
+    """End the flags of a version whose weights were removed: nobody can be answered from what it learnt."""
+    model, number = versions.split(ref)
+    _end(conn, model, [number], actor=actor, reason="its weights were removed")
+
+
 def settle(conn: sa.Connection, model: str) -> list[str]:
     """End the flags of versions that a live one without a flag has taken the place of; returns their names."""
     live = versions.live(conn, model)

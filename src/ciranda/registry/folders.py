@@ -1,7 +1,8 @@
 """The folder of a version: built beside, synced, renamed; with a manifest that proves every file.
 
-`manifest.json` names the SHA-256 of each file, so a version copied to another machine checks itself (`verify`). Weights come only
-as safetensors or GGUF: a pickle could run code, and is refused before anything is copied.
+`manifest.json` names the SHA-256 of each file, and `manifest.sig` is this installation's Ed25519 signature over it, so a version
+that was copied to another machine checks itself (`verify`). Beside it lie the figures, the model card and the bill of materials.
+Weights come only as safetensors or GGUF: a pickle could run code, and is refused before anything is copied.
 
 Whoever stages files holds a lock on their folder. A folder that nobody holds was left by a process that died, and the next one
 that stages removes it.
@@ -22,15 +23,22 @@ from typing import Any
 
 from ciranda.config import Home
 from ciranda.errors import Invalid, StorageFull
-from ciranda.registry import card
+from ciranda.govern import signatures
+from ciranda.registry import bom, card
 from ciranda.store import files, ids
 
 ADAPTER, ADAPTER_GGUF = "adapter", "adapter.gguf"
 WEIGHTS, MODEL_GGUF = "weights", "model.gguf"
 TRAINED = {"lora": ADAPTER, "full": WEIGHTS}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-ABOUT = ("evaluation.json", "card.md")
-MANIFEST = "manifest.json"
+EVALUATION, CARD, BOM = "evaluation.json", "card.md", "bom.cdx.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+ABOUT = (EVALUATION, CARD, BOM)
+RECORD = (
+    "ref", "model", "number", "digest", "base", "base_digest", "dataset", "dataset_digest", "recipe", "tuning", "adapter_digest",
+    "policies", "trial", "turn", "environment", "origin", "removed_at", "created_at", "created_by",
+)  # fmt: skip
+"""What of a version's record the manifest holds."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ def place(home: Home, staged: Staged, record: Mapping[str, Any]) -> Path:
     """Give the staged files their name. Called inside the transaction that writes the row."""
     target = root(home) / str(record["ref"])
     try:
-        _describe(staged.path, record)
+        describe(home, staged.path, record)
         if target.exists():  # left by a transaction that died: no row has this number, or we would not be here
             orphan = root(home) / f".{ids.new('orphan')}"
             os.rename(target, orphan)
@@ -143,36 +151,72 @@ def place(home: Home, staged: Staged, record: Mapping[str, Any]) -> Path:
 
 
 def refresh(home: Home, record: Mapping[str, Any]) -> None:
-    """Write figures, card and manifest of a version anew, each whole."""
+    """Write figures, card, bill of materials and manifest of a version anew, each whole."""
     folder = root(home) / str(record["ref"])
     old = json.loads((folder / MANIFEST).read_text())
     try:
-        _describe(folder, dict(record) | {"environment": old.get("environment", {})})
+        describe(home, folder, dict(record) | {"environment": old.get("environment", {})})
     except OSError as error:
         raise _storage(error, folder) from error
 
 
-def _describe(folder: Path, record: Mapping[str, Any]) -> None:
-    files.write_atomic(folder / "evaluation.json", json.dumps(record["evaluation"], indent=1, sort_keys=True))
-    files.write_atomic(folder / "card.md", card.write(record))
-    kept = {name: record[name] for name in sorted(record) if name not in ("stage", "folder", "evaluation")}
-    listed = {name: f"sha256:{digest}" for name, digest in _digests(folder).items()}
-    files.write_atomic(folder / MANIFEST, json.dumps({**kept, "files": listed}, indent=1, sort_keys=True))
+def describe(home: Home, folder: Path, record: Mapping[str, Any]) -> None:
+    """Write what a folder says of itself, and sign it."""
+    files.write_atomic(folder / EVALUATION, json.dumps(record["evaluation"], indent=1, sort_keys=True))
+    files.write_atomic(folder / CARD, card.write(record))
+    named = {name: f"sha256:{digest}" for name, digest in digests(folder).items() if name != BOM}
+    files.write_atomic(folder / BOM, json.dumps(bom.write(record, named), indent=1, ensure_ascii=False))
+    named[BOM] = f"sha256:{files.sha256_of(folder / BOM)}"
+    sealed(home, folder, {name: record[name] for name in RECORD if name in record}, named)
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {path.relative_to(folder).as_posix(): files.sha256_of(path) for path in paths}
+def sealed(home: Home, folder: Path, record: Mapping[str, Any], named: Mapping[str, str]) -> None:
+    """Write the manifest over these files, and its signature."""
+    whole = {**record, "files": dict(named), "signer": signatures.signer(home).to_dict()}
+    content = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    files.write_atomic(folder / MANIFEST, content)
+    files.write_atomic(folder / SIGNATURE, signatures.sign(home, content))
 
 
-def verify(folder: Path) -> list[str]:
-    """What is wrong with a version's folder, a sentence each; nothing when every file is what the manifest says."""
+def digests(folder: Path) -> dict[str, str]:
+    """The hex SHA-256 of every file but the manifest and its signature, by path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: files.sha256_of(path) for name, path in found.items() if name not in (MANIFEST, SIGNATURE)}
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """What the manifest says of each file but the bill of materials; nothing when it cannot be read."""
     try:
-        listed: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
+        told: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {name: digest for name, digest in told.items() if name != BOM}
+
+
+def verify(folder: Path, *, signer: str = "") -> list[str]:
+    """What is wrong with a version's folder, a sentence each; nothing when every file is what the signed manifest says.
+
+    Args:
+        signer: The fingerprint of whoever must have signed; without it, any signature that holds will do.
+    """
+    try:
+        content = (folder / MANIFEST).read_bytes()
+        told = json.loads(content)
+        listed: dict[str, str] = told["files"]
+        public, signature = str(told["signer"]["public_key"]), (folder / SIGNATURE).read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"{folder / MANIFEST} cannot be read: {error}"]
-    found = {name: f"sha256:{digest}" for name, digest in _digests(folder).items()}
-    problems = [f"{name} is missing" for name in listed if name not in found]
+    problems = []
+    try:
+        if not signatures.holds(public, content, signature):
+            problems.append("manifest.json was changed: its signature does not hold")
+        elif signer and signatures.read(public).fingerprint != signer:
+            problems.append("manifest.json was signed by somebody else")
+    except Invalid as error:
+        problems.append(f"manifest.json names no signer: {error.message}")
+    found = {name: f"sha256:{digest}" for name, digest in digests(folder).items()}
+    problems += [f"{name} is missing" for name in listed if name not in found]
     problems += [f"{name} is not in the manifest" for name in found if name not in listed]
     return problems + [f"{name} was changed" for name in listed if found.get(name, listed[name]) != listed[name]]
 

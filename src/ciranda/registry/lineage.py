@@ -1,7 +1,7 @@
 """The causal chain as a graph: from a source, row, dataset version, model version or answer, back to causes and on to effects.
 
     source -> ingestion -> dataset version -> (dataset version ...) -> model version -> evaluation, release, answers
-                                                  base, trial ------->
+                               base, trial, version it went on from ->
 
 Plain reads at one moment, no cache: lineage is asked for seldom and must never be stale. From where one asks, causes are followed
 back and effects on, never one after the other, so that the graph holds what led here and what came of it and nothing beside.
@@ -207,12 +207,15 @@ class _Walk:
         version = versions.get(self.conn, node.name)
         yield from _datasets(self.conn, [version.dataset] if version.dataset else [])
         yield Node("base", version.base, node.of, "", {"digest": version.base_digest})
+        yield from _versions(self.conn, [str(started)] if (started := version.recipe.get("started_from")) else [])
         if version.trial and "trials" in self.tables:
             for one in self.conn.execute(sa.select(TRIALS).where(TRIALS.c.id == version.trial)).mappings():
                 facts = {"state": one["state"], "objective": one["objective"], "number": one["number"]}
                 yield Node("trial", one["id"], node.of, one["started_at"], facts)
 
     def _led_to(self, node: Node) -> Iterator[Node]:
+        later = (one for one in versions.of(self.conn, node.of) if one.recipe.get("started_from") == node.name)
+        yield from (_version(one) for one in later)
         mine = sa.select(evaluations).where(evaluations.c.version == node.name).order_by(evaluations.c.created_at)
         if "evaluations" in self.tables:
             yield from (_evaluation(one) for one in self.conn.execute(mine).mappings())

@@ -1,7 +1,8 @@
 """Model versions: immutable, numbered without gaps, each with a folder that proves itself.
 
-    home/artefacts/versions/<model>@<n>/   adapter/  adapter.gguf  evaluation.json  card.md  manifest.json   (tuning: lora)
-                                           weights/  model.gguf    …                                         (tuning: full)
+    home/artefacts/versions/<model>@<n>/   adapter/  adapter.gguf   (tuning: lora)
+                                           weights/  model.gguf     (tuning: full)
+                                           evaluation.json  card.md  bom.cdx.json  manifest.json  manifest.sig
 
 A version is base + adapter (or weights) + dataset version + recipe; its digest is the SHA-256 over exactly these, so the same work
 registered twice (a step of the loop that runs again after a crash) is one version. Number 0 is the bare base, the first champion
@@ -27,7 +28,7 @@ import sqlalchemy as sa
 from ciranda.config import Home
 from ciranda.errors import Conflict, Invalid, NotFound
 from ciranda.govern import audit
-from ciranda.registry import admission, folders, history, models, verdicts
+from ciranda.registry import about, admission, folders, history, models, verdicts
 from ciranda.registry.history import Stage
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
@@ -60,6 +61,8 @@ versions = sa.Table(
     sa.Column("folder", sa.String(500), nullable=False),
     sa.Column("trial", sa.String(200), nullable=False),
     sa.Column("turn", sa.String(200), nullable=False),
+    sa.Column("origin", sa.JSON, nullable=False),
+    sa.Column("removed_at", sa.String(32), nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("created_by", sa.String(200), nullable=False),
     sa.UniqueConstraint("model", "digest"),
@@ -81,6 +84,7 @@ class Draft:
         environment: Versions of the libraries that trained it.
         trial: The trial it comes from, and `turn` the turn of the loop.
         policies: The policies that its rows went through: their names and one digest; empty when none touched them.
+        origin: Where it was brought in from: `ref`, `digest`, `signer` and figures of the archive; empty for our own.
     """
 
     model: str
@@ -97,6 +101,7 @@ class Draft:
     trial: str = ""
     turn: str = ""
     policies: Mapping[str, Any] | None = None
+    origin: Mapping[str, Any] | None = None
 
     @property
     def trained(self) -> Path | None:
@@ -113,7 +118,8 @@ class Version:
     """One registered version. `ref` is how people write it, `folder` where its files are.
 
     `tuning` says what its folder holds: an adapter (`lora`), whole weights (`full`), or nothing of the kind for the bare base;
-    `adapter_digest` is the digest of the one or the other.
+    `adapter_digest` is the digest of the one or the other. `removed_at` says since when its weights are gone; empty while they are
+    there.
     """
 
     model: str
@@ -132,6 +138,8 @@ class Version:
     folder: str
     trial: str
     turn: str
+    origin: dict[str, Any]
+    removed_at: str
     created_at: str
     created_by: str
 
@@ -181,7 +189,7 @@ def register(db: Database, home: Home, draft: Draft, *, actor: str) -> Version:
         models.get(conn, draft.model)
     staged = folders.stage(home, adapter=draft.adapter, weights=draft.weights, gguf=draft.gguf)
     try:
-        digest = _digest(draft, staged.adapter_digest)
+        digest = digest_of(draft, staged.adapter_digest)
         with db.writing() as conn:
             models.lock(conn, draft.model)
             return _known(conn, draft.model, digest) or _insert(conn, home, draft, staged, digest, actor)
@@ -218,9 +226,10 @@ def _insert(conn: sa.Connection, home: Home, draft: Draft, staged: folders.Stage
         recipe=dict(draft.recipe or {}), tuning=draft.tuning, adapter_digest=staged.adapter_digest,
         evaluation=dict(draft.evaluation or {}),
         policies=dict(draft.policies or {}), stage="candidate", folder="", trial=draft.trial,
-        turn=draft.turn, created_at=clock.iso(), created_by=actor,
+        turn=draft.turn, origin=dict(draft.origin or {}), removed_at="", created_at=clock.iso(), created_by=actor,
     )  # fmt: skip
-    folder = folders.place(home, staged, version.to_dict() | {"environment": dict(draft.environment or {})})
+    record = known(conn, version) | {"environment": dict(draft.environment or {})}
+    folder = folders.place(home, staged, record)
     version = Version(**{**asdict(version), "folder": str(folder)})
     conn.execute(versions.insert().values(**asdict(version)))
     history.note(conn, version.model, version.number, "candidate", actor=actor, reason="registered")
@@ -242,7 +251,7 @@ def _next_number(conn: sa.Connection, draft: Draft) -> int:
     return 0 if draft.trained is None else (highest or 0) + 1
 
 
-def _digest(draft: Draft, adapter_digest: str) -> str:
+def digest_of(draft: Draft, adapter_digest: str) -> str:
     """SHA-256 over what the version is made of; figures, times and names of people are not part of it."""
     parts = {
         "model": draft.model, "base": draft.base_digest, "adapter": adapter_digest,
@@ -261,9 +270,14 @@ def evaluated(conn: sa.Connection, home: Home, ref: str, evaluation: Mapping[str
         return version
     _update(conn, version, evaluation=figures)
     after = get(conn, ref)
-    folders.refresh(home, after.to_dict())
+    folders.refresh(home, known(conn, after))
     audit.record(conn, actor=actor, action="version.evaluated", subject=ref, detail={"evaluation": dict(evaluation)})
     return after
+
+
+def known(conn: sa.Connection, version: Version) -> dict[str, Any]:
+    """A version with all that the record knows about it, as card and bill of materials are written from."""
+    return version.to_dict() | about.facts(conn, version.to_dict())
 
 
 def move(conn: sa.Connection, ref: str, stage: Stage, *, actor: str, reason: str) -> Version:
@@ -280,6 +294,9 @@ def move(conn: sa.Connection, ref: str, stage: Stage, *, actor: str, reason: str
     models.lock(conn, version.model)
     if version.stage == stage:
         return version
+    if version.removed_at and stage != "refused":
+        raise Conflict(f"the weights of {ref} were removed at {version.removed_at}", where="version stages",
+                       remedy="bring them back from an archive (`ciranda versions import`), which is another version")  # fmt: skip
     if stage not in MOVES[version.stage]:
         raise Conflict(
             f"{ref} is {version.stage} and cannot become {stage}", where="version stages",
@@ -292,6 +309,15 @@ def move(conn: sa.Connection, ref: str, stage: Stage, *, actor: str, reason: str
         _change(conn, before, "retired", actor=actor, reason=f"{ref} went live")
     _change(conn, version, stage, actor=actor, reason=reason)
     return get(conn, ref)
+
+
+def removed(conn: sa.Connection, ref: str, *, reason: str, actor: str) -> None:
+    """Mark that a version's weights are gone (`removal` takes them away); one that was never judged or released is refused."""
+    version = get(conn, ref)
+    if version.stage in ("candidate", "approved"):
+        _change(conn, version, "refused", actor=actor, reason=f"its weights were removed: {reason}")
+    _update(conn, version, removed_at=clock.iso())
+    audit.record(conn, actor=actor, action="version.removed", subject=ref, detail={"reason": reason[:500]})
 
 
 def admit(conn: sa.Connection, ref: str, *, actor: str) -> Version:
@@ -379,10 +405,10 @@ def previous(conn: sa.Connection, model: str) -> Version | None:
     One that live traffic has refuted since is the last resort.
     """
     now = live(conn, model)
-    known = [
+    lived = [
         get(conn, f"{model}@{number}") for number in history.lives(conn, model) if now is None or number != now.number
     ]
-    able = [version for version in known if version.stage == "retired"]
+    able = [version for version in lived if version.stage == "retired" and not version.removed_at]
     return next((version for version in able if not _refuted(conn, version.ref)), able[0] if able else None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
@@ -29,6 +30,21 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o600) -> None
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The content of a file that is made at first need, readable by its owner alone. Two that make it at once agree on one."""
+    if not path.exists():
+        fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        write_atomic(fresh, make())
+        try:
+            os.link(fresh, path)  # fails when the other one was first
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+        sync_folder(path.parent)
+    return path.read_bytes()
 
 
 def sync_folder(folder: Path) -> None:

@@ -372,6 +372,15 @@ class Alias(Asked):
     name: str = Field(max_length=63, description="The name, such as champion; it leaves the version it stood for.")
 
 
+class Brought(Asked):
+    """An archive: the body is the file itself."""
+
+    signer: str = Field(
+        "", pattern=r"^(ed25519:[0-9a-f]{64})?$", description="Who must have signed it; without it, this installation."
+    )
+    arrived: str = Field("", exclude=True, description="Where the body was written; not for callers.")
+
+
 class Unnamed(Asked):
     """A name to take away."""
 

@@ -1,16 +1,32 @@
-"""Model versions: names, history, what waits for people."""
+"""Model versions: names, history, what waits for people; their cards, bills of materials and archives."""
 
 from __future__ import annotations
 
-from ciranda.errors import NotFound
-from ciranda.loop import gatekeeping
-from ciranda.registry import aliases, models, versions
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from ciranda.errors import NotFound, StorageFull, TooLarge
+from ciranda.govern import signatures
+from ciranda.loop import archives, gatekeeping
+from ciranda.loop.platform import Platform
+from ciranda.registry import aliases, folders, models, removal, versions
+from ciranda.registry import bom as boms
+from ciranda.registry import card as cards
 from ciranda.registry import history as stages
-from ciranda.store import clock
+from ciranda.store import clock, ids
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Alias, At, Nothing, Page, Unnamed
+from ciranda.web.api.asked import Alias, At, Brought, Nothing, Page, Reason, Unnamed
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
+
+LARGEST = 64 << 30  # bytes of an archive
 
 
 def waiting(call: Call[Page]) -> Item:
@@ -78,3 +94,85 @@ def live_of(call: Call[At]) -> Item:
         ref = stages.live_at(conn, model, clock.parse(at))
         found = versions.get(conn, ref) if ref else None
     return {"model": model, "at": at, "version": ref, "digest": found.digest if found else None}
+
+
+def card(call: Call[Nothing]) -> Response:
+    """The model card as it stands now, in Markdown."""
+    with call.platform.db.reading() as conn:
+        text = cards.write(versions.known(conn, versions.get(conn, _ref(call))))
+    return Response(text, media_type="text/markdown; charset=utf-8", headers=_named(call, "md"))
+
+
+def bom(call: Call[Nothing]) -> Response:
+    """The bill of materials, CycloneDX."""
+    with call.platform.db.reading() as conn:
+        found = versions.get(conn, _ref(call))
+        record = versions.known(conn, found)
+    told = boms.write(record, folders.listed(Path(found.folder)))
+    content = json.dumps(told, indent=1, ensure_ascii=False)
+    return Response(content, media_type="application/vnd.cyclonedx+json; version=1.6", headers=_named(call, "cdx.json"))
+
+
+def verify(call: Call[Nothing]) -> Item:
+    """Whether every file of a version is what its signed manifest says."""
+    with call.platform.db.reading() as conn:
+        found = versions.get(conn, _ref(call))
+    signer = signatures.signer(call.platform.home)
+    problems = folders.verify(Path(found.folder), signer=signer.fingerprint)
+    return {"version": found.ref, "ok": not problems, "problems": problems, "signer": signer.fingerprint}
+
+
+def signer(call: Call[Nothing]) -> Item:
+    """Who signs here: what others are told by another way than the archive."""
+    return dict(signatures.signer(call.platform.home).to_dict())
+
+
+def taken(call: Call[Nothing]) -> Response:
+    """A version as one file."""
+    path, digest = archives.take(call.platform, _ref(call), call.actor)
+    headers = {**_named(call, "zip"), "x-archive-sha256": digest}
+    return FileResponse(path, media_type="application/zip", headers=headers, background=BackgroundTask(path.unlink))
+
+
+async def arrive(platform: Platform, request: Request) -> dict[str, str]:
+    """Write the body to a file, counted while it comes; a full disk, or one that sends too much, leaves nothing behind."""
+    path, size = (await run_in_threadpool(archives.arrivals, platform)) / f"{ids.new('arrived')}.zip", 0
+    try:
+        with path.open("xb") as file:
+            async for piece in request.stream():
+                size += len(piece)
+                if size > LARGEST:
+                    raise TooLarge(
+                        f"the archive is over {LARGEST} bytes", where="body", remedy="export a smaller version"
+                    )
+                await run_in_threadpool(file.write, piece)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("no room for the archive", where=str(path.parent), remedy="free some disk") from None
+        raise
+    return {"signer": request.query_params.get("signer", ""), "arrived": str(path)}
+
+
+def brought(call: Call[Brought]) -> Item:
+    """Make a candidate of an archive. Its gates are judged here, whatever they said elsewhere."""
+    path = Path(call.asked.arrived)
+    try:
+        found = archives.bring(call.platform, call.path["model"], path, signer=call.asked.signer, actor=call.actor)
+    finally:
+        path.unlink(missing_ok=True)
+    return found.to_dict()
+
+
+def remove(call: Call[Reason]) -> Item:
+    """Take a version's weights away for good; what is said of it stays."""
+    found = removal.remove(call.platform.db, call.platform.home, _ref(call), reason=call.asked.reason, actor=call.actor)
+    return found.to_dict()
+
+
+def _ref(call: Call[Any]) -> str:
+    return f"{call.path['model']}@{call.path['number']}"
+
+
+def _named(call: Call[Any], ending: str) -> dict[str, str]:
+    return {"content-disposition": f'attachment; filename="{_ref(call)}.{ending}"', "cache-control": "no-store"}
