@@ -365,34 +365,6 @@ class Override(Asked):
     note: str = Field(min_length=1, max_length=2000, description="Why; in the audit log and in an alert.")
 
 
-class Alias(Asked):
-    """A name for a version."""
-
-    version: Reference
-    name: str = Field(max_length=63, description="The name, such as champion; it leaves the version it stood for.")
-
-
-class Brought(Asked):
-    """An archive: the body is the file itself."""
-
-    signer: str = Field(
-        "", pattern=r"^(ed25519:[0-9a-f]{64})?$", description="Who must have signed it; without it, this installation."
-    )
-    arrived: str = Field("", exclude=True, description="Where the body was written; not for callers.")
-
-
-class Unnamed(Asked):
-    """A name to take away."""
-
-    name: str = Field(max_length=63, description="The name.")
-
-
-class At(Asked):
-    """A moment."""
-
-    at: Moment | None = Field(None, description="A time, or how long ago (`15m`, `24h`, `7d`); without it, now.")
-
-
 class Public(Asked):
     """What bounds a public key, which stands in web pages."""
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,11 +23,39 @@ from ciranda.registry import card as cards
 from ciranda.registry import history as stages
 from ciranda.store import clock, ids
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Alias, At, Brought, Nothing, Page, Reason, Unnamed
+from ciranda.web.api.asked import Asked, Moment, Nothing, Page, Reason, Reference
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 
 LARGEST = 64 << 30  # bytes of an archive
+
+
+class Alias(Asked):
+    """A name for a version."""
+
+    version: Reference
+    name: str = Field(max_length=63, description="The name, such as champion; it leaves the version it stood for.")
+
+
+class Brought(Asked):
+    """An archive: the body is the file itself."""
+
+    signer: str = Field(
+        "", pattern=r"^(ed25519:[0-9a-f]{64})?$", description="Who must have signed it; without it, this installation."
+    )
+    arrived: str = Field("", exclude=True, description="Where the body was written; not for callers.")
+
+
+class Unnamed(Asked):
+    """A name to take away."""
+
+    name: str = Field(max_length=63, description="The name.")
+
+
+class At(Asked):
+    """A moment."""
+
+    at: Moment | None = Field(None, description="A time, or how long ago (`15m`, `24h`, `7d`); without it, now.")
 
 
 def waiting(call: Call[Page]) -> Item:
