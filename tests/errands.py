@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests import house
-
+import house
 from ciranda.data.rows import Row
 from ciranda.engines import fake_job
 from ciranda.jobs.inside import Progress

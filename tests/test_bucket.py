@@ -11,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
+import errands
+import kubeapi
 import seaweed
 from ciranda.config import Home
 from ciranda.data import aliases, branches, collect, place, shelf, versions
 from ciranda.data.rows import Row
+from ciranda.engines.kubernetes import Kubernetes, Place
 from ciranda.errors import Conflict, Failed, Invalid, NotFound, Refused, Unavailable
-from ciranda.store import ids, objects
+from ciranda.jobs.orders import Address
+from ciranda.jobs.remote import Remote
+from ciranda.store import depot, ids, objects
 from ciranda.store.database import Database, metadata
+from gatewayrig import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,30 @@ def db(home: Home) -> Iterator[Database]:
     metadata.create_all(made.engine)
     yield made
     made.close()
+
+
+def test_a_job_elsewhere_and_this_machine_meet_in_a_bucket(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with a key of its own; the job's is a variable that its Secret gives it."""
+    monkeypatch.setenv("KUBE_TOKEN", kubeapi.TOKEN)
+    monkeypatch.setenv("OUR_PAIR", f"{seaweed.KEY}:{seaweed.SECRET}")
+    where = Address("s3://ciranda/jobs", "", 1, url, "us-east-1", "env:THEIR_PAIR")
+    spec = errands.spec(tmp_path)
+    with kubeapi.running() as api:
+        api.secrets["ciranda-s3"] = {"THEIR_PAIR": f"{seaweed.KEY}:{seaweed.SECRET}"}
+        cluster = Kubernetes(api.url, "env:KUBE_TOKEN", "", Place("models", "i", secret="ciranda-s3"), where)
+        store = depot.at(where.depot, endpoint=url, credentials="env:OUR_PAIR")
+        there = Remote(tmp_path / "a" / "jobs", cluster, store, "home-a")
+        sent, here = errands.away(tmp_path, there), errands.local(tmp_path / "here")
+        for trainer in (sent, here):
+            trainer.submit("train:1", spec)
+            wait_for(lambda: trainer.status("train:1").state != "running", what="a trained adapter")  # noqa: B023
+        one, two = sent.collect("train:1"), here.collect("train:1")
+    assert errands.artefact(one.folder) == errands.artefact(two.folder)
+    assert sent.curve("train:1") == two.curve
+    assert store.names("home-a") == []
+    assert store.names("shared")
 
 
 def rows(*numbers: int) -> list[Row]:

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import kubernetes_validate
 import pytest
 import uvicorn
+import yaml
 from starlette.applications import Starlette
 
 from ciranda import cli, loop
@@ -288,6 +290,27 @@ def test_plan_and_apply_name_the_line_that_is_wrong(desk: Desk, tmp_path: Path) 
     assert desk.run("plan", "missing.yaml").code == 4
     file.write_bytes(b"\xff\xfe")
     assert desk.run("plan").code == 2
+
+
+def test_the_jobs_of_a_model_are_printed_before_any_is_sent(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("model: m\nbase: tiny\nserve: {engine: fake}\ntrain: {executor: kubernetes}\n")
+    told = desk.run("plan", "m.yaml", "--manifests")
+    assert (told.code, "setting jobs_url" in told.err) == (2, True)
+    settings = Settings(
+        jobs_url="s3://b/jobs",
+        kubernetes_image="ciranda:test",
+        kubernetes_queue="trainers",
+        ray_url="http://127.0.0.1:9",
+    )
+    object.__setattr__(desk.platform, "settings", settings)
+    job = yaml.safe_load(desk.run("plan", "m.yaml", "--manifests").out)
+    kubernetes_validate.validate(job, kubernetes_validate.latest_version(), strict=True)
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "trainers"
+    told = desk.run("executors", "--json")
+    assert {one["name"]: one["state"] for one in json.loads(told.out)["items"]} == {
+        "local": "ready", "ray": "trouble", "kubernetes": "off",
+    }  # fmt: skip
+    assert (told.code, "ray cannot be used now" in told.err) == (8, True)
 
 
 def test_a_release_is_promoted_and_rolled_back(desk: Desk) -> None:

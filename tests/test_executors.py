@@ -14,8 +14,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from tests import errands, kubeapi
 
+import errands
+import kubeapi
 from ciranda.config import Home, Settings
 from ciranda.config import model as models
 from ciranda.engines.kubernetes import Kubernetes, Place, manifest
@@ -172,6 +173,17 @@ def test_cancelling_frees_the_cluster_and_brings_the_checkpoint_home(api: kubeap
     assert there.depot.names("home-a") == []
     trainer.submit(KEY, spec)
     assert api.jobs == {}
+
+
+def test_what_a_run_has_elsewhere_is_forgotten_with_its_rows(api: kubeapi.Cluster, tmp_path: Path) -> None:
+    """As when a person is erased: also of a run that goes on, and without a cluster when nothing is left there."""
+    spec, there = errands.spec(tmp_path, steps=5000), remote(api, tmp_path)
+    errands.away(tmp_path, there).submit(KEY, spec)
+    assert there.depot.names("home-a")
+    Placed(there.root, {"kubernetes": lambda: there}).forget(KEY)
+    assert (api.jobs, there.depot.names("home-a")) == ({}, [])
+    Placed(there.root, {}).forget(KEY)
+    Placed(there.root, {}).forget("never")
 
 
 def test_a_run_past_its_time_is_ended(api: kubeapi.Cluster, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 import sqlalchemy as sa
 
 import house
+import kubeapi
 from ciranda import loop
 from ciranda.config import Home
 from ciranda.data.versions import dataset_versions
@@ -70,13 +71,15 @@ class Warm:
 class Alone:
     """A home whose control process is started and killed by the test; everything else of it is files."""
 
-    def __init__(self, folder: Path, warm: Warm) -> None:
+    def __init__(self, folder: Path, warm: Warm, *, spec: str = SPEC, settings: str = "") -> None:
         self.warm = warm
         self.home = Home(folder / ".ciranda")
+        self.home.make()
+        (self.home.path / "config.toml").write_text(settings)
         self.platform = loop.open(self.home)
         loop.first_key(self.platform)
         self.pid: Identity | None = None
-        file = house.project(folder, spec=SPEC)
+        file = house.project(folder, spec=spec)
         loop.apply(self.platform, loop.plan(self.platform, {str(file): file.read_text()}), "test")
         self.turn = loop.start_turn(self.platform, house.MODEL, event="the-same", actor="test")
 
@@ -196,6 +199,34 @@ def test_control_killed_at_every_boundary_of_a_turn_leaves_what_an_undisturbed_o
     alone.start()
     alone.until(alone.over)
     assert facts_of(alone) == undisturbed
+
+
+def test_a_turn_that_trains_on_kubernetes_ends_like_one_at_home_although_control_is_killed(
+    tmp_path: Path, warm: Warm, undisturbed: dict[str, Any]
+) -> None:
+    (tmp_path / "token").write_text(kubeapi.TOKEN)
+    with kubeapi.running() as cluster:
+        settings = (
+            f'jobs_url = "file:{tmp_path}/depot"\nkubernetes = "{cluster.url}"\nkubernetes_token = "file:{tmp_path}/token"\n'
+            'kubernetes_image = "ciranda:test"\nkubernetes_claim = "shared"\nkubernetes_queue = "trainers"\n'
+        )
+        spec = SPEC.replace("train:\n", "train:\n  executor: kubernetes\n  resources: {memory_gb: 1}\n")
+        home = Alone(tmp_path, warm, spec=spec, settings=settings)
+        try:
+            home.start()
+            home.until(lambda: len(cluster.jobs) == 2)  # both trials are there, and wait for Kueue
+            home.kill()
+            for _, name in list(cluster.jobs):
+                cluster.admit(name)
+            home.start()
+            home.until(home.over)
+            assert facts_of(home) == undisturbed
+            assert len(cluster.jobs) == 2
+            trained = [key for key in home.platform.jobs.keys() if key.startswith("train:")]  # noqa: SIM118
+            assert [home.platform.jobs.where(key) for key in trained] == ["kubernetes", "kubernetes"]
+            assert {path.name for path in (tmp_path / "depot").iterdir() if any(path.rglob("*.*"))} == {"shared"}
+        finally:
+            home.close()
 
 
 def test_training_jobs_killed_in_the_middle_are_found_dead_and_go_on_from_their_checkpoint(

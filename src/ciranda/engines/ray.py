@@ -52,6 +52,8 @@ class Ray:
         answer = self._call("POST", "/api/jobs/", json=body)
         if answer.is_success or self.look(order.name).state != "absent":
             return
+        if answer.is_server_error:  # a head that has just begun says 500, "no available agent"
+            raise self._away(f"it takes no job now: {answer.text.strip()[-300:]}")
         raise self._refused(answer, "took no job")
 
     def look(self, name: str) -> Seen:

@@ -71,8 +71,9 @@ class Placed:
 
     def forget(self, key: str) -> None:
         """Remove what the job has outside of this home; its folder here is the caller's."""
-        if (name := self.where(key)) != LOCAL:
-            self.cluster(name).forget(key)
+        ticket = remote.read(folder_of(self.root, key))
+        if ticket is not None and not ticket.cleared:
+            self.cluster(ticket.executor).forget(key)
 
     def cluster(self, name: str) -> Remote:
         """The executor of a cluster. Raises Invalid when the settings do not tell enough."""

@@ -83,6 +83,7 @@ class Away:
     code: int | None = None
     reason: str = ""
     here: bool = False
+    cleared: bool = False
 
     @property
     def told(self) -> JobState:
@@ -175,9 +176,9 @@ class Remote:
         )
 
     def forget(self, key: str) -> None:
-        """Remove what the job has in the depot, such as the rows that it read; end it first when it runs."""
+        """Remove what the job has in the depot, such as the rows that it read; end it first when it runs. Raises Unavailable."""
         self.cancel(key)
-        if (ticket := self._ticket(key)) is not None:
+        if (ticket := self._ticket(key)) is not None and not ticket.cleared:
             self.depot.remove(f"{ticket.place}/")
 
     # --- sending ------------------------------------------------------------------------------------------------------
@@ -313,7 +314,12 @@ class Remote:
     def _close(self, key: str, ticket: Away) -> None:
         """Write how it ended, and clear the depot; what cannot be cleared now is when the key is forgotten."""
         self._write(key, ticket)
-        self._quietly(lambda: self.depot.remove(f"{ticket.place}/"))
+
+        def clear() -> None:
+            self.depot.remove(f"{ticket.place}/")
+            self._write(key, replace(ticket, cleared=True))
+
+        self._quietly(clear)
 
     # --- its own files ------------------------------------------------------------------------------------------------
 
