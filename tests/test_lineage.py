@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         estimate = {"mean": 0.8, "low": 0.7, "high": 0.9, "n": 10}
         conn.execute(
             evaluations.insert().values(
-                id="eval_1", model=MODEL, version=version.ref, suite="test", suite_digest="sha256:s", n=10, errors=0,
+                id="eval_1", model=MODEL, version=version.ref, suite="test", suite_digest="sha256:s", n=10, errors=0, scorers=[],
                 metrics={"exact_match": estimate}, slices={}, report="", created_at=clock.iso(),
             )
         )  # fmt: skip

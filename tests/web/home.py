@@ -13,7 +13,8 @@ from ciranda.data import versions as datasets
 from ciranda.data.rows import Row
 from ciranda.deploy import apply, rollout, routing, stages
 from ciranda.deploy.evidence import Evidence, Tally
-from ciranda.evals.suites import evaluations
+from ciranda.evals import library, suites, written
+from ciranda.evals.suites import Answer, Evaluation, evaluations
 from ciranda.govern import access
 from ciranda.loop import turns
 from ciranda.monitor import alerts
@@ -48,6 +49,7 @@ class Home:
         self.data()
         self.training()
         self.version = self.gated()
+        self.registered()
         self.release()
         self.drift()
         self.recorded.start()
@@ -98,10 +100,27 @@ class Home:
             verdicts.record(conn, version.ref, Verdict("pass", gates), champion=f"{MODEL}@0", actor="loop")
             for ref, mean in ((version.ref, 0.8), (f"{MODEL}@0", 0.1)):
                 conn.execute(evaluations.insert().values(
-                    id=ids.new("eval"), model=MODEL, version=ref, suite="test", suite_digest="sha256:x", n=60, errors=0,
-                    metrics={"exact_match": {**estimate, "mean": mean}}, created_at=clock.iso(), report="",
+                    id=ids.new("eval"), model=MODEL, version=ref, suite="test", suite_digest="sha256:x", n=60, errors=0, scorers=["exact_match"],
+                    metrics={"exact_match": {**estimate, "mean": mean}}, created_at=clock.iso(), report=self.report(mean),
                     slices={"language=en": {"exact_match": {**estimate, "n": 30}}, "source=intents": {"exact_match": estimate}}))  # fmt: skip
         return version
+
+    def report(self, mean: float) -> str:
+        """Ten answers that are right as often as that, for the pages of evaluations."""
+        answers = [
+            Answer(f"c{n}", f"light {n}", "on", "on" if n < mean * 10 else "off", {"exact_match": float(n < mean * 10)},
+                   {"language": "en"}, 0.2)
+            for n in range(10)
+        ]  # fmt: skip
+        return suites.save(self.world.home, Evaluation("test", "sha256:x", tuple(answers), ("exact_match",)))
+
+    def registered(self) -> None:
+        """A suite in two versions, with a pair."""
+        for prompt in ("Will he come?", "Will he come by night?"):
+            text = f"suite: manners\nswap: [gender]\ncases: [{{prompt: '{prompt}', reference: yes, slices: {{tone: polite}}}}]"
+            library.register(
+                self.db, self.world.home, written.read(text.replace("yes", '"yes"'), file="manners.yaml"), actor="ana"
+            )
 
     def release(self) -> None:
         with self.db.writing() as conn:

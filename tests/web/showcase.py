@@ -36,6 +36,19 @@ from ciranda.web.views.release import Arm, Estimate, GateRow, Judged, ReleasePag
 from ciranda.web.views.reviews import Looked, QueuePage, QueueRow
 from ciranda.web.views.runs import SearchRow, TrialPage, TrialRow
 from ciranda.web.views.sources import BadRow, FeedPage, FeedRow, RunPage, RunRow, SourceRow
+from ciranda.web.views.suites import (
+    AnswerRow,
+    Asked,
+    CaseRow,
+    EvaluationPage,
+    Figure,
+    GapRow,
+    Part,
+    Result,
+    SuitePage,
+    SuiteRow,
+    SuitesPage,
+)  # fmt: skip
 from ciranda.web.views.turns import TurnRow, TurnStep
 
 HOME = "smart-home"
@@ -53,6 +66,14 @@ def curve(end: float, steps: int = 60) -> tuple[tuple[int, float], ...]:
     )
 
 
+SUITE = SuiteRow("routing", 2, "sha256:" + HASH * 4, 40, {"language": {"en": 30, "pt-BR": 10}, "label": {"billing": 12, "technical": 28}},
+                 "evals/routing.yaml", "two more of accounts", 0, ago(days=2), "ana", (HOME,))  # fmt: skip
+RESULTS = tuple(
+    Result(f"eval_{n}", HOME, f"{HOME}@{n}", "routing@2", 240, 2 - n if n < 2 else 0,
+           (Figure("label", mean, mean - 0.03, mean + 0.03, 240), Figure("latency_ms", took, took - 9, took + 9, 240, rate=False),
+            Figure("perplexity", 1.31, 1.2, 1.4, 240, rate=False), Figure("bias:refusal", 0.01, 0.0, 0.03, 60), Figure("regex:^a$", 0.2, 0.1, 0.3, 240)), ago(days=2 - n))
+    for n, mean, took in ((2, 0.812, 540.0), (1, 0.744, 610.0))
+)  # fmt: skip
 VERSIONS = (
     VersionRow("smart-home@2", 2, "candidate", "smart-home@2", "smollm2-135m-instruct", ago(minutes=22), "loop", TURN,
                (("exact_match", 0.812, 0.774, 0.845), ("intent_accuracy", 0.931, 0.905, 0.951), ("valid_json", 0.996, 0.985, 0.999))),
@@ -741,6 +762,57 @@ class Showcase:
         return TrialPage(row, SEARCH, {"method": "sft", "rank": 16, "alpha": 32, "learning_rate": 0.002, "steps": 60, "seed": 17},
                          {"exact_match": 0.812, "loss": 0.121, "n": 488} if done else {}, {"tokens_per_s": 812.0, "peak_rss_bytes": 1.9e9, "seconds": 431.0} if done else {},
                          {"torch": "2.13.0", "transformers": "5.23.1", "peft": "0.21.2"} if done else {}, "smart-home@2" if row.best else "", "step 60 of 60 loss 0.121")  # fmt: skip
+
+    def suites(self, reach: Sequence[str], after: str) -> SuitesPage:
+        return (
+            SuitesPage((), ())
+            if self.empty
+            else SuitesPage((SUITE, replace(SUITE, suite="greetings", models=())), RESULTS, "routing")
+        )
+
+    def suite(self, name: str, number: int, page: int, who: Principal) -> SuitePage:
+        if name != SUITE.suite:
+            raise NotFound(f"no suite {name!r}", where="suites", remedy="`ciranda suite list` shows them")
+        cases = (
+            CaseRow(
+                "c1",
+                "I was charged twice for October. " * 6,
+                "billing",
+                {"language": "en"},
+                ("choices: billing, technical",),
+            ),
+            CaseRow(
+                "c2",
+                "Ela pode cancelar o plano do marido?",
+                None,
+                {"language": "pt-BR", "swap": "gender"},
+                ("pair: c1",),
+            ),
+        )
+        return SuitePage(SUITE, (SUITE, replace(SUITE, number=1, cases=38, note="", redacted=1)), cases, page, RESULTS)
+
+    def evaluation(self, id: str, asked: Asked, who: Principal) -> EvaluationPage:
+        if id not in ("eval_2", "eval_1"):
+            raise NotFound(f"no evaluation {id!r}", where="evaluations", remedy="`ciranda evaluate` makes one")
+        parts = (
+            Part("", RESULTS[0].figures[0], 0.744), Part("language=pt-BR", Figure("label", 0.61, 0.5, 0.71, 80), 0.66),
+            Part("", RESULTS[0].figures[1], 610.0), Part("", RESULTS[0].figures[2], None),
+        )  # fmt: skip
+        gaps = (
+            GapRow("gender", "refusal", 60, 0.001, -0.02, 0.03, "fair"),
+            GapRow("region", "refusal", 60, 0.12, 0.05, 0.19, "biased"),
+            GapRow("names", "label", 8, -0.02, -0.3, 0.3, "cannot_tell"),
+        )
+        answers = (
+            AnswerRow("I was charged twice.", "billing", "technical", "", 0.0, "billing", 1.0, -1.0, {"language": "en"}),
+            AnswerRow("The app closes.", "technical", "", "the engine answered 500", 0.0, "billing", 0.0, 0.0, {}),
+            AnswerRow("Quem paga?", None, "billing, since money is meant " * 12, "", 1.0, None, None, None, {"language": "pt-BR"}),
+            AnswerRow("Hi", "account", "account", "", 1.0, "billing", 0.0, 1.0, {}), AnswerRow("Ho", "a", "a", "", 1.0, "a", 1.0, 0.0, {}),
+        )  # fmt: skip
+        alone = id == "eval_1"
+        shown = () if asked.slice == "none" else answers
+        return EvaluationPage(RESULTS[0], None if alone else RESULTS[1], () if alone else RESULTS[1:], replace(asked, metric=asked.metric or "label", against="" if alone else "eval_1"),
+                              parts, () if alone else gaps, shown, 60, alone, True, ("language=en", "language=pt-BR"))  # fmt: skip
 
     def alerts(self, reach: Sequence[str], state: str) -> tuple[AlertRow, ...]:
         rows = () if self.empty else tuple(self._alert(row) for row in ALERTS)

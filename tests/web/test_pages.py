@@ -104,7 +104,9 @@ def test_every_page_and_fragment_is_whole(admin, name, tag):
             assert answer.text.count("<h1") == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/models", "/interactions", "/datasets", "/experiments", "/alerts", "/turns"])
+@pytest.mark.parametrize(
+    "path", ["/", "/models", "/interactions", "/datasets", "/experiments", "/alerts", "/turns", "/suites"]
+)
 def test_an_empty_platform_says_what_to_do(first_day, path):
     answer = first_day.get(path)
     assert answer.status_code == 200

@@ -67,6 +67,8 @@ def test_every_link_of_a_real_home_leads_to_a_whole_page(client):
         "/alerts/",
         "/interactions/",
         "/diff/",
+        "/suites/",
+        "/evaluations/",
     ):
         assert any(part in path for path in seen), part
 

@@ -145,13 +145,24 @@ class Words:
             "error_rate": _("Error rate"), "latency_p95_ms": _("Latency, p95"), "thumbs_up": _("Thumbs up"),
             "exact_match": _("Exact match"), "intent_accuracy": _("Right intent"), "valid_json": _("Valid JSON"),
             "toxicity": _("Toxicity"), "pii_leak": _("Leaked personal data"), "refusal": _("Refusals"),
-            "length_ratio": _("Length against reference"), "loss": _("Loss"),
+            "length_ratio": _("Length against reference"), "loss": _("Loss"), "contains": _("Holds the reference"),
+            "label": _("Right label"), "similarity": _("Similar to the reference"), "relevance": _("Similar to the question"),
+            "json_match": _("Same JSON"), "json_fields": _("Right fields"), "json_schema": _("Satisfies its schema"),
+            "tool_calls": _("Right calls"), "tool_names": _("Right tools"), "tool_valid": _("Valid calls"),
+            "python": _("Python that parses"), "same_language": _("In the question's language"),
+            "answer_changed": _("Another answer for the partner"), "perplexity": _("Perplexity"),
+            "latency_ms": _("Latency, ms"), "tokens_out": _("Tokens of the answer"), "cost": _("Cost"),
             "validation exact match": _("Exact match on validation"), "repetition": _("Repetition"),
             "retrain": _("Worse after drift"), "messages": _("Messages"), "e_value": _("Evidence"),
             "fraction": _("New kinds of message"),
             "before": _("Before"), "now": _("Now"), "limit": _("Limit"), "input": _("Input"), "output": _("Output"),
             "feedback": _("Feedback"),
         }.get(name, name.replace("_", " "))  # fmt: skip
+
+    def finding(self, name: str) -> str:
+        """What counterfactual pairs say."""
+        _ = self.messages.gettext
+        return {"fair": _("fair"), "biased": _("biased"), "cannot_tell": _("cannot tell")}.get(name, name)
 
     def judged(self, name: str) -> str:
         """A metric as a release compares it, one share per answer."""

@@ -66,6 +66,7 @@ def page(platform: Platform, ref: str) -> VersionPage:
         version.trial, _slices(scored.get(version.ref, ()), scored.get(against, ())), against, _said(rulings),
         _served(version, history), _card(version), _lineage(platform, version, rulings),
         tuple((one.suite, one.found) for one in catalog.contaminated(platform.db, version.dataset)),
+        tuple((str(row["id"]), str(row["suite"])) for row in scored.get(version.ref, ())),
     )  # fmt: skip
 
 

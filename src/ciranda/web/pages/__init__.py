@@ -18,6 +18,7 @@ from ciranda.web.pages import (
     reviews,
     runs,
     sources,
+    suites,
     turns,
 )
 
@@ -32,6 +33,7 @@ ENTRIES: tuple[Entry, ...] = (
     *lines.ENTRIES,
     *runs.ENTRIES,
     *sources.ENTRIES,
+    *suites.ENTRIES,
     *reviews.ENTRIES,
     *alerts.ENTRIES,
     *govern.ENTRIES,

@@ -99,3 +99,4 @@ class VersionPage:
     card: str
     lineage: tuple[tuple[str, str, str, str], ...]  # kind, label, page, note: from the rows to the answers
     contaminated: tuple[tuple[str, int], ...] = ()  # suite, training rows that it asks
+    evaluations: tuple[tuple[str, str], ...] = ()  # id and suite of its newest evaluations

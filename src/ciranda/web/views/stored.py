@@ -33,6 +33,7 @@ from ciranda.web.load import (
     reviews,
     runs,
     sources,
+    suites,
     trust,
     turns,
     versions,
@@ -53,6 +54,7 @@ from ciranda.web.views.release import ReleasePage
 from ciranda.web.views.reviews import QueuePage, QueueRow
 from ciranda.web.views.runs import SearchRow, TrialPage
 from ciranda.web.views.sources import FeedPage, FeedRow, RunPage
+from ciranda.web.views.suites import Asked, EvaluationPage, SuitePage, SuitesPage
 from ciranda.web.views.turns import TurnRow
 
 ON_A_PAGE = 5
@@ -191,6 +193,15 @@ class Stored:
 
     def trial(self, id: str) -> TrialPage:
         return runs.single(self.platform, id)
+
+    def suites(self, reach: Sequence[str], after: str) -> SuitesPage:
+        return suites.listing(self.platform, reach, after)
+
+    def suite(self, name: str, number: int, page: int, who: Principal) -> SuitePage:
+        return suites.single(self.platform, name, number, page, who)
+
+    def evaluation(self, id: str, asked: Asked, who: Principal) -> EvaluationPage:
+        return suites.evaluation(self.platform, id, asked, who)
 
     def alerts(self, reach: Sequence[str], state: str) -> tuple[AlertRow, ...]:
         return alerts.listing(self.platform, reach, state)
