@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -162,6 +164,49 @@ def test_a_version_that_its_gates_refuse_is_no_result(stage: Stage) -> None:
     assert done.error is not None
     assert done.error.code == "gate_refused"
     assert stage.control.get("/models/house")["live"] == "house@0"
+
+
+@pytest.mark.slow
+def test_preferences_are_learnt_by_dpo(stage: Stage) -> None:
+    asking = client(stage)
+    records = [
+        {"input": {"messages": said(row)["messages"][:-1]}, "preferred_output": [said(row)["messages"][-1]],
+         "non_preferred_output": [{"role": "assistant", "content": "no idea"}]}
+        for row in own(stage, "train")
+    ]  # fmt: skip
+    wanted = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 4, "batch_size": 4}}}
+    file = sent(asking, records)
+    job = asking.fine_tuning.jobs.create(model="house", training_file=file, method=wanted)  # type: ignore[arg-type]
+    done = ended(asking, job.id)
+    assert done.status == "succeeded", done.error
+    assert done.method is not None
+    assert done.method.type == "dpo"
+    recipe = stage.control.get(f"/versions/{done.fine_tuned_model}")["recipe"]
+    assert (recipe["method"], recipe["beta"]) == ("dpo", 0.2)
+    lay_aside(stage)
+
+
+@pytest.mark.slow
+def test_a_job_survives_the_death_of_control(stage: Stage) -> None:
+    asking = client(stage, at=stage.gateway)
+    file = sent(asking, [said(row) for row in own(stage, "train")])
+    chosen = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 20, "batch_size": 1}}}
+    job = asking.fine_tuning.jobs.create(model="house", training_file=file, method=chosen)  # type: ignore[arg-type]
+    stage.until("a trial runs", lambda: running(stage), limit_s=30)
+    os.kill(json.loads((stage.home.run / "control.json").read_text())["pid"], signal.SIGKILL)
+
+    def back() -> str | None:
+        try:
+            return asking.fine_tuning.jobs.retrieve(job.id).status
+        except openai.InternalServerError:  # 502 or 503, until it is
+            return None
+
+    stage.until("control is back", back, limit_s=60)
+    done = ended(asking, job.id)
+    assert done.status == "succeeded", done.error
+    story = messages(asking, job.id)
+    assert len(story) == len(set(story))  # nothing was said twice
+    lay_aside(stage)
 
 
 def test_cancelling_ends_all_that_a_job_holds(stage: Stage) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import httpx
 import pytest
 import uvicorn
@@ -20,11 +21,14 @@ from mlflow.entities import Metric, Param, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
+import smallmodel  # noqa: E402
 from ciranda import loop  # noqa: E402
 from ciranda.config import Settings  # noqa: E402
 from ciranda.deploy import rollout  # noqa: E402
+from ciranda.errors import Invalid  # noqa: E402
 from ciranda.govern import access  # noqa: E402
-from ciranda.registry import registered  # noqa: E402
+from ciranda.loop import registering  # noqa: E402
+from ciranda.registry import aliases, models, registered  # noqa: E402
 from ciranda.train import conditions  # noqa: E402
 from ciranda.web.app import create  # noqa: E402
 from registry_world import MODEL, World  # noqa: E402
@@ -234,6 +238,10 @@ def test_a_model_of_ours_is_its_line_and_no_client_moves_it_around_a_gate(door: 
     client.set_model_version_tag(MODEL, str(plain.number), "seen", "yes")
     assert client.get_model_version_by_alias(MODEL, "favourite").tags["seen"] == "yes"
     with door.world.db.reading() as conn:
+        assert aliases.resolve(conn, f"{MODEL}@favourite") == plain.ref
+    client.delete_registered_model_alias(MODEL, "favourite")
+    assert client.get_registered_model(MODEL).aliases == {"live": str(passed.number)}
+    with door.world.db.reading() as conn:
         assert registered.unjudged(conn) == []  # a note asks for no turn
 
 
@@ -248,6 +256,27 @@ def test_what_is_no_adapter_becomes_no_version_of_ours(door: House, client: Mlfl
     with pytest.raises(MlflowException):
         client.create_model_version(MODEL, f"runs:/{run}/../../x", run)
     assert len(client.search_model_versions(f"name = '{MODEL}'")) == before
+
+
+@pytest.mark.slow
+def test_a_real_adapter_becomes_the_candidate_that_its_trainer_would_have_made(tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    job.mkdir()
+    smallmodel.trained(job, smallmodel.spec(job))
+    world = World(tmp_path, base=smallmodel.NAME)
+    platform = loop.Platform(world.home, Settings(), world.db)
+    place = world.home.bases / smallmodel.NAME
+    place.symlink_to(smallmodel.base().folder)
+    with world.db.reading() as conn:
+        spec = models.get(conn, MODEL).spec
+    made = registering.take(platform, spec, job / "output" / "adapter", facts={"by": "mlflow"}, actor="test")
+    assert (made.ref, made.stage, made.tuning) == (f"{MODEL}@1", "candidate", "lora")
+    assert made.gguf is not None
+    ours, theirs = (gguf.GGUFReader(path).tensors for path in (job / "output" / "adapter.gguf", made.gguf))
+    assert [(one.name, one.data.tobytes()) for one in ours] == [(one.name, one.data.tobytes()) for one in theirs]
+    (job / "output" / "adapter" / "evil.bin").write_bytes(b"pickle")
+    with pytest.raises(Invalid, match="evil"):
+        registering.take(platform, spec, job / "output" / "adapter", facts={}, actor="test")
 
 
 def test_tenants_do_not_meet_and_a_viewer_only_looks(door: House, client: MlflowClient) -> None:

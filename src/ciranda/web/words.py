@@ -134,6 +134,7 @@ class Words:
             "drift": _("Drift"), "feedback": _("Feedback"), "schedule": _("Schedule"), "person": _("A person"),
             "asked": _("A person"), "retrain": _("Drift"), "intents": _("Sentences"),
             "data": _("New data"), "first": _("First turn"), "apply": _("Model file"), "sources": _("New data"),
+            "fine-tuning": _("Fine-tuning job"), "registered": _("Registered by a client"),
         }.get(name, name.replace("_", " "))  # fmt: skip
 
     def metric(self, name: str) -> str:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from pydantic import Field
 
-from ciranda.errors import Conflict, Invalid, NotFound
+from ciranda.errors import Conflict, NotFound
+from ciranda.registry import aliases as labels
 from ciranda.registry import models as lines
 from ciranda.registry import registered
 from ciranda.registry.registered import Named
@@ -20,7 +21,7 @@ from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 from ciranda.web.mlflow.door import Lenient, tenant_of
 from ciranda.web.mlflow.experiments import Pair, paged, pairs
-from ciranda.web.mlflow.names import LIVE, UNSAID, aliases_of, line_of, named_of, theirs_of, version_of, versions_of
+from ciranda.web.mlflow.names import UNSAID, aliases_of, line_of, named_of, theirs_of, version_of, versions_of
 
 Text = Annotated[str, Field(max_length=5000)]
 Name = Annotated[str, Field(max_length=registered.NAME)]
@@ -127,27 +128,29 @@ def delete_tag(call: Call[Tag]) -> Item:
 
 
 def set_alias(call: Call[Placed]) -> Item:
-    """A label, which sends no traffic."""
+    """A label, which sends no traffic. Of a version of ours it is the registry's alias; what says what is true is not set."""
     asked = call.asked
-    if asked.alias == LIVE:
-        raise Invalid(
-            "the alias `live` says what is live, and is not set",
-            where="alias",
-            remedy="choose another name, such as champion",
-        )
     with call.platform.db.writing() as conn:
-        named = named_of(conn, call, asked.name, to_write=True)
+        if line_of(conn, call, asked.name) is not None:
+            call.require(asked.name, right="train")
+            labels.put(conn, f"{asked.name}@{asked.version}", asked.alias, actor=call.actor)
+            return {}
+        named = registered.get(conn, tenant_of(call), asked.name)
         version_of(conn, call, named, asked.version)
         registered.change(conn, named, aliases={**named.aliases, asked.alias: asked.version})
     return {}
 
 
 def delete_alias(call: Call[Alias]) -> Item:
+    """Take a label away. Raises NotFound for one of ours that is not there."""
+    asked = call.asked
     with call.platform.db.writing() as conn:
-        named = named_of(conn, call, call.asked.name, to_write=True)
-        registered.change(
-            conn, named, aliases={key: one for key, one in named.aliases.items() if key != call.asked.alias}
-        )
+        if line_of(conn, call, asked.name) is not None:
+            call.require(asked.name, right="train")
+            labels.remove(conn, asked.name, asked.alias, actor=call.actor)
+            return {}
+        named = registered.get(conn, tenant_of(call), asked.name)
+        registered.change(conn, named, aliases={key: one for key, one in named.aliases.items() if key != asked.alias})
     return {}
 
 

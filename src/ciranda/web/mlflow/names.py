@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.errors import Forbidden, Invalid, NotFound
+from ciranda.registry import aliases as labels
 from ciranda.registry import models as lines
 from ciranda.registry import registered, versions
 from ciranda.registry.registered import Named, Registered
@@ -61,9 +62,12 @@ def theirs_of(conn: sa.Connection, call: Call[Any], name: str, what: str) -> Nam
 
 
 def aliases_of(conn: sa.Connection, call: Call[Any], named: Named) -> dict[str, int]:
-    """Versions by the labels that clients gave them, and `live`."""
-    live = versions.live(conn, named.name) if line_of(conn, call, named.name) else None
-    return {**named.aliases, **({LIVE: live.number} if live else {})}
+    """Versions by their labels; those of ours are the registry's own, and `live`."""
+    if line_of(conn, call, named.name) is None:
+        return named.aliases
+    live = versions.live(conn, named.name)
+    held = {one.name: one.number for one in labels.of(conn, named.name)}
+    return {**held, **({LIVE: live.number} if live else {})}
 
 
 def versions_of(conn: sa.Connection, call: Call[Any], named: Named) -> list[Item]:
