@@ -325,7 +325,7 @@ INTRODUCTION = """<!-- written by bench/gates.py: change it there -->
 
 A gate decides with numbers, so it errs. These are the rates, by simulation of the function that decides, {runs} runs of each
 case (`make bench-gates`). Held: a version that is no better passes `better than live` in at most 2.5 of 100 tries, one that is
-worse by the very margin passes `not worse than live by` in at most 5 of 100; intervals hold the truth in at least 94 of
+worse by the very margin passes `not worse than live by` in at most 5 of 100; intervals hold the truth in about 95 of
 100; harm is claimed of an equal version in at most 5 of 100, however many gates compare.
 
 - **false promote**: passed, though it should not. **power**: passed, as it should. What neither passes nor fails is "cannot

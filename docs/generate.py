@@ -148,6 +148,8 @@ TABLES = {
     "turns": "Runs of the loop: cause, step, who acts next.",
     "uploads": "Files that clients of the fine-tuning door sent, and those that jobs left; deleted ones without content.",
     "judges": "Models that judge answers: engine, criteria, scale; the newest of a name counts.",
+    "judgements": "What judges said of evaluations, case by case, so that no question is asked twice.",
+    "replays": "Real traffic asked of another version before users see it, with what came of it.",
     "judge_calibrations": "What judges and people said of the same answers, and how long that holds.",
     "verdicts": "What the gates said of a version, with their evidence.",
     "version_aliases": "Names that stand for model versions, and may be moved.",

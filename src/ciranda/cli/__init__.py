@@ -27,6 +27,7 @@ COMMANDS = {
     "chat": "talk", "feedback": "talk", "interactions": "recorded", "datasets": "lines", "data": "chores", "review": "reviews",
     "release": "release", "approvals": "release", "decline": "release", "override": "release", "versions": "versions",
     "suite": "suites",
+    "judges": "judges", "compare": "judges", "replay": "replay",
     "glossary": "datasets", "lineage": "chain", "drift": "look", "alerts": "look", "audit": "trust", "keys": "keys",
     "tenants": "keys", "policy": "policy", "exports": "policy", "erase": "erase", "base": "home", "demo": "story", "help": "manual",
 }  # fmt: skip

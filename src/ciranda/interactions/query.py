@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Unpack
 
 from ciranda import config
@@ -69,6 +70,20 @@ class Interactions:
         """One interaction with its feedback and scores, or None."""
         found = self._whole(self._key(identifier), opinions=True)
         return found[0] if found else None
+
+    def several(self, identifiers: Sequence[str]) -> dict[str, Interaction]:
+        """Interactions with feedback and scores by their ids, as far as they are there."""
+        found: dict[str, Interaction] = {}
+        for at in range(0, len(identifiers), PAGE):
+            part = identifiers[at : at + PAGE]
+            near = [window for one in part for window in islice(sql.windows(one), 1)]
+            bounds = {"first": min(first for first, _ in near), "last": max(last for _, last in near)}
+            question = f"{sql.KEYS} WHERE id IN {{ids:Array(String)}} AND {sql.WITHIN}"
+            whole = self._whole(self._line.rows(question, {"ids": list(part), **bounds}), opinions=True)
+            found |= {one.id: one for one in whole}
+        for one in set(identifiers) - set(found):
+            found |= {one: late} if (late := self.get(one)) else {}
+        return found
 
     def page(self, *, before: str | None = None, limit: int = 50, **chosen: Unpack[Filters]) -> list[Interaction]:
         """Interactions, newest first, with feedback and scores.

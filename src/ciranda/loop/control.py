@@ -15,7 +15,7 @@ from ciranda.evals.scorers import GIVEN, Scorer
 from ciranda.govern import audit, erasures
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
-from ciranda.loop import chores, exam, papers, registering, steps, tuning, turns
+from ciranda.loop import chores, exam, judging, papers, registering, replaying, steps, tuning, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
@@ -57,6 +57,7 @@ class Control:
                 Task("searches", 0.4, self.searching.tick),
                 Task("bases", 1.0, self._bases),
                 Task("exams", 2.0, self._exams),
+                Task("judges", 2.0, self._judges),
                 Task("chores", 2.0, self._chores),
                 Task("cancelled", 2.0, self.cancelled.look),
                 Task("quality", 0.5, self._quality),
@@ -98,6 +99,10 @@ class Control:
     def _weights(self) -> None:
         """Weights of versions whose retention is over go."""
         removal.sweep(self.platform.db, self.platform.home)
+
+    def _judges(self) -> None:
+        judging.keep(self.platform)
+        replaying.keep(self.platform)
 
     def _chores(self) -> None:
         chores.keep(self.platform)

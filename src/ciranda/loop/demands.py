@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from ciranda.config.model import ModelSpec
 from ciranda.errors import CirandaError, Invalid
-from ciranda.evals import fields, library
-from ciranda.evals.scorers import Scorer, scorer
+from ciranda.evals import fields, library, replays
+from ciranda.evals.scorers import GIVEN, Scorer, scorer
 from ciranda.loop.papers import is_file
 from ciranda.loop.platform import Platform
 
@@ -30,7 +30,7 @@ def demand(platform: Platform, spec: ModelSpec) -> None:
             error.where = f"{spec.model}: {key}"
             raise
     for name in dict.fromkeys(gate.suite for gate in spec.gates):
-        if name != "test" and not is_file(name):
+        if name not in ("test", replays.SUITE) and not is_file(name):
             with platform.db.reading() as conn:
                 library.find(conn, name)
 
@@ -47,9 +47,12 @@ def _able(key: str, named: Scorer, spec: ModelSpec) -> None:
     """Whether a scorer can judge there: live answers have no reference, and an engine only by its address."""
     if named.name in SCHEMAS:
         fields.demand({}, key)
-    if key == "release: quality" and (not named.bounded or named.needs == "embedding"):
+    if key == "release: quality" and (not named.bounded or named.needs in GIVEN):
         raise Invalid(f"{named.name} is no quality between 0 and 1 that is cheap enough for every answer of a release",
                       where=key, remedy="choose valid_json, json_schema, refusal, same_language, …")  # fmt: skip
+    if key == "watch: scorers" and named.needs == "judge":
+        raise Invalid(f"{named.name} costs a question for each answer, which live traffic has too many of", where=key,
+                      remedy="let a gate ask it, or `ciranda replay --judge`")  # fmt: skip
     if key == "watch: scorers" and (named.needs_reference or named.needs == "partner" or named.name in CASES):
         raise Invalid(f"{named.name} needs a reference or a pair, and live traffic has none", where=key,
                       remedy="choose valid_json, refusal, toxicity, pii_leak, relevance, latency_ms, …")  # fmt: skip

@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import sqlalchemy as sa
+
 from ciranda.config.model import ModelSpec
-from ciranda.evals import exams, suites
+from ciranda.evals import exams, replays, suites
 from ciranda.evals.cases import Suite
+from ciranda.evals.scorers import scorer
 from ciranda.evals.suites import Evaluation
 from ciranda.jobs.local import JobSpec
-from ciranda.loop import papers, picks
+from ciranda.loop import judging, papers, picks, replaying
 from ciranda.loop.heavy import Told, await_job
 from ciranda.loop.platform import Platform
 from ciranda.registry import gates, models, verdicts, versions
@@ -142,6 +145,33 @@ def record_exams(platform: Platform) -> None:
             files.write_atomic(folder / JUDGED, "")
 
 
+def replay(platform: Platform, spec: ModelSpec, candidate: Version, *, tell: Told) -> None:
+    """Replay the traffic of the day before to a candidate, where a gate names the suite `replay`."""
+    if any(gate.suite == replays.SUITE for gate in spec.gates):
+        replaying.freeze(platform, candidate, tell=tell)
+
+
+def consult(
+    platform: Platform, spec: ModelSpec, candidate: Version, champion: Version, evaluations: Mapping[str, Mapping[str, str]],
+    *, dataset: str = "", again: bool = False,
+) -> list[str]:  # fmt: skip
+    """Begin to ask the judges that the gates name about two examined versions; the keys of jobs that are still to end."""
+    if not any(scorer(gate.metric).needs == "judge" for gate in spec.gates):
+        return []
+    chosen = papers.suites_of(platform, spec, dataset)
+    cases = {name: {case.id: case.messages for case in suite.cases} for name, suite in chosen.items()}
+    return judging.consult(platform, spec, candidate, champion, evaluations, cases, again=again)
+
+
+def _evidence(
+    conn: sa.Connection, spec: ModelSpec, candidate: Version, champion: Version, evaluations: Mapping[str, Mapping[str, str]],
+    generation: int,
+) -> dict[str, Any]:  # fmt: skip
+    """What a verdict stands on."""
+    judges = judging.evidence(conn, spec, candidate, champion, evaluations)
+    return {"evaluations": evaluations, "generation": generation, **({"judges": judges} if judges else {})}
+
+
 def _judged(platform: Platform, ref: str) -> bool:
     """Let the gates speak of a version that was examined by hand; False while the live one still sits its exam.
 
@@ -160,7 +190,10 @@ def _judged(platform: Platform, ref: str) -> bool:
         return True  # the suites have changed since: another exam is due
     if set(found[live.ref]) != set(chosen):
         return False
-    stands_on = {"evaluations": found, "generation": model.generation}
+    if consult(platform, spec, version, live, found):
+        return False
+    with platform.db.reading() as conn:
+        stands_on = _evidence(conn, spec, version, live, found, model.generation)
     if all(ruling.evidence != stands_on for ruling in rulings):  # the same again would say nothing new
         judge(platform, spec, version, live, found, turn="")
     return True
@@ -210,9 +243,11 @@ def judge(
             ref: {name: suites.load(platform.home, suites.get(conn, one)["report"]) for name, one in by_suite.items()}
             for ref, by_suite in evaluations.items()
         }
-    verdict = gates.judge(spec.gates, loaded[candidate.ref], loaded[champion.ref])
+    standings, judged = judging.standings(platform, spec, candidate, champion, evaluations, loaded)
+    verdict = gates.judge(spec.gates, judged[candidate.ref], judged[champion.ref], standings)
     with platform.db.writing() as conn:
-        stands_on = {"evaluations": evaluations, "generation": models.get(conn, candidate.model).generation}
+        generation = models.get(conn, candidate.model).generation
+        stands_on = _evidence(conn, spec, candidate, champion, evaluations, generation)
         verdicts.record(
             conn, candidate.ref, verdict, champion=champion.ref, actor="loop", turn=turn, evidence=stands_on
         )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from ciranda.config.model import ModelSpec
 from ciranda.data import versions as datasets
 from ciranda.errors import Refused
-from ciranda.evals import embedding, library, suites, written
+from ciranda.evals import embedding, library, replays, suites, written
 from ciranda.evals.cases import Suite
 from ciranda.evals.scorers import scorer
 from ciranda.govern.outgoing import Door
@@ -69,12 +69,14 @@ def suites_of(platform: Platform, spec: ModelSpec, dataset: str, extra: Sequence
 
 
 def suite(platform: Platform, spec: ModelSpec, name: str, *, dataset: str = "") -> Suite:
-    """A suite as gates name it: `test`, a registered one, or a file.
+    """A suite as gates name it: `test`, `replay`, a registered one, or a file.
 
     Raises:
         NotFound: There is none.
         Refused: `test` of a model without data.
     """
+    if name == replays.SUITE:
+        return replays.suite(platform.db, platform.home, spec.model)
     if name != "test":
         return written.from_yaml(Path(name)) if is_file(name) else library.load(platform.db, platform.home, name)
     newest = datasets.newest_of(platform.db, spec.dataset)

@@ -11,7 +11,7 @@ Rows are read through the policies for the purpose `labelling`, interactions thr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from heapq import nsmallest
 from itertools import islice
@@ -171,8 +171,24 @@ def look(platform: Platform, item: Item, asker: Principal) -> Shown | None:
         row = next(found, None)
         return _of_row(row, item) if row else None
     one = platform.interactions.get(item.ref)
-    voices = feedback.voices_of_approved([one]) if one else []
-    if one is None or not voices:
+    return _of_interaction(one) if one else None
+
+
+def look_at_all(platform: Platform, wanted: Sequence[Item], asker: Principal) -> dict[str, Shown]:
+    """What items speak of, by their ids: those of interactions in a few questions to the store, however many they are."""
+    found = platform.interactions.several([one.ref for one in wanted if one.kind == "interaction"])
+    shown = {
+        one.id: _of_interaction(found[one.ref]) if one.ref in found else None
+        for one in wanted
+        if one.kind == "interaction"
+    }
+    shown |= {one.id: look(platform, one, asker) for one in wanted if one.kind != "interaction"}
+    return {name: one for name, one in shown.items() if one}
+
+
+def _of_interaction(one: Interaction) -> Shown | None:
+    voices = feedback.voices_of_approved([one])
+    if not voices:
         return None
     scores = tuple((score.scorer, score.value) for score in one.scores)
     return Shown(

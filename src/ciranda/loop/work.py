@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ciranda.config.model import ModelSpec
 from ciranda.deploy import rollout
 from ciranda.errors import Unavailable
-from ciranda.loop import exam, intake, registering, searching, steps, tuning, turns
+from ciranda.loop import exam, intake, judging, registering, searching, steps, tuning, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
@@ -66,9 +66,12 @@ class Work:
         """Ask the candidate and the live version the same cases."""
         candidate, champion = self._pair(entry["version"])
         asked = "" if self.job else data["dataset"]  # whoever sends the files of a job does not choose its test split
+        exam.replay(self.platform, self.spec, candidate, tell=self._teller("evaluate"))
         found = exam.examined(
             self.platform, self.spec, (candidate, champion), dataset=asked, tell=self._teller("evaluate")
         )
+        asked = exam.consult(self.platform, self.spec, candidate, champion, found, dataset=data["dataset"], again=True)
+        judging.wait(self.platform, asked, tell=self._teller("evaluate"))
         self._say("evaluate", f"{candidate.ref} and {champion.ref}: {len(found[candidate.ref])} suites each")
         return {"champion": champion.ref, "evaluations": found}
 
