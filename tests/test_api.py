@@ -103,6 +103,7 @@ def concrete(path: str) -> str:
     given = {
         "model": MODEL,
         "number:int": "0",
+        "other:int": "1",
         "dataset": MODEL,
         "run:path": "s.0",
         "evaluation": "e",
