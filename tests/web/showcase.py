@@ -29,6 +29,18 @@ from ciranda.web.views.drift import DriftPage, Stream
 from ciranda.web.views.fleet import STAGES, Chip, Column, Decision, Done, ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, AuditRow, Bound, Chain, KeyRow, Scope
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage, InteractionRow, Voice
+from ciranda.web.views.judges import (
+    Changed,
+    Compared,
+    JudgePage,
+    JudgeRow,
+    Opinion,
+    ReplayPage,
+    ReplayRow,
+    ReplaysPage,
+    Sides,
+    Worth,
+)
 from ciranda.web.views.live import SPANS, STEP_S, WINDOW_S, Bucket, Figures, LivePage, Quality, Track, Window, colour_of
 from ciranda.web.views.models import ModelPage, Next, Slice, Stop, VersionPage, VersionRow
 from ciranda.web.views.privacy import ErasureRow, FlagRow, PoliciesPage, PolicyRow, Receipt, Seen, Theirs
@@ -97,6 +109,26 @@ BAD_ROWS = (
     BadRow("bad_1", "crm", "tickets/17", "bad row: completion is missing (got {'id': 17})", '{"id": 17, "question": "<b>why</b>"}', "waiting", ago(hours=1)),
     BadRow("bad_2", "inbox", "inbox/a.jsonl:9", "bad row: no JSON: Expecting value: line 1 column 1 (char 0)", "not json", "waiting", ago(hours=3)),
 )  # fmt: skip
+JUDGES = (
+    JudgeRow("helpful", "big-model", "https://models.example.com/v1", 5, ago(days=9), (
+        Worth("judge", HOME, True, "", 214, 0.78, 0.86, 0.41, 0.83, "queue smart-home, at random", ago(days=-21)),
+        Worth("preferred", HOME, False, "the judge helpful is not believed: it was held against 12 labels, fewer than 30", 12,
+              0.5, 0.6, 0.3, 0.7, "queue smart-home, all", ago(days=-21)),
+    )),
+    JudgeRow("strict", HOME, "", 2, ago(days=1)),
+)  # fmt: skip
+SIDES = (
+    Compared("valid_json", "", 200, 0.97, 0.82, 0.15, 0.09, 0.21, 0.001, "large", 0.06, 90, "better"),
+    Compared(
+        "valid_json", "language=pt-BR", 80, 0.95, 0.94, 0.01, -0.05, 0.07, 1.0, "negligible", 0.12, 2400, "cannot_tell"
+    ),
+    Compared("toxicity", "", 200, 0.0, 0.0, 0.0, -0.01, 0.01, 1.0, "negligible", 0.04, 0, "not_worse"),
+)
+REPLAYS = (
+    ReplayRow("replay_1", HOME, f"{HOME}@2", f"{HOME}@1", "complete", 200, 1840, 34, "helpful", ago(minutes=5), "eva"),
+    ReplayRow("replay_2", HOME, f"{HOME}@2", f"{HOME}@1", "failed", 200, 900, None, "", ago(days=1), "loop"),
+)
+
 QUEUES = (
     QueueRow(HOME, HOME, HOME, "answers", 37, 71, 68),
     QueueRow("tickets", "", "tickets", "pairs", 0, 0, 0),
@@ -845,6 +877,34 @@ class Showcase:
             (("int_1", "acende a luz da sala"), ("", "apaga tudo")),
             "released",
         )
+
+    def judges(self, reach: Sequence[str]) -> tuple[JudgeRow, ...]:
+        return () if self.empty else JUDGES
+
+    def judge(self, name: str, who: Principal) -> JudgePage:
+        for row in JUDGES:
+            if row.name == name:
+                said = (Opinion(f"{HOME}@2", "", "test", 198, 2, 0.81, ago(days=1)),) if row.worth else ()
+                return JudgePage(
+                    row, "It does what was asked, and nothing else.", "sha256:" + "5" * 64, True, said, (HOME,)
+                )
+        raise NotFound(f"no judge {name!r}", where="judges", remedy="the list has all of them")
+
+    def sides(self, model: str, candidate: str, live: str) -> Sides:
+        both = (candidate or f"{model}@2", live or f"{model}@1")
+        return Sides(*both, () if self.empty else (("test", SIDES),), both)
+
+    def replays(self, reach: Sequence[str]) -> ReplaysPage:
+        return ReplaysPage() if self.empty else ReplaysPage(REPLAYS, (f"{HOME}@2",), ("helpful",))
+
+    def replay(self, id: str) -> ReplayPage:
+        for row in REPLAYS:
+            if row.id == id and row.state == "failed":
+                return ReplayPage(row, ago(days=2), ago(days=1), "it ended with exit code 4")
+            if row.id == id:
+                shown = (Changed("int_1", "acende a luz da sala", "sorry", '{"intent": "LightOn"}', 1.0),)
+                return ReplayPage(row, ago(days=1), ago(minutes=5), "", SIDES, (0.31, 0.12, 0.5, ""), shown)
+        raise NotFound(f"no replay {id!r}", where="replays", remedy="the list has all of them")
 
     def reviews(self, reach: Sequence[str]) -> tuple[QueueRow, ...]:
         rows = () if self.empty else QUEUES

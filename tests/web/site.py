@@ -57,6 +57,13 @@ class Recorded:
         self.asked.append(("turn", model, event, actor))
         return "turn_9"
 
+    def calibrate(self, judge: str, who: Principal, *, queue: str, everything: bool) -> None:
+        self.asked.append(("calibrate", judge, queue, everything))
+
+    def replay(self, version: str, *, judge: str, actor: str) -> str:
+        self.asked.append(("replay", version, judge, actor))
+        return "replay_1"
+
     def review_next(self, queue: str, who: Principal) -> Looked | None:
         return LOOKED if queue == HOME else None
 

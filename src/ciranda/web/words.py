@@ -87,7 +87,7 @@ class Words:
             "passed": _("Passed"), "quiet": _("Quiet"), "certain": _("Certain, but small"), "drift": _("Drift"),
             "learning": _("Learning its reference"), "worse": _("Worse"), "fine": _("Not worse"), "ready": _("Ready"),
             "warning": _("Warning"), "critical": _("Critical"), "info": _("Info"),
-            "interrupted": _("Interrupted"),
+            "interrupted": _("Interrupted"), "judging": _("Being judged"),
             "fresh": _("Fresh"), "stale": _("Stale"),
             "ok": _("Healthy"), "now": _("Turning"), "warn": _("Needs a look"), "bad": _("In trouble"),
         }.get(name, name.replace("_", " "))  # fmt: skip
@@ -326,6 +326,25 @@ class Words:
             "Ciranda, as soon as it is free": _("the loop, as soon as it is free"),
         }.get(name, _("turn") if name.startswith("turn:") else name)  # fmt: skip
 
+    def compared(self, verdict: str) -> str:
+        """What a comparison says."""
+        _ = self.messages.gettext
+        return {
+            "better": _("Better"), "not_worse": _("Not worse"), "worse": _("Worse"), "cannot_tell": _("Cannot tell"),
+        }.get(verdict, verdict)  # fmt: skip
+
+    def extent(self, size: str) -> str:
+        """How large a difference is."""
+        _ = self.messages.gettext
+        return {
+            "negligible": _("negligible"), "small": _("small"), "medium": _("medium"), "large": _("large"),
+        }.get(size, size)  # fmt: skip
+
+    def judging(self, kind: str) -> str:
+        """What a judge is asked for."""
+        _ = self.messages.gettext
+        return {"judge": _("grades"), "preferred": _("preferences")}.get(kind, kind)
+
     def makes(self, name: str) -> str:
         """What labels of a review queue become."""
         _ = self.messages.gettext
@@ -385,6 +404,8 @@ class Words:
             "defined": _("The term %(name)s is in the glossary."),
             "undefined": _("The term %(name)s is not in the glossary any more."),
             "saved": _("Saved."),
+            "judge_calibrating": _("%(name)s is shown what people labelled; it takes a while."),
+            "replay_begun": _("%(name)s is asked what users asked the live version."),
             "review_right": _("Right: kept."),
             "review_wrong": _("Wrong: kept."),
             "review_skip": _("Skipped."),

@@ -21,7 +21,8 @@ def _places(page: Page) -> list[dict[str, Any]]:
     _ = i18n.messages(page.tag).gettext
     named = [
         ("overview", _("Overview"), "view"), ("models", _("Models"), "view"), ("interactions", _("Interactions"), "view"),
-        ("reviews", _("Review"), "view"), ("alerts", _("Alerts"), "view"), ("datasets", _("Datasets"), "view"),
+        ("reviews", _("Review"), "view"), ("judges", _("Judges"), "view"), ("replays", _("Replays"), "view"),
+        ("alerts", _("Alerts"), "view"), ("datasets", _("Datasets"), "view"),
         ("sources", _("Sources"), "view"), ("experiments", _("Experiments"), "view"),
         ("turns", _("Turns"), "view"), ("audit", _("Audit"), "audit"), ("settings", _("Settings"), "view"),
         ("keys", _("Keys and limits"), "keys"), ("about", _("About"), "view"),

@@ -25,6 +25,7 @@ from ciranda.web.load import (
     datasets,
     fleet,
     interactions,
+    judges,
     limits,
     lineage,
     models,
@@ -47,6 +48,7 @@ from ciranda.web.views.drift import DriftPage
 from ciranda.web.views.fleet import Decision, ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, Chain, KeyRow, Scope
 from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage
+from ciranda.web.views.judges import JudgePage, JudgeRow, ReplayPage, ReplaysPage, Sides
 from ciranda.web.views.live import STEP_S, WINDOW_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
 from ciranda.web.views.privacy import ErasureRow, FlagRow, PoliciesPage, Receipt, Theirs
@@ -181,6 +183,21 @@ class Stored:
 
     def ingestion(self, id: str) -> RunPage:
         return sources.ingestion(self.platform, id)
+
+    def judges(self, reach: Sequence[str]) -> tuple[JudgeRow, ...]:
+        return judges.listing(self.platform, reach)
+
+    def judge(self, name: str, who: Principal) -> JudgePage:
+        return judges.single(self.platform, name, who)
+
+    def sides(self, model: str, candidate: str, live: str) -> Sides:
+        return judges.sides(self.platform, model, candidate, live)
+
+    def replays(self, reach: Sequence[str]) -> ReplaysPage:
+        return judges.replayed(self.platform, reach)
+
+    def replay(self, id: str) -> ReplayPage:
+        return judges.replay(self.platform, id)
 
     def reviews(self, reach: Sequence[str]) -> tuple[QueueRow, ...]:
         return reviews.listing(self.platform, reach)
