@@ -17,7 +17,7 @@ from ciranda.evals import asking, calibration, judge, judgements, replays, suite
 from ciranda.evals.judge import Judge
 from ciranda.govern import access
 from ciranda.jobs.local import Local
-from ciranda.loop import comparing, exam, judging, replaying
+from ciranda.loop import calibrating, comparing, exam, judging, opinions, replaying
 from ciranda.registry import models
 from ciranda.store import clock
 from court import ENGINEER, Court, lenient, serving
@@ -45,15 +45,15 @@ def finished(court: Court, key: str) -> dict[str, object]:
     """The job's state once it ended, with what came of it kept."""
 
     def look() -> dict[str, object] | None:
-        judging.keep(court.platform)
-        told = judging.told(court.platform, key)
+        opinions.keep(court.platform)
+        told = opinions.told(court.platform, key)
         return told if told["recorded"] or told["state"] == "failed" else None
 
     return until(look, seconds=60)
 
 
 def calibrated(court: Court, name: str = "kind", **more: object) -> dict[str, object]:
-    key = judging.calibrate(court.platform, name, ENGINEER, queue="lamps", everything=True, **more)  # type: ignore[arg-type]
+    key = calibrating.calibrate(court.platform, name, ENGINEER, queue="lamps", everything=True, **more)  # type: ignore[arg-type]
     return finished(court, key)
 
 
@@ -76,7 +76,7 @@ def test_a_judge_is_held_against_what_people_said_of_the_same_answers(
     assert found.figures()["people"] == pytest.approx(2 / 3)
     assert 0.2 < found.rise.slope < 0.6  # from 3 to 5 of 5, with one in ten the other way round
     assert {pair.version for pair in found.pairs} == {court.live.ref}
-    (worth,) = judging.worth(court.platform, judge_of(court, "kind"))
+    (worth,) = calibrating.worth(court.platform, judge_of(court, "kind"))
     assert (worth["believed"], worth["model"], worth["labels"]) == (True, MODEL, 60)
 
 
@@ -88,13 +88,13 @@ def judge_of(court: Court, name: str) -> Judge:
 def test_only_items_that_came_at_random_count_unless_all_are_asked_for(court: Court) -> None:
     registered(court, "http://127.0.0.1:9", "idle")
     with pytest.raises(Refused, match="0 labelled answers in lamps"):
-        judging.calibrate(court.platform, "idle", ENGINEER, queue="lamps")
+        calibrating.calibrate(court.platform, "idle", ENGINEER, queue="lamps")
 
 
 def test_a_private_address_is_refused_unless_it_is_let_through(court: Court) -> None:
     registered(court, "http://127.0.0.1:9", "inside")
     shut = replace(court.platform, settings=type(court.platform.settings)())
-    key = judging.calibrate(shut, "inside", ENGINEER, queue="lamps", everything=True)
+    key = calibrating.calibrate(shut, "inside", ENGINEER, queue="lamps", everything=True)
     told = finished(court, key)
     assert "private address" in str(told["error"])
 
@@ -188,7 +188,7 @@ def replayed(court: Court, **more: object) -> replays.Replay:
     made = replaying.begin(court.platform, court.candidate.ref, actor="eva", **more)  # type: ignore[arg-type]
 
     def look() -> replays.Replay | None:
-        judging.keep(court.platform)
+        opinions.keep(court.platform)
         replaying.keep(court.platform)
         with court.world.db.reading() as conn:
             now = replays.get(conn, made.id)
@@ -267,7 +267,7 @@ def leader(court: Court) -> Iterator[None]:
 
     def look() -> None:
         while not over.wait(0.05):
-            judging.keep(court.platform)
+            opinions.keep(court.platform)
             replaying.keep(court.platform)
 
     thread = threading.Thread(target=look)

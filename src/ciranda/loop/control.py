@@ -15,7 +15,7 @@ from ciranda.evals.scorers import GIVEN, Scorer
 from ciranda.govern import audit, erasures
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
-from ciranda.loop import chores, exam, judging, papers, registering, replaying, steps, tuning, turns
+from ciranda.loop import chores, exam, opinions, papers, registering, replaying, steps, tuning, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
@@ -101,7 +101,7 @@ class Control:
         removal.sweep(self.platform.db, self.platform.home)
 
     def _judges(self) -> None:
-        judging.keep(self.platform)
+        opinions.keep(self.platform)
         replaying.keep(self.platform)
 
     def _chores(self) -> None:

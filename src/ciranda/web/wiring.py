@@ -13,7 +13,7 @@ from ciranda.data.descriptions import Change
 from ciranda.govern import access, tenants
 from ciranda.govern.access import Principal
 from ciranda.govern.public import Public
-from ciranda.loop import feeding, judging, replaying, reviews
+from ciranda.loop import calibrating, feeding, replaying, reviews
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
 from ciranda.web.load.reviews import looked
@@ -59,7 +59,7 @@ class Wired:
         return reviews.commit(self.platform, queue, who)
 
     def calibrate(self, judge: str, who: Principal, *, queue: str, everything: bool) -> None:
-        judging.calibrate(self.platform, judge, who, queue=queue, everything=everything)
+        calibrating.calibrate(self.platform, judge, who, queue=queue, everything=everything)
 
     def replay(self, version: str, *, judge: str, actor: str) -> str:
         return replaying.begin(self.platform, version, by=judge, actor=actor).id

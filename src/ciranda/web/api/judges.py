@@ -6,7 +6,7 @@ from typing import Any
 
 from ciranda.evals import calibration, judge, judgements
 from ciranda.evals.judge import Judge
-from ciranda.loop import comparing, judging
+from ciranda.loop import calibrating, comparing, opinions
 from ciranda.web.api import reviews, rows
 from ciranda.web.api.asked import Against, Calibrate, JudgeSpec, Nothing, Page
 from ciranda.web.api.door import Call
@@ -41,7 +41,7 @@ def one(call: Call[Nothing]) -> Item:
 
 
 def _worth(call: Call[Any], found: Judge) -> list[Item]:
-    return [one for one in judging.worth(call.platform, found) if call.reaches(one["model"])]
+    return [one for one in calibrating.worth(call.platform, found) if call.reaches(one["model"])]
 
 
 def create(call: Call[JudgeSpec]) -> Item:
@@ -61,7 +61,7 @@ def calibrate(call: Call[Calibrate]) -> Item:
         call.require(asked.model or queue.model, right="evaluate")
     elif asked.model:
         call.require(asked.model, right="evaluate")
-    key = judging.calibrate(
+    key = calibrating.calibrate(
         call.platform, call.path["judge"], call.principal, kind=asked.kind, queue=asked.queue, suite=asked.suite,
         model=asked.model, days=asked.days, everything=asked.all,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def calibrate(call: Call[Calibrate]) -> Item:
 
 def job(call: Call[Nothing]) -> Item:
     """How a job of a judge stands."""
-    return judging.told(call.platform, call.path["job"])
+    return opinions.told(call.platform, call.path["job"])
 
 
 def against(call: Call[Against]) -> Item:

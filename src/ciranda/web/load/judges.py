@@ -11,7 +11,7 @@ from ciranda.evals import judge, judgements, replays
 from ciranda.evals.judge import Judge
 from ciranda.evals.replays import Replay
 from ciranda.govern.access import Principal
-from ciranda.loop import comparing, judging, replaying, reviews
+from ciranda.loop import calibrating, comparing, replaying, reviews
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.web.views.judges import (
@@ -55,7 +55,7 @@ def single(platform: Platform, name: str, who: Principal) -> JudgePage:
 
 
 def _row(platform: Platform, one: Judge, since: str, reach: Sequence[str]) -> JudgeRow:
-    worth = tuple(_worth(told) for told in judging.worth(platform, one) if "*" in reach or told["model"] in reach)
+    worth = tuple(_worth(told) for told in calibrating.worth(platform, one) if "*" in reach or told["model"] in reach)
     return JudgeRow(one.name, one.model, one.url, one.scale, since, worth)
 
 
