@@ -87,7 +87,7 @@ class Words:
             "passed": _("Passed"), "quiet": _("Quiet"), "certain": _("Certain, but small"), "drift": _("Drift"),
             "learning": _("Learning its reference"), "worse": _("Worse"), "fine": _("Not worse"), "ready": _("Ready"),
             "warning": _("Warning"), "critical": _("Critical"), "info": _("Info"),
-            "interrupted": _("Interrupted"), "judging": _("Being judged"),
+            "interrupted": _("Interrupted"), "judging": _("Being judged"), "better": _("Better"), "not_worse": _("Not worse"),
             "fresh": _("Fresh"), "stale": _("Stale"),
             "ok": _("Healthy"), "now": _("Turning"), "warn": _("Needs a look"), "bad": _("In trouble"),
         }.get(name, name.replace("_", " "))  # fmt: skip
@@ -325,13 +325,6 @@ class Words:
             "the evidence of the rollout": _("the evidence of the rollout"),
             "Ciranda, as soon as it is free": _("the loop, as soon as it is free"),
         }.get(name, _("turn") if name.startswith("turn:") else name)  # fmt: skip
-
-    def compared(self, verdict: str) -> str:
-        """What a comparison says."""
-        _ = self.messages.gettext
-        return {
-            "better": _("Better"), "not_worse": _("Not worse"), "worse": _("Worse"), "cannot_tell": _("Cannot tell"),
-        }.get(verdict, verdict)  # fmt: skip
 
     def extent(self, size: str) -> str:
         """How large a difference is."""

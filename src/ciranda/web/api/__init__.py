@@ -262,20 +262,24 @@ ROUTES: tuple[Rest, ...] = (
         "Models that judge answers, and whether they are believed.",
     ),
     Rest("GET", "/judges/{judge}", "view", judges.one, asked.Nothing, "One judge: criteria, calibrations, judgements."),
-    Rest("POST", "/judges", "apply", judges.create, asked.JudgeSpec, "Register a judge, or another of that name."),
-    Rest("POST", "/judges/{judge}/calibrate", "evaluate", judges.calibrate, asked.Calibrate, "Hold it against people."),
+    Rest("POST", "/judges", "apply", judges.create, judges.JudgeSpec, "Register a judge, or another of that name."),
+    Rest(
+        "POST", "/judges/{judge}/calibrate", "evaluate", judges.calibrate, judges.Calibrate, "Hold it against people."
+    ),
     Rest("GET", "/judges/jobs/{job}", "evaluate", judges.job, asked.Nothing, "How a job of a judge stands."),
     Rest(
         "GET",
         "/versions/{model}@{number:int}/against/{other:int}",
         "view",
         judges.against,
-        asked.Against,
+        judges.Against,
         "Two versions side by side: effects, intervals, slices, what could have been found.",
     ),
     Rest("GET", "/replays", "view", replays.listing, asked.OfModel, "Replays of real traffic, newest first."),
     Rest("GET", "/replays/{replay}", "view", replays.one, asked.Nothing, "One replay, with answers that changed."),
-    Rest("POST", "/replays", "evaluate", replays.begin, asked.Replayed, "Ask a version what users asked the live one."),
+    Rest(
+        "POST", "/replays", "evaluate", replays.begin, replays.Replayed, "Ask a version what users asked the live one."
+    ),
     Rest("GET", "/review", "view", reviews.listing, asked.Page, "Review queues, with what waits in each."),
     Rest("GET", "/review/{queue}", "view", reviews.one, asked.Nothing, "One queue: counts, annotators, agreement."),
     Rest("GET", "/review/{queue}/labels", "data", reviews.labels, asked.Page, "What was said, in the order of time."),

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from ciranda.config.shape import NAME
 from ciranda.evals import calibration, judge, judgements
 from ciranda.evals.judge import Judge
 from ciranda.loop import calibrating, comparing, opinions
 from ciranda.web.api import reviews, rows
-from ciranda.web.api.asked import Against, Calibrate, JudgeSpec, Nothing, Page
+from ciranda.web.api.asked import Asked, Nothing, Page
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 
 SHOWN = 20
+
+
+class JudgeSpec(Asked):
+    """A model that judges answers."""
+
+    name: str = Field(pattern=NAME, description="Its name; gates say `judge:NAME` or `preferred:NAME`.")
+    model: str = Field(min_length=1, max_length=200, description="A model of ours, or with `url` its name there.")
+    criteria: str = Field(min_length=1, max_length=8000, description="What makes an answer good.")
+    url: str = Field("", max_length=500, description="An OpenAI-compatible address; without it, our own gateway.")
+    key: str = Field("", max_length=500, description="Where its key lies: env:NAME or file:/path.")
+    scale: int = Field(5, ge=2, le=100, description="Grades go from 1 to this.")
+    mask: bool = Field(True, description="Mask personal data before it is sent.")
+    max_tokens: int = Field(256, ge=1, le=8192, description="Bound of one opinion.")
+
+
+class Calibrate(Asked):
+    """Which labelled answers a judge is held against."""
+
+    queue: str = Field("", max_length=63, description="A review queue with labels.")
+    suite: str = Field("", max_length=200, description="Or a registered suite whose cases carry labels.")
+    model: str = Field("", max_length=63, description="Whose answers they are; else the queue's model.")
+    kind: Literal["judge", "preferred"] = Field("judge", description="Grades, or preferences between two answers.")
+    days: float = Field(30.0, gt=0, le=365, description="How long it holds.")
+    all: bool = Field(False, description="Also items that were chosen for being doubtful.")
+
+
+class Against(Asked):
+    """How two versions are compared."""
+
+    margin: float = Field(0.0, ge=0, le=1, description="How much worse still counts as not worse.")
 
 
 def listing(call: Call[Page]) -> Item:

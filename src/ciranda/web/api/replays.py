@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from ciranda.evals import replays
 from ciranda.loop import replaying
 from ciranda.store import clock
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Nothing, OfModel, Replayed
+from ciranda.web.api.asked import Asked, Moment, Nothing, OfModel, Reference
 from ciranda.web.api.door import Call
 from ciranda.web.api.fleet import within
 from ciranda.web.api.rows import Item
+
+
+class Replayed(Asked):
+    """What is replayed, to whom."""
+
+    version: Reference
+    since: Moment | None = Field(None, description="From when on, a time or how long ago (`24h`); a day without it.")
+    until: Moment | None = Field(None, description="Until when; now without it.")
+    count: int = Field(0, ge=0, le=2000, description="At most so many requests; 0: the model's `evaluate: cases`.")
+    judge: str = Field("", max_length=63, description="A judge that says which answers it prefers.")
 
 
 def listing(call: Call[OfModel]) -> Item:
