@@ -1,12 +1,19 @@
-"""How fast the training loop is, beside the loop that anybody would write first, on the same rows and the same weights.
+"""How fast training is, and what it takes, beside the loop that anybody would write first and beside TRL alone: the same rows,
+weights, order and steps.
 
-    python bench/train.py             some three minutes of one core
-    python bench/train.py --quick     a minute
+    python bench/train.py             some ten minutes of one core
+    python bench/train.py --quick     four
 
-The bare loop is plain PyTorch with PEFT: rows padded to the longest of the batch, labels masked, the model's own loss. Both
-train the same adapter for the same steps on one thread, in turns, so that a busy machine slows both. Counted in tokens of rows,
-prompt included, for each second of processor time. Held: at least 0.95 of the bare loop; the losses agree. Written to
-bench/results/train.json; exit code 1 when it is missed.
+    ours    `engines.peft.Loop`, as a job runs it
+    bare    plain PyTorch with PEFT: rows padded to the longest of the batch, labels masked, the model's own loss
+    trl     `SFTTrainer` on prompt and completion, its defaults but for what must be equal
+
+Each runs in a process of its own, so that peak memory is its own, in turns, so that a busy machine slows all of them. Counted in
+tokens of rows, prompt included, for each second of processor time; the first two steps are not counted. Then what was trained is
+served: an adapter and whole weights by llama.cpp, and the log probabilities of the ten likeliest first tokens beside those of PEFT.
+
+Held: at least 0.95 of the bare loop's tokens a second, more than TRL's; the losses agree; served within 0.01 of torch in 16 bits.
+Written to bench/results/train.json; exit code 1 when it is missed.
 """
 
 from __future__ import annotations
@@ -14,10 +21,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +37,16 @@ import torch
 import transformers
 
 from ciranda import config
-from ciranda.engines import hassil, peft, peft_job, peft_shape
+from ciranda.engines import gguf, hassil, peft, peft_job, peft_shape
 from ciranda.train import bases
 from ciranda.train.packing import Tokens
 from ciranda.train.recipe import Recipe, Spec
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 NAME = "smollm2-135m-instruct"
-HELD = 0.95
-
-
-@dataclass(frozen=True)
-class Pace:
-    """What one loop did."""
-
-    tokens: int
-    cpu_s: float
-    losses: tuple[float, ...]
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.tokens / self.cpu_s
+HELD, CLOSE = 0.95, 0.01
+WARM = 2  # steps that are not counted
 
 
 def prepared(folder: Path) -> Path:
@@ -66,6 +65,9 @@ def written(folder: Path, count: int) -> Path:
     lines = [{"messages": [one.to_dict() for one in row.messages], "completion": row.completion} for row in rows]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+# --- one contender, in its own process --------------------------------------------------------------------------------
 
 
 class Bare:
@@ -94,57 +96,180 @@ class Bare:
         return float(loss.detach())
 
 
-def timed(loop: Any, order: tuple[int, ...], rows: list[Tokens], number: int, size: int) -> tuple[float, float, int]:
-    started = time.process_time()
-    loss = loop.step(number)
-    return loss, time.process_time() - started, sum(len(rows[n]) for n in order[number * size : number * size + size])
+def stepped(loop: Any, steps: int) -> tuple[list[float], list[float]]:
+    """Losses and processor seconds of each step of a loop."""
+    losses, seconds = [], []
+    loop.model.train()
+    for number in range(steps):
+        started = time.process_time()
+        losses.append(loop.step(number))
+        seconds.append(time.process_time() - started)
+    return losses, seconds
 
 
-def compare(spec: Spec) -> tuple[Pace, Pace]:
-    """Both loops over the same steps, one after the other at each step; the first two are not counted."""
+class Watch(transformers.TrainerCallback):  # type: ignore[misc]
+    """Losses and processor seconds of each step of TRL's trainer."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, *_: Any, **more: Any) -> None:
+        self.started = time.process_time()
+
+    def on_step_end(self, *_: Any, **more: Any) -> None:
+        self.seconds.append(time.process_time() - self.started)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+        if "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+
+def by_trl(model: Any, tokenizer: Any, spec: Spec, order: tuple[int, ...]) -> tuple[list[float], list[float]]:
+    """The same steps by TRL's `SFTTrainer`."""
+    import datasets
+    import trl
+
+    lines = [json.loads(line) for line in spec.rows.read_text().splitlines()]
+    rows = [
+        {
+            "prompt": tokenizer.apply_chat_template(line["messages"], add_generation_prompt=True, tokenize=False),
+            "completion": line["completion"],
+        }
+        for line in (lines[n] for n in order)
+    ]
+    recipe, watch = spec.recipe, Watch()
+    optimiser = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=recipe.learning_rate, weight_decay=0.0
+    )
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda n: recipe.rate(min(n, recipe.steps - 1)) / recipe.learning_rate
+    )
+    how = trl.SFTConfig(
+        output_dir=str(spec.output), max_steps=recipe.steps, per_device_train_batch_size=recipe.batch_size, use_cpu=True,
+        bf16=False, gradient_checkpointing=False, max_grad_norm=peft.CLIP, seed=recipe.seed, logging_steps=1,
+        train_sampling_strategy="sequential", save_strategy="no", report_to=[], disable_tqdm=True,
+        dataloader_pin_memory=False, max_length=None,
+    )  # fmt: skip
+    trainer = trl.SFTTrainer(
+        model=model, args=how, train_dataset=datasets.Dataset.from_list(rows), processing_class=tokenizer, callbacks=[watch],
+        optimizers=(optimiser, rates),
+    )  # fmt: skip
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train()
+    return watch.losses, watch.seconds
+
+
+def contend(who: str, spec: Spec) -> dict[str, Any]:
+    """What one contender did, as its parent reads it."""
+    torch.set_num_threads(1)
     tokenizer = transformers.AutoTokenizer.from_pretrained(spec.base / "hf")
     rows, _ = peft.read_rows(spec.rows, tokenizer, spec.recipe.max_tokens)
     ours = peft.Loop(peft_shape.shaped(spec), rows, spec)
-    bare = Bare(peft_shape.shaped(spec), rows, ours)
-    for loop in (ours, bare):
-        loop.model.train()
-    found: list[list[tuple[float, float, int]]] = [[], []]
-    for number in range(spec.recipe.steps):
-        for into, loop in zip(found, (ours, bare), strict=True):
-            into.append(timed(loop, ours.order, rows, number, spec.recipe.batch_size))
-    paces = []
-    for times in found:
-        losses = tuple(round(loss, 4) for loss, _, _ in times)
-        paces.append(Pace(sum(t for _, _, t in times[2:]), sum(s for _, s, _ in times[2:]), losses))
-    return paces[0], paces[1]
+    contenders: dict[str, Callable[[], tuple[list[float], list[float]]]] = {
+        "ours": lambda: stepped(ours, spec.recipe.steps),
+        "bare": lambda: stepped(Bare(ours.model, rows, ours), spec.recipe.steps),
+        "trl": lambda: by_trl(ours.model, tokenizer, spec, ours.order),
+    }
+    losses, seconds = contenders[who]()
+    size = spec.recipe.batch_size
+    counted = [rows[n] for n in ours.order[WARM * size : len(seconds) * size]]
+    return {
+        "tokens_per_cpu_s": sum(map(len, counted)) / sum(seconds[WARM:]),
+        "cpu_s_per_step": statistics.mean(seconds[WARM:]),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "losses": losses,
+    }
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+def raced(spec: Spec, folder: Path, rounds: int) -> dict[str, Any]:
+    """All contenders in turns, the medians of their rounds, and how far their losses lie apart."""
+    told: dict[str, list[dict[str, Any]]] = {"ours": [], "bare": [], "trl": []}
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    for _ in range(rounds):
+        for who, found in told.items():
+            argv = [sys.executable, __file__, "--contender", who, "--spec", str(folder / "spec.json")]
+            done = subprocess.run(argv, check=True, capture_output=True, text=True, env=quiet())
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+    names = ("tokens_per_cpu_s", "cpu_s_per_step", "peak_rss_mb")
+    figures: dict[str, Any] = {
+        who: {name: round(statistics.median(one[name] for one in found), 3) for name in names}
+        for who, found in told.items()
+    }
+    first = told["ours"][0]["losses"]
+    for who in ("bare", "trl"):
+        figures[f"ratio to {who}"] = round(figures["ours"]["tokens_per_cpu_s"] / figures[who]["tokens_per_cpu_s"], 3)
+        other = told[who][0]["losses"]
+        figures[f"largest difference of losses to {who}"] = round(
+            max(abs(a - b) for a, b in zip(first, other, strict=True)), 4
+        )
+    return figures
+
+
+def quiet() -> dict[str, str]:
+    return {**config.environment(), **bases.QUIET, "OMP_NUM_THREADS": "1"}
+
+
+def served(base: Path, folder: Path) -> dict[str, float]:
+    """How far llama.cpp and torch lie apart with a trained adapter, and with whole weights that hold it."""
+    from tests import smallmodel
+
+    import test_bridge
+
+    spec = Spec(base, written(folder, 60), folder / "rows.jsonl", folder, Recipe(steps=30, learning_rate=5e-3))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base / "hf")
+    rows, _ = peft.read_rows(spec.rows, tokenizer, 256)
+    loop = peft.Loop(peft_shape.shaped(spec), rows, spec)
+    stepped(loop, spec.recipe.steps)
+    model, exact = loop.model.eval(), folder / "f16.gguf"
+    peft_shape.save(model, tokenizer, spec)
+    gguf.base(Path(bases.source(NAME).place), exact, bits=16)
+    gguf.adapter(folder / "adapter", model.config.to_dict(), folder / "adapter.gguf", name="bench")
+    with smallmodel.serving(folder, "--adapter", str(folder / "adapter.gguf"), gguf=exact) as engine:
+        found = {"adapter": test_bridge.distance(engine, model)}
+        with model.disable_adapter():
+            found["without it"] = test_bridge.distance(engine, model)
+    model.merge_and_unload().save_pretrained(folder / "weights")
+    gguf.model(folder / "weights", exact, folder / "model.gguf", bits=16)
+    whole = peft_shape.load(folder / "weights").eval()
+    with smallmodel.serving(folder, gguf=folder / "model.gguf") as engine:
+        found["whole weights"] = test_bridge.distance(engine, whole)
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Our training loop beside a bare one.")
-    parser.add_argument("--quick", action="store_true", help="a few steps only")
+    parser = argparse.ArgumentParser(description="Our training beside a bare loop and TRL, and what it made, served.")
+    parser.add_argument("--quick", action="store_true", help="fewer steps, one round")
+    parser.add_argument("--contender", choices=["ours", "bare", "trl"], help=argparse.SUPPRESS)
+    parser.add_argument("--spec", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.contender:
+        from ciranda.train.recipe import spec as read
+
+        print(json.dumps(contend(chosen.contender, read(json.loads(chosen.spec.read_text())))))
+        return 0
     torch.set_num_threads(1)
-    figures = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        spec = Spec(prepared(folder), written(folder, 120), folder / "none", folder, Recipe())
-        for size in (2, 8):
-            steps = (8 if chosen.quick else 24) // (1 if size == 2 else 2)
-            one = replace(spec, recipe=Recipe(batch_size=size, steps=steps))
-            ours, bare = compare(one)
-            drift = max(abs(a - b) for a, b in zip(ours.losses, bare.losses, strict=True))
-            figures[f"batch {size}"] = {
-                "ciranda_tokens_per_cpu_s": round(ours.tokens_per_s, 1),
-                "bare_tokens_per_cpu_s": round(bare.tokens_per_s, 1),
-                "ratio": round(ours.tokens_per_s / bare.tokens_per_s, 3),
-                "largest_difference_of_losses": round(drift, 4),
-                "cpu_s_per_step": round(ours.cpu_s / (steps - 2), 3),
-            }
-    report = {"held": f"ratio >= {HELD}", "figures": figures, "machine": platform.machine(), "torch": torch.__version__}
+        base, rows = prepared(folder), written(folder, 120)
+        for size, steps in ((2, 24), (8, 12)):
+            recipe = Recipe(batch_size=size, steps=max(6, steps // 3) if chosen.quick else steps)
+            spec = Spec(base, rows, rows, folder / f"out-{size}", recipe, threads=1)
+            figures[f"batch {size}"] = raced(spec, folder, 1 if chosen.quick else 3)
+        apart = served(base, folder)
+    report = {
+        "held": f"ratio to bare >= {HELD}, to trl > 1, served within {CLOSE}", "figures": figures,
+        "mean distance of log probabilities to torch": apart, "machine": platform.machine(), "torch": torch.__version__,
+    }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "train.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
-    return 0 if all(one["ratio"] >= HELD for one in figures.values()) else 1
+    fast = all(one["ratio to bare"] >= HELD and one["ratio to trl"] > 1 for one in figures.values())
+    return 0 if fast and apart["adapter"] < CLOSE and apart["whole weights"] < CLOSE else 1
 
 
 if __name__ == "__main__":

@@ -102,6 +102,24 @@ def test_an_adapter_says_the_same_in_llamacpp_as_in_torch(
             assert distance(served, model) > 20 * CLOSE
 
 
+def test_whole_weights_say_the_same_in_llamacpp_as_in_torch(model: Any, exact: Path, tmp_path: Path) -> None:
+    import copy
+
+    whole = copy.deepcopy(model).merge_and_unload()
+    whole.save_pretrained(tmp_path / "weights")
+    count = gguf.model(tmp_path / "weights", exact, tmp_path / "model.gguf", bits=16)
+    assert count == 272
+    with smallmodel.serving(tmp_path, gguf=tmp_path / "model.gguf") as served:
+        assert distance(served, model) < CLOSE
+    with pytest.raises(Invalid, match="no weights"):
+        gguf.model(tmp_path / "nowhere", exact, tmp_path / "out.gguf")
+    config = json.loads((tmp_path / "weights/config.json").read_text())
+    (tmp_path / "weights/config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
+    with pytest.raises(Refused, match="mamba"):
+        gguf.model(tmp_path / "weights", exact, tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf").exists()
+
+
 def test_the_base_in_8_bits_says_nearly_the_same(model: Any, tmp_path: Path) -> None:
     with smallmodel.serving(tmp_path) as served, model.disable_adapter():
         assert distance(served, model) < 0.2

@@ -28,6 +28,7 @@ from ciranda import cli, loop
 from ciranda.cli import client, screen
 from ciranda.cli.verb import Desk as Seat
 from ciranda.config import Home, Settings
+from ciranda.config.model import FAKE, ModelSpec
 from ciranda.data import checks
 from ciranda.data import versions as datasets
 from ciranda.data.rows import Row
@@ -36,6 +37,7 @@ from ciranda.errors import CirandaError
 from ciranda.govern import access, audit
 from ciranda.interactions import seals
 from ciranda.monitor import alerts
+from ciranda.registry import models, versions
 from ciranda.train import bases
 from ciranda.web import api
 from gatewayrig import Rig, arm, model, wait_for
@@ -187,7 +189,7 @@ def test_a_gateway_error_keeps_its_kind_by_its_status() -> None:
 
 
 def test_nobody_at_the_address_is_unavailable(desk: Desk) -> None:
-    said = desk.run("status", "--url", "http://127.0.0.1:1")
+    said = desk.run("status", "--at", "http://127.0.0.1:1")
     assert said.code == 8
     assert "nobody answers at http://127.0.0.1:1" in said.err
     assert desk.run("status", "--url", "ftp://x").code == 2
@@ -569,6 +571,22 @@ def test_a_set_is_imported_prepared_and_made_again(desk: Desk, tmp_path: Path) -
     listed = desk.run("data", "--json").json["items"]
     assert [one["kind"] for one in listed] == ["rebuild", "prepare", "import", "import", "import"]
     assert listed[0]["job"] in desk.run("data", "job", listed[0]["job"]).out
+
+
+def test_a_teacher_is_asked_from_the_command_line(desk: Desk, tmp_path: Path) -> None:
+    with desk.world.db.writing() as conn:
+        models.put(conn, ModelSpec.model_validate({"model": "big", "serve": {"engine": "fake"}}), actor="test")
+    versions.register_base(desk.world.db, desk.home, model="big", base=FAKE, base_digest="sha256:p", actor="test")
+    desk.home.engine_key.write_text("engines")
+    (tmp_path / "ask.jsonl").write_text('{"prompt": "what is one?"}\n{"prompt": "what is two?"}\n')
+    done = desk.run("data", "distil", "ask.jsonl", "--teacher", "big@0", "--dataset", "small", "--json").json
+    assert (done["dataset"], done["asked"], done["teacher"]) == ("small@1", 2, "big@0")
+    again = desk.run("data", "distil", "--rows", "small@1", "--teacher", "big@0", "--dataset", "small")
+    assert "small@1\n" in again.out, "the same answers are the same version"
+    nobody = desk.run("data", "distil", "ask.jsonl", "--teacher", "big", "--dataset", "small")
+    assert "no teacher 'big'" in nobody.err
+    private = desk.run("data", "distil", "ask.jsonl", "--teacher", "b", "--at", "http://127.0.0.1:1", "--dataset", "s")
+    assert private.code == errors_of("Refused")
 
 
 def errors_of(name: str) -> int:

@@ -1,4 +1,5 @@
-"""`data`: imports, preparations and rebuilds. Each is a job of the platform; the command shows its progress and its report."""
+"""`data`: imports, preparations, rebuilds and distillations. Each is a job of the platform; the command shows its progress and its
+report."""
 
 from __future__ import annotations
 
@@ -104,6 +105,43 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
 
 
 @verb(
+    "distil",
+    of=data,
+    examples=[
+        "ciranda data distil prompts.jsonl --teacher support-large --dataset support",
+        "ciranda data distil --rows support@4 --teacher support-large@3 --dataset support-small",
+        "ciranda data distil prompts.jsonl --teacher big-model --at https://example.com/v1 --key-from env:BIG_KEY --dataset faq",
+    ],
+)
+@click.argument("prompts", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--teacher", required=True, help="A version of ours, a model (its live version), or its name --at an address."
+)
+@click.option("--dataset", required=True, help="The dataset that gets a version.")
+@click.option("--rows", default="", help="A dataset version whose prompts are asked.")
+@click.option("--at", "url", default="", help="An OpenAI-compatible address, for a teacher elsewhere.")
+@click.option("--key-from", "key", default="", help="Its key: env:NAME or file:/path, where control runs.")
+@click.option(
+    "--max-tokens", default=256, show_default=True, type=click.IntRange(1, 32768), help="Bound of one answer."
+)
+@click.option(
+    "--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 2), help="0: the likeliest words."
+)
+@click.option("--abreast", default=4, show_default=True, type=click.IntRange(1, 64), help="Questions at the same time.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until it is done.")
+def distil(desk: Desk, prompts: Path | None, dataset: str, wait: bool, **asked: Any) -> None:
+    """Have a teacher answer prompts (JSON lines), and keep its answers as rows to learn from."""
+    try:
+        text = prompts.read_text(encoding="utf-8") if prompts else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFound(
+            f"no readable prompts: {error}", where=str(prompts), remedy="name a file of JSON lines"
+        ) from None
+    begun = desk.control.post(f"/datasets/{part(dataset)}/distil", {**asked, "prompts": text}, key=ids.new("distil"))
+    ended(desk, begun["job"], wait=wait)
+
+
+@verb(
     "prepare",
     of=data,
     examples=[
@@ -181,6 +219,11 @@ def drawn(desk: Desk, kind: str, result: Told) -> None:
         _imported(desk, result)
     elif kind == "rebuild":
         _rebuilt(desk, result)
+    elif kind == "distil":
+        names = ("teacher", "asked", "refused", "dataset", "rows", "digest")
+        desk.screen.facts([(name, result[name] or None) for name in names])
+        if result["refusals"]:
+            desk.screen.table(("refused because",), [(one,) for one in result["refusals"]])
     else:
         _prepared(desk, result)
 

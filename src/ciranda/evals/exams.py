@@ -99,7 +99,7 @@ def sit(folder: Path) -> None:
     known = _known(spec.known)
     output = folder / "output"
     output.mkdir(exist_ok=True)
-    with _serving(spec, folder) as client, _aids(spec, folder) as aids:
+    with serving(spec.engine, spec.key_file, folder) as client, _aids(spec, folder) as aids:
         for number, suite in enumerate(spec.suites):
             evaluation = _examine(suite, spec, client, known, aids, folder / "progress.jsonl")
             files.write_atomic(output / f"{number}.json", json.dumps(evaluation.to_dict(), ensure_ascii=False))
@@ -179,12 +179,16 @@ def _ask(client: httpx.Client, spec: Spec, case: Case) -> Reply:
 
 
 @contextmanager
-def _serving(spec: Spec, folder: Path) -> Iterator[httpx.Client]:
-    """The engine's process and a client of it; both end with the block."""
+def serving(engine_argv: Sequence[str], key_file: str, folder: Path) -> Iterator[httpx.Client]:
+    """An engine's process, its log and ready file in `folder`, and a client of it; both end with the block.
+
+    Raises:
+        Failed: It did not start; says how its log ends.
+    """
     import httpx
 
-    with _engine(spec.engine, folder, "engine") as url:
-        headers = {"authorization": f"Bearer {Path(spec.key_file).read_text().strip()}", "connection": "close"}
+    with _engine(engine_argv, folder, "engine") as url:
+        headers = {"authorization": f"Bearer {Path(key_file).read_text().strip()}", "connection": "close"}
         with httpx.Client(base_url=url, headers=headers, timeout=ANSWER_S) as client:
             yield client
 

@@ -1,4 +1,5 @@
-"""Heavy work on data that somebody asked for: an import, a preparation, a rebuild; each is a job with progress and one result.
+"""Heavy work on data that somebody asked for (an import, a preparation, a rebuild, a distillation): each is a job with progress
+and one result.
 
     begin(platform, "import", {...})      writes the spec, starts the job, returns its key `data:import:…`
     told(platform, key)                   state, progress, and at the end the result or the error
@@ -151,9 +152,9 @@ def _working(work: Callable[[Platform, Mapping[str, Any], Progress], dict[str, A
 
 def main() -> int:
     """Do what the folder on the command line asks for."""
-    from ciranda.loop import bring, prepare
+    from ciranda.loop import bring, distil, prepare
 
-    kinds = {"import": bring.bring, "prepare": prepare.prepare, "rebuild": prepare.rebuild}
+    kinds = {"import": bring.bring, "prepare": prepare.prepare, "rebuild": prepare.rebuild, "distil": distil.distil}
     return inside.main({name: _working(work) for name, work in kinds.items()})
 
 

@@ -29,6 +29,7 @@ from ciranda.loop.platform import Platform
 from ciranda.registry import aliases, models, versions
 from ciranda.store import ids
 from ciranda.train import bases, spaces
+from ciranda.train import recipe as recipes
 
 
 def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
@@ -51,6 +52,7 @@ def plan(platform: Platform, files: Mapping[str, str]) -> Plan:
         spaces.check(spec)
         places.check(platform.settings, spec)
         demand(platform, spec)
+        recipes.recipe({**spec.train.recipe, "method": spec.train.method}, where=f"{file}: train.recipe")
         wanted[spec.model] = spec
     with platform.db.reading() as conn:
         applied, lives = plans.current(conn)

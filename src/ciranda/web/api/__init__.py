@@ -243,6 +243,9 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/data/jobs", "data", chores.listing, asked.Page, "Imports, preparations and rebuilds, newest first."),
     Rest("GET", "/data/jobs/{job}", "data", chores.one, asked.Nothing, "One of them: progress, result or error."),
     Rest("POST", "/datasets/{dataset}/import", "data", chores.bring, asked.Import, "Import a file or a folder.", 202),
+    Rest(
+        "POST", "/datasets/{dataset}/distil", "data", chores.learn, chores.Distil, "Have a teacher answer prompts.", 202
+    ),
     Rest("POST", "/data/prepare", "data", chores.cook, asked.Recipe, "Run a recipe.", 202),
     Rest(
         "POST",

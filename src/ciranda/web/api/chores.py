@@ -1,17 +1,37 @@
-"""Heavy work on data: imports, preparations and rebuilds, each a job that is asked for and then looked at."""
+"""Heavy work on data: imports, preparations, rebuilds and distillations, each a job that is asked for and then looked at."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from pydantic import Field
+
 from ciranda.data import versions as datasets
+from ciranda.errors import Invalid
 from ciranda.govern.access import Principal
-from ciranda.loop import chores, prepare
+from ciranda.loop import chores, distil, prepare
+from ciranda.registry import versions
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Import, Nothing, Page, Recipe
+from ciranda.web.api.asked import Asked, Import, Nothing, Page, Recipe
 from ciranda.web.api.catalogue import demand, reached
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
+
+
+class Distil(Asked):
+    """Whom to ask, and what."""
+
+    teacher: str = Field(
+        min_length=1, max_length=200, description="A version of ours, a model (its live version), or its name at `url`."
+    )
+    url: str = Field("", max_length=2000, description="An OpenAI-compatible address, for a teacher elsewhere.")
+    key: str = Field("", pattern=r"^((env|file):\S+)?$", max_length=500, description="Its key: env:NAME or file:/path.")
+    prompts: str = Field("", max_length=5_000_000, description="JSON lines with `prompt` (and `system`) or `messages`.")
+    rows: str = Field("", max_length=100, description="A dataset version whose prompts are asked.")
+    max_tokens: int = Field(256, ge=1, le=32_768, description="Bound of one answer.")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest words.")
+    abreast: int = Field(4, ge=1, le=64, description="Questions at the same time.")
 
 
 def listing(call: Call[Page]) -> Item:
@@ -35,6 +55,25 @@ def bring(call: Call[Import]) -> Item:
     values: dict[str, Any] = {**call.asked.model_dump(), "dataset": name}
     key = chores.begin(call.platform, "import", values, subject=name, actor=call.actor, event=call.key)
     return {"job": key}
+
+
+def learn(call: Call[Distil]) -> Item:
+    """Have a teacher answer prompts, and keep its answers as rows; everything is found before the job begins."""
+    name, asked = demand(call, right="data"), call.asked
+    if not asked.prompts and not asked.rows:
+        raise Invalid("there is nothing to ask", where="prompts", remedy="give prompts as JSON lines, or `rows`")
+    who = distil.teacher(call.platform, asked.teacher, url=asked.url, key=asked.key)
+    if not who.url:
+        call.require(versions.split(who.name)[0], right="view")
+    if asked.prompts:
+        distil.prompts(asked.prompts)
+    ref = datasets.get(call.platform.db, asked.rows).ref if asked.rows else ""
+    if ref:
+        _reach(call, ref.partition("@")[0])
+    whom = _whom(call.principal)
+    values = {**asked.model_dump(exclude={"url", "key"}), "teacher": asdict(who), "rows": ref, "dataset": name,
+              "role": whom["role"], "key_id": whom["key"], "tenant": whom["tenant"]}  # fmt: skip
+    return {"job": chores.begin(call.platform, "distil", values, subject=name, actor=call.actor, event=call.key)}
 
 
 def cook(call: Call[Recipe]) -> Item:
