@@ -12,9 +12,16 @@ import pytest
 from safetensors.numpy import load_file
 from tests import smallmodel
 
+from ciranda import loop
+from ciranda.config import Home
+from ciranda.config.model import ModelSpec
+from ciranda.data import versions as datasets
+from ciranda.data.rows import SPLITS, Row, parse
 from ciranda.engines import llamacpp
 from ciranda.errors import Invalid, Refused
-from ciranda.loop import staging
+from ciranda.loop import searching, staging, steps
+from ciranda.registry import folders, models
+from ciranda.train import bases
 from ciranda.train.recipe import Recipe, Spec
 
 WRONG = "Sorry, I cannot do that."
@@ -202,3 +209,43 @@ def test_what_is_not_written_follows_from_method_and_tuning() -> None:
 )
 def test_each_method_learns_from_its_own_rows(row: dict[str, Any], methods: set[str]) -> None:
     assert {method for method in staging.WANTED if staging.fits(row, method)} == methods
+
+
+# --- as the loop does it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "rows"), [("sft", pairs()), ("dpo", pairs()), ("kto", thumbs()), ("pretrain", texts())]
+)
+def test_a_search_of_the_loop_trains_by_the_method_of_the_model_file(
+    tmp_path: Path, method: str, rows: list[dict[str, Any]]
+) -> None:
+    """From a dataset's rows to a registered version, in the jobs that the loop starts."""
+    platform = loop.open(Home(tmp_path / ".ciranda"))
+    bases.link(platform.home.bases, "tiny", smallmodel.tiny().folder)
+    recipe = {"layers": 3, "steps": 4, "batch_size": 2, "max_tokens": 512}
+    spec = ModelSpec.model_validate(
+        {"model": "m", "base": "tiny", "train": {"method": method, "recipe": recipe, "search": {"trials": 1}}}
+    )
+    with platform.db.writing() as conn:
+        models.put(conn, spec, actor="test")
+    kept = [parse(row, origin=f"r:{n}").with_(split=SPLITS[n % 2]) for n, row in enumerate(rows) if row["messages"]]
+    kept += [Row((), row["completion"], split=SPLITS[n % 2]) for n, row in enumerate(rows) if not row["messages"]]
+    datasets.commit(platform.db, platform.home, "m", kept, transformation={}, actor="test")
+    best = searching.best(platform, spec, "m@1", turn="turn:m:1", tell=lambda _: None)
+    assert best["recipe"]["method"] == method
+    staged = next((platform.home.jobs / "rows").glob(f"*-{method}-train.jsonl")).read_text().splitlines()
+    assert len(staged) == sum(row.split == "train" for row in kept)
+    digest = datasets.get(platform.db, "m@1").digest
+    version = steps.register(platform, spec, {"dataset": "m@1", "digest": digest}, best, turn="turn:m:1")
+    assert version.tuning == "lora"
+    assert folders.verify(Path(version.folder)) == []
+
+    # A dataset without such rows is refused with what it has, before anything is trained.
+    other = [Row.of(f"a {split}", "b", split=split) for split in SPLITS]
+    if method in ("dpo", "kto"):
+        datasets.commit(platform.db, platform.home, "plain", other, transformation={}, actor="test")
+        with pytest.raises(Refused, match=f"no train rows for {method}.*1 chat"):
+            searching.best(platform, spec, "plain@1", turn="turn:m:2", tell=lambda _: None)
+    platform.close()
