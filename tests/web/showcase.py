@@ -20,6 +20,7 @@ from ciranda.data.statistics import BINS, Field, Lengths
 from ciranda.data.versions import DatasetVersion
 from ciranda.errors import NotFound
 from ciranda.govern.access import Principal
+from ciranda.loop.gatekeeping import Waiting
 from ciranda.registry.lineage import Graph, Node
 from ciranda.store import clock
 from ciranda.web.views.alerts import AlertPage, AlertRow, Group
@@ -329,6 +330,14 @@ class Showcase:
     def gateway(self) -> str:
         return "http://127.0.0.1:7701"
 
+    def approvals(self, reach: Sequence[str]) -> tuple[Waiting, ...]:
+        waiting = (
+            Waiting("release", "support-router", "support-router@8", ago(hours=3), "2 approvers have to say yes first", 4, 4, 2, ("ana",), ("loop", "bo")),
+            Waiting("held", HOME, "smart-home@2", ago(minutes=22), "a person has to decide: no answers yet", 4, 4, 0, (), ()),
+            Waiting("approval", "invoice-parser", "invoice-parser@3", ago(minutes=3), "0 of 1 approvals", 2, 2, 1, (), ("eva",)),
+        )  # fmt: skip
+        return () if self.empty else tuple(one for one in waiting if "*" in reach or one.model in reach)
+
     def names(self, reach: Sequence[str]) -> tuple[str, ...]:
         return () if self.empty else tuple(row.name for row in FLEET if "*" in reach or row.name in reach)
 
@@ -515,7 +524,8 @@ class Showcase:
         return VersionPage(row, HOME, "sha256:" + HASH * 4, "sha256:" + HASH[::-1] * 4 if row.number else "", {"method": "sft", "rank": 16, "learning_rate": 0.002, "steps": 60},
                            "trial_12" if row.number else "", slices, "smart-home@1" if row.number == 2 else "", (("exact_match", "pass", "difference 6.8 pp"), ("toxicity", "cannot_tell", "")),
                            (("live", ago(days=3), ""),) if row.number == 1 else (), card, lineage,
-                           (("evals/routing.yaml", 12),) if row.number == 1 else ())  # fmt: skip
+                           (("evals/routing.yaml", 12),) if row.number == 1 else (), ("champion",) if row.number == 1 else (), 2,
+                           (("approved", "ana", ago(minutes=4), "looks good"),) if row.number == 2 else (), row.number == 2, "", "")  # fmt: skip
 
     def drift(self, name: str) -> DriftPage:
         self._row(name)

@@ -53,6 +53,9 @@ class Recorded:
     def approve(self, model: str, *, note: str, actor: str) -> None:
         self.asked.append(("approve", model, note, actor))
 
+    def say(self, version: str, *, yes: bool, note: str, actor: str) -> None:
+        self.asked.append(("say", version, yes, note, actor))
+
     def turn(self, model: str, *, event: str, actor: str) -> str:
         self.asked.append(("turn", model, event, actor))
         return "turn_9"

@@ -1,6 +1,6 @@
 """Every change of a version's stage, as rows that are only added: so "what was live at T" is a question with an answer.
 
-The database itself refuses to take a row away or to change what it says (see the migration); the audit chain holds each one too.
+One function adds them, nothing changes or removes them, and each is an event of the audit chain in the same transaction.
 """
 
 from __future__ import annotations

@@ -37,6 +37,13 @@ class Wired:
     def approve(self, model: str, *, note: str, actor: str) -> None:
         loop.approve(self.platform, model, actor, note=note)
 
+    def say(self, version: str, *, yes: bool, note: str, actor: str) -> None:
+        model = version.rpartition("@")[0]
+        if yes:
+            loop.approve(self.platform, model, actor, note=note, version=version)
+        else:
+            loop.decline(self.platform, model, actor, note, version=version)
+
     def turn(self, model: str, *, event: str, actor: str) -> str:
         return loop.start_turn(self.platform, model, cause="person", event=event, actor=actor)
 

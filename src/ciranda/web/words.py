@@ -386,6 +386,8 @@ class Words:
             "rolled_back": _("All traffic of %(model)s goes to %(version)s now. It took %(took)s."),
             "promoted": _("All traffic of %(model)s goes to %(version)s."),
             "approved": _("%(model)s: approved, the release starts."),
+            "said_yes": _("Your yes to %(version)s was kept."),
+            "said_no": _("Your no to %(version)s was kept; it does not go out."),
             "turn": _("%(model)s: a turn of the loop was started."),
             "acknowledged": _("Alert acknowledged."),
             "revoked": _("The key %(name)s opens nothing any more."),

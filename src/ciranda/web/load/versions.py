@@ -13,8 +13,8 @@ from ciranda.data import versions as datasets
 from ciranda.errors import NotFound, Unavailable
 from ciranda.evals.suites import evaluations
 from ciranda.loop.platform import Platform
+from ciranda.registry import admission, aliases, approvals, verdicts, versions
 from ciranda.registry import history as stages
-from ciranda.registry import verdicts, versions
 from ciranda.registry.history import StageChange
 from ciranda.registry.versions import Version
 from ciranda.web.views.models import Slice, VersionPage, VersionRow
@@ -59,6 +59,11 @@ def page(platform: Platform, ref: str) -> VersionPage:
         rulings = verdicts.of(conn, version.ref)
         history = stages.of(conn, version.model)
         live = versions.live(conn, version.model)
+        gate, names = (
+            admission.standing(conn, version.ref),
+            [one.name for one in aliases.of(conn, version.model) if one.ref == ref],
+        )
+        words = approvals.on(conn, gate.ruling.id) if gate.ruling else []
     champion = next((one.champion for one in rulings if one.champion), "") or (live.ref if live else "")
     against = champion if champion != version.ref and champion in scored else ""
     return VersionPage(
@@ -67,6 +72,9 @@ def page(platform: Platform, ref: str) -> VersionPage:
         _served(version, history), _card(version), _lineage(platform, version, rulings),
         tuple((one.suite, one.found) for one in catalog.contaminated(platform.db, version.dataset)),
         tuple((str(row["id"]), str(row["suite"])) for row in scored.get(version.ref, ())),
+        tuple(names), gate.quorum.needed, tuple((one.said, one.actor, one.at, one.note) for one in words),
+        version.stage == "candidate" and gate.judged and not gate.quorum.complete, version.removed_at,
+        str(version.origin.get("ref", "")),
     )  # fmt: skip
 
 

@@ -66,6 +66,37 @@ def approve(page: Page, form: Form) -> Response:
     return page.go(page.url("release", model=model), kind="approved", model=model)
 
 
+def inbox(page: Page) -> Response:
+    """What waits for people: releases before their begin or held, and versions that lack approvals."""
+    return page.render("pages/approvals.html", waiting=page.reader.approvals(page.reach))
+
+
+def ask_yes(page: Page) -> Response:
+    """What a yes to a version means, with its gates in sight."""
+    return page.render("pages/ask_word.html", view=page.reader.version(page.request.path_params["version"]), yes=True)
+
+
+def ask_no(page: Page) -> Response:
+    """What a no to a version means."""
+    return page.render("pages/ask_word.html", view=page.reader.version(page.request.path_params["version"]), yes=False)
+
+
+def yes(page: Page, form: Form) -> Response:
+    """Keep a person's yes."""
+    return _said(page, form, yes=True)
+
+
+def no(page: Page, form: Form) -> Response:
+    """Keep a person's no."""
+    return _said(page, form, yes=False)
+
+
+def _said(page: Page, form: Form, *, yes: bool) -> Response:
+    version = page.request.path_params["version"]
+    page.verbs.say(version, yes=yes, note=form.get("note", "")[:2000], actor=page.who.name)
+    return page.go(page.url("approvals"), kind="said_yes" if yes else "said_no", version=version)
+
+
 def ask_turn(page: Page) -> Response:
     """What a turn started by hand would do."""
     return page.render("pages/ask_turn.html", model=page.request.path_params["model"])
@@ -83,5 +114,8 @@ ENTRIES = (
     Entry("/models/{model}/rollback", "rollback", "rollback", ask_rollback, rollback, "rollback", "models"),
     Entry("/versions/{version}/promote", "promote", "promote", ask_promote, promote, "promote", "models"),
     Entry("/models/{model}/approve", "approve", "approve", ask_approve, approve, "approve", "models"),
+    Entry("/approvals", "approvals", "view", inbox, section="approvals"),
+    Entry("/versions/{version}/approve", "say_yes", "approve", ask_yes, yes, "approve", "approvals"),
+    Entry("/versions/{version}/decline", "say_no", "approve", ask_no, no, "approve", "approvals"),
     Entry("/models/{model}/turn", "start_turn", "train", ask_turn, turn, "train", "models"),
 )

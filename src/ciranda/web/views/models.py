@@ -100,3 +100,9 @@ class VersionPage:
     lineage: tuple[tuple[str, str, str, str], ...]  # kind, label, page, note: from the rows to the answers
     contaminated: tuple[tuple[str, int], ...] = ()  # suite, training rows that it asks
     evaluations: tuple[tuple[str, str], ...] = ()  # id and suite of its newest evaluations
+    names: tuple[str, ...] = ()  # what it is called beside its number
+    needed: int = 0  # people who have to say yes
+    said: tuple[tuple[str, str, str, str], ...] = ()  # approved or declined, who, when, note: to the verdict in force
+    waits: bool = False  # whether a person's word would change anything
+    removed_at: str = ""  # since when its weights are gone
+    origin: str = ""  # what it was called where it was brought in from

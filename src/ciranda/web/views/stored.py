@@ -12,6 +12,8 @@ from ciranda.data.entries import Wanted
 from ciranda.deploy.stages import rollouts
 from ciranda.govern.access import Principal
 from ciranda.govern.audit import audit_events
+from ciranda.loop import gatekeeping
+from ciranda.loop.gatekeeping import Waiting
 from ciranda.loop.platform import Platform
 from ciranda.loop.turns import OPEN
 from ciranda.loop.turns import turns as turns_table
@@ -123,6 +125,9 @@ class Stored:
 
     def release(self, name: str) -> ReleasePage:
         return release.page(self.platform, self.traffic, name)
+
+    def approvals(self, reach: Sequence[str]) -> tuple[Waiting, ...]:
+        return tuple(gatekeeping.waiting(self.platform, lambda model: "*" in reach or model in reach))
 
     def versions(self, name: str) -> tuple[VersionRow, ...]:
         with self.platform.db.reading() as conn:
