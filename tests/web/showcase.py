@@ -524,7 +524,7 @@ class Showcase:
         return VersionPage(row, HOME, "sha256:" + HASH * 4, "sha256:" + HASH[::-1] * 4 if row.number else "", {"method": "sft", "rank": 16, "learning_rate": 0.002, "steps": 60},
                            "trial_12" if row.number else "", slices, "smart-home@1" if row.number == 2 else "", (("exact_match", "pass", "difference 6.8 pp"), ("toxicity", "cannot_tell", "")),
                            (("live", ago(days=3), ""),) if row.number == 1 else (), card, lineage,
-                           (("evals/routing.yaml", 12),) if row.number == 1 else (), ("champion",) if row.number == 1 else (), 2,
+                           (("evals/routing.yaml", 12),) if row.number == 1 else (), (), ("champion",) if row.number == 1 else (), 2,
                            (("approved", "ana", ago(minutes=4), "looks good"),) if row.number == 2 else (), row.number == 2, "", "")  # fmt: skip
 
     def drift(self, name: str) -> DriftPage:
