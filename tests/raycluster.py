@@ -34,17 +34,23 @@ def running(*, cpus: int = 2) -> Iterator[Head]:
     """A head that takes jobs; every process of it is gone afterwards."""
     pytest.importorskip("ray", reason="pip install 'ciranda[ray]'")
     folder = Path(tempfile.mkdtemp(prefix="cray-", dir="/tmp"))  # short: sockets below it have long names
-    ports = _free_ports(3)
+    ports = _free_ports(6)
     argv = [
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--port=0", f"--num-cpus={cpus}",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[0]}",
-        f"--ray-client-server-port={ports[1]}", f"--dashboard-agent-listen-port={ports[2]}", "--min-worker-port=0",
-        "--max-worker-port=0", "--object-store-memory=80000000", "--disable-usage-stats", f"--temp-dir={folder}",
+        f"--ray-client-server-port={ports[1]}", f"--dashboard-agent-listen-port={ports[2]}",
+        f"--dashboard-agent-grpc-port={ports[3]}", f"--runtime-env-agent-port={ports[4]}",
+        f"--metrics-export-port={ports[5]}", "--min-worker-port=0", "--max-worker-port=0",
+        "--object-store-memory=80000000", "--disable-usage-stats", f"--temp-dir={folder}",
     ]  # fmt: skip
     env = {
         **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "0",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_WAIT_POLICY": "passive",
         "PYTHONPATH": str(Path(__file__).parents[1] / "src"),
+        # A busy machine is no dead node; a raylet that chooses ports waits only 15 s for its agents to tell theirs.
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300", "RAY_raylet_start_wait_time_s": "300",
+        "RAY_gcs_server_request_timeout_seconds": "300",
+        "RAY_health_check_timeout_ms": "60000", "RAY_health_check_failure_threshold": "10",
     }  # fmt: skip
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log, env=env, start_new_session=True)
@@ -83,7 +89,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     headers, nothing = {"authorization": f"Bearer {TOKEN}"}, {"entrypoint": "true", "submission_id": "is-it-there"}
     while True:  # it answers before it has an agent that takes jobs
         with suppress(httpx.HTTPError):

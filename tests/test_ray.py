@@ -65,6 +65,7 @@ def log(there: Remote, key: str = KEY) -> str:
     return there.logs(key)[0].decode(errors="replace")[-3000:]
 
 
+@pytest.mark.timeout(600)
 def test_the_jobs_api_keeps_the_protocol(
     head: raycluster.Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
