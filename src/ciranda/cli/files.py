@@ -100,8 +100,17 @@ def _draw(desk: Desk, told: Mapping[str, Any]) -> None:
         desk.screen.line(f"{sign} {step['summary']}", style)
         for key, old, new in step["detail"].get("changes", ()):
             desk.screen.line(f"    {key}: {_short(old)} -> {_short(new)}")
+    for one in told.get("estimates", ()):
+        desk.screen.line(f"  training {one['model']}: {expected(one)}", "red" if one["problem"] else "")
     if not told["steps"]:
         desk.screen.line("nothing to do: everything is as the files say")
+
+
+def expected(one: Mapping[str, Any]) -> str:
+    """An estimate in one line."""
+    if one["problem"]:
+        return f"{one['problem']}; do: {one['remedy']}"
+    return str(one["summary"] or one["unknown"])
 
 
 def _applied(desk: Desk, told: Mapping[str, Any]) -> None:

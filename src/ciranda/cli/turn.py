@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ciranda.cli.client import part
+from ciranda.cli.files import expected
 from ciranda.cli.suites import gap_row
 from ciranda.cli.verb import Desk, verb
 from ciranda.cli.watch import turn as draw_turn
@@ -26,6 +27,7 @@ Told = Mapping[str, Any]
     "train",
     examples=[
         "ciranda train smart-home",
+        "ciranda train smart-home --estimate",
         "ciranda train smart-home --follow",
         "ciranda train smart-home --event nightly-2026-11-23",
     ],
@@ -33,10 +35,16 @@ Told = Mapping[str, Any]
 @click.argument("model")
 @click.option("--follow", is_flag=True, help="Show steps and loss until the turn ends; the exit code tells how.")
 @click.option("--event", default="", help="Its identity: the same event again is the same turn.")
-def train(desk: Desk, model: str, follow: bool, event: str) -> None:
+@click.option("--estimate", is_flag=True, help="Only say what it would take: time, memory, money.")
+def train(desk: Desk, model: str, follow: bool, event: str, estimate: bool) -> None:
     """Start one run of the loop: data, search, evaluation, gates, release. It goes on without this command."""
+    if estimate:
+        found = desk.control.get(f"/models/{part(model)}/estimate")
+        desk.show(found, lambda: desk.screen.line(expected(found)))
+        return
     told = desk.control.post(f"/models/{part(model)}/turns", {"event": event or ids.new("ask")})
     identifier = told["turn"]
+    desk.tell(f"expected: {expected(told['estimate'])}")
     if not follow:
         desk.show(told, lambda: desk.screen.line(identifier))
         desk.tell(

@@ -83,7 +83,7 @@ def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
     result = {
         "method": spec.recipe.method, "tuning": "full" if spec.whole else "lora",
         "loss_curve": school.curve, "validation": judged, "rows": len(rows), "rows_left_out": left_out,
-        "tokens_per_s": school.words / max(seconds, 1e-6), "resumed_at": school.resumed_at,
+        "tokens": school.words, "tokens_per_s": school.words / max(seconds, 1e-6), "resumed_at": school.resumed_at,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "seconds": seconds,
         "cpu_seconds": time.process_time(), "provenance": made_of,
         "environment": {"fake": "1", "python": platform.python_version()},

@@ -68,6 +68,7 @@ def train(spec: Spec, report: Report) -> dict[str, Any]:
         "rows": len(school.rows),
         "rows_left_out": school.left_out,
         "trained_parameters": trained,
+        "tokens": school.tokens,
         "tokens_per_s": school.tokens_per_s,
         "resumed_at": school.resumed_at,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

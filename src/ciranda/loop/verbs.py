@@ -23,7 +23,7 @@ from ciranda.deploy.plan import Plan
 from ciranda.errors import Conflict, Invalid
 from ciranda.evals.scorers import scorers as named
 from ciranda.govern import erasures
-from ciranda.loop import exam, papers, places, planning, steps, turns
+from ciranda.loop import estimates, exam, papers, places, planning, steps, turns
 from ciranda.loop.demands import demand
 from ciranda.loop.platform import Platform
 from ciranda.registry import aliases, models, versions
@@ -123,9 +123,12 @@ def start_turn(
 
     Raises:
         Conflict: Another turn of this model is under way.
+        Refused: A trial of it would not fit into the memory there is; says what would.
     """
+    with platform.db.reading() as conn:
+        spec = models.get(conn, model).spec
+    estimates.demand(platform, spec)
     with platform.db.writing() as conn:
-        models.get(conn, model)
         return turns.ask(
             conn, model, cause=cause, event=event or ids.new("ask"), actor=actor, reason=reason or f"asked by {actor}"
         )

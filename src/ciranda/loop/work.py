@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ciranda.config.model import ModelSpec
 from ciranda.deploy import rollout
 from ciranda.errors import Unavailable
-from ciranda.loop import exam, intake, judging, registering, searching, steps, tuning, turns
+from ciranda.loop import estimates, exam, intake, judging, registering, searching, steps, tuning, turns
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
@@ -45,10 +45,12 @@ class Work:
         return {"dataset": brought["dataset"], "digest": brought["digest"], "rows": brought["rows"]}
 
     def train(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Search for the best recipe; every trial is a job, and a call after a crash finds them."""
+        """Search for the best recipe; every trial is a job, and a call after a crash finds them. What cannot fit is refused."""
         if self.is_given:
             return registering.trained(self.row.event)
         spec = tuning.shaped(self.platform, self.spec, self.job, data["dataset"]) if self.job else self.spec
+        if expected := estimates.demand(self.platform, spec, dataset=data["dataset"]):
+            self._say("train", f"expected: {expected.summary}")
         best = searching.best(self.platform, spec, data["dataset"], turn=self.turn, tell=self._teller("train"))
         self._say("train", f"{best['trials']} trials, best {best['summary']}")
         return best

@@ -18,7 +18,10 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
+
+from ciranda.store import clock
 
 MOST_POINTS = 400
 MOST_SAMPLES = 60
@@ -83,6 +86,7 @@ class Telemetry:
     run: Mapping[str, Any] = field(default_factory=dict)
     phase: str = ""
     resumed: tuple[int, ...] = ()
+    left_s: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As the REST API sends it."""
@@ -150,11 +154,13 @@ class Reading:
         self._run: Mapping[str, Any] = {}
         self._phase, self._steps, self._last = "", 0, 0
         self._resumed: list[int] = []
+        self._since: tuple[int, datetime | None] = (0, None)
+        self._until: tuple[int, datetime | None] = (0, None)
 
     def add(self, line: Line) -> None:
         """One line of progress; what cannot be read changes nothing."""
         if (one := _step(line)) is not None:
-            self._trained(one, int(_number(line.get("steps")) or 0))
+            self._trained(one, int(_number(line.get("steps")) or 0), _moment(line.get("at")))
         elif (seen := _validation(line)) is not None:
             self._validations[seen.step] = seen
         elif (said := _sample(line)) is not None:
@@ -167,9 +173,12 @@ class Reading:
             self._phase = line["phase"]
         self._bound()
 
-    def _trained(self, one: Step, steps: int) -> None:
+    def _trained(self, one: Step, steps: int, at: datetime | None) -> None:
         if one.step <= self._last:
             self._resumed.append(one.step)
+        if one.step <= self._last or not self._last:
+            self._since = one.step, at
+        self._until = one.step, at
         self._curve[one.step], self._last = one, one.step
         self._steps = max(self._steps, steps)
 
@@ -195,7 +204,15 @@ class Reading:
             self._run,
             self._phase,
             tuple(self._resumed),
+            self._left_s(),
         )
+
+    def _left_s(self) -> float | None:
+        """Until the last step, at the pace since this attempt began; None where nothing is known or left."""
+        (first, since), (last, until) = self._since, self._until
+        if since is None or until is None or last <= first or self._steps <= last:
+            return None
+        return round((until - since).total_seconds() / (last - first) * (self._steps - last), 1)
 
 
 def thin(values: Sequence[One], most: int = MOST_POINTS) -> tuple[One, ...]:
@@ -238,6 +255,13 @@ def _system(line: Line) -> System | None:
         return None
     rss, cpu = _number(told.get("rss_bytes")), _number(told.get("cpu_percent"))
     return System(str(told.get("at") or line.get("at") or ""), int(rss or 0), cpu or 0.0) if rss is not None else None
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        return clock.parse(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _number(value: Any) -> float | None:

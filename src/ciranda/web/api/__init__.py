@@ -300,6 +300,7 @@ ROUTES: tuple[Rest, ...] = (
     Rest(
         "POST", "/review/{queue}/commit", "data", reviews.commit, asked.Nothing, "Make a dataset version of the labels."
     ),
+    Rest("GET", "/models/{model}/estimate", "view", verbs.estimate, asked.Nothing, "What a turn of it would take."),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
     Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, suites.Examined, "Evaluate a version.", 202),
     Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),

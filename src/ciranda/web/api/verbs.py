@@ -10,17 +10,18 @@ from ciranda.config import model as files
 from ciranda.config.model import ModelSpec
 from ciranda.deploy.plan import Plan
 from ciranda.errors import Invalid
-from ciranda.loop import suites
+from ciranda.loop import estimates, suites
 from ciranda.registry import models
-from ciranda.web.api.asked import Back, Files, Override, Said, Turn, Version
+from ciranda.web.api.asked import Back, Files, Nothing, Override, Said, Turn, Version
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 from ciranda.web.api.suites import Examined
 
 
 def plan(call: Call[Files]) -> Item:
-    """What `apply` would do with these files."""
-    return _planned(call, "plan").to_dict()
+    """What `apply` would do with these files, and what a turn of each changed model would take."""
+    todo = _planned(call, "plan")
+    return {**todo.to_dict(), "estimates": estimates.of_plan(call.platform, todo)}
 
 
 def apply(call: Call[Files]) -> Item:
@@ -59,7 +60,18 @@ def turn(call: Call[Turn]) -> Item:
     identifier = loop.start_turn(
         call.platform, call.path["model"], cause=call.asked.cause, event=event, actor=call.actor
     )
-    return {"turn": identifier}
+    return {"turn": identifier, "estimate": _estimate(call)}
+
+
+def estimate(call: Call[Nothing]) -> Item:
+    """What a turn of the model would take: time, memory, money; with the problem when it cannot fit."""
+    return _estimate(call)
+
+
+def _estimate(call: Call[Any]) -> Item:
+    with call.platform.db.reading() as conn:
+        spec = models.get(conn, call.path["model"]).spec
+    return estimates.told(call.platform, spec)
 
 
 def evaluate(call: Call[Examined]) -> Item:
