@@ -127,6 +127,7 @@ TABLES = {
     "quarantine": "Bad rows, kept aside with the reason until somebody mended or dropped them.",
     "registered_models": "Names that MLflow's clients registered or said something of.",
     "registered_versions": "Versions that MLflow's clients registered, and the candidates of ours that they became.",
+    "reproductions": "Versions that were trained again from their records, and how near they came.",
     "replicas": "What runs: one row per serving process.",
     "review_items": "What waits in a review queue, and why it was chosen.",
     "review_labels": "What one annotator said of one item; taken back ones stay, marked.",

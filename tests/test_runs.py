@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -257,7 +257,9 @@ def test_runs_through_the_front_door(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert "loss" in ciranda("runs", "show", first)
         assert "asked" in ciranda("runs", "compare", first, second)
         ciranda("runs", "logs", first)
+        assert "a trial" in ciranda("train", "house", "--estimate")
         hidden_from_some(stage, first)
+        trained_again(stage, ciranda)
 
 
 def hidden_from_some(stage: Stage, run: str) -> None:
@@ -272,3 +274,16 @@ def hidden_from_some(stage: Stage, run: str) -> None:
     stage.control.post("/policies", {"policy": policy})
     assert vera.get(f"/runs/{part(run)}")["telemetry"]["samples"] == []
     assert stage.control.get(f"/runs/{part(run)}")["telemetry"]["samples"]
+
+
+def trained_again(stage: Stage, ciranda: Callable[..., str]) -> None:
+    """The same record gives the same weights; with other rows it says so and how far it is off."""
+    told = json.loads(ciranda("reproduce", "house@1", "--exact", "--json"))
+    assert (told["state"], told["verdict"]["summary"]) == ("complete", "bit by bit the same")
+    assert told["verdict"]["differences"] == []
+    assert not (stage.home.jobs / told["job"] / "output").exists()
+    for path in (stage.home.jobs / "rows").glob("*-train*.jsonl"):
+        path.write_text("".join(sorted(path.read_text().splitlines(keepends=True)[:40])))
+    off = json.loads(ciranda("reproduce", "house@1", "--json"))["verdict"]
+    assert (off["equal"], off["differences"]) == (False, ["rows"])
+    assert len(stage.control.get("/reproductions", model="house")["items"]) == 2

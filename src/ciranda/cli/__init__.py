@@ -24,6 +24,7 @@ COMMANDS = {
     "ingest": "sources", "sources": "sources", "quarantine": "sources",
     "executors": "executors",
     "train": "turn", "evaluate": "turn", "runs": "runs", "promote": "release", "rollback": "release", "approve": "release",
+    "reproduce": "again",
     "chat": "talk", "feedback": "talk", "interactions": "recorded", "datasets": "lines", "data": "chores", "review": "reviews",
     "release": "release", "approvals": "release", "decline": "release", "override": "release", "versions": "versions",
     "suite": "suites",

@@ -20,6 +20,7 @@ from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
 from ciranda.loop.platform import Platform
+from ciranda.loop.reproduce import Reproducing
 from ciranda.loop.runs import Cancelled
 from ciranda.loop.searching import Searching
 from ciranda.monitor import alerts, delivery, drift, export, openlineage, quality, signals, staleness
@@ -47,6 +48,7 @@ class Control:
         self.overlaps = Overlaps(platform)
         self.cancelled = Cancelled(platform)
         self.searching = Searching(platform)
+        self.reproducing = Reproducing(platform)
         self.beat = Beat(
             [
                 Task("routing", 1.0, self._routing),
@@ -60,6 +62,7 @@ class Control:
                 Task("judges", 2.0, self._judges),
                 Task("chores", 2.0, self._chores),
                 Task("cancelled", 2.0, self.cancelled.look),
+                Task("reproductions", 0.5, self.reproducing.look),
                 Task("quality", 0.5, self._quality),
                 Task("drift", 1.0, self._drift),
                 Task("collector", 10.0, self._collector),

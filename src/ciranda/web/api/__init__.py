@@ -300,6 +300,18 @@ ROUTES: tuple[Rest, ...] = (
     Rest(
         "POST", "/review/{queue}/commit", "data", reviews.commit, asked.Nothing, "Make a dataset version of the labels."
     ),
+    Rest("GET", "/reproductions", "view", runs.reproduced, asked.OfModel, "Versions that were trained again."),
+    Rest("GET", "/reproductions/{reproduction}", "view", runs.reproduction, asked.Nothing, "How near one came."),
+    Rest("POST", "/reproductions/{reproduction}/cancel", "train", runs.reproduction_cancel, asked.Nothing, "End one."),
+    Rest(
+        "POST",
+        "/versions/{model}@{number:int}/reproduce",
+        "train",
+        runs.reproduce,
+        asked.Nothing,
+        "Train it again.",
+        202,
+    ),
     Rest("GET", "/models/{model}/estimate", "view", verbs.estimate, asked.Nothing, "What a turn of it would take."),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
     Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, suites.Examined, "Evaluate a version.", 202),

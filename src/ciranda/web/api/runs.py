@@ -1,13 +1,17 @@
-"""Training: searches with their trials, and one trial (a run) with all it told; runs side by side, logs, an end to one."""
+"""Training: searches with their trials, and one trial (a run) with all it told; runs side by side, logs, an end to one;
+versions that are trained again."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
 
+from ciranda.loop import reproduce as reproducing
 from ciranda.loop import runs
-from ciranda.train import trials
+from ciranda.train import reproductions, trials
+from ciranda.train.reproductions import Reproduction
 from ciranda.train.trials import Trial
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Asked, Nothing, OfModel
@@ -66,6 +70,39 @@ def log(call: Call[Log]) -> Item:
 def cancel(call: Call[Nothing]) -> Item:
     """End a run, and free what it holds."""
     return runs.cancel(call.platform, _mine(call, call.path["run"], right="train"), actor=call.actor)
+
+
+def reproduce(call: Call[Nothing]) -> Item:
+    """Train a version again, to see how near it comes."""
+    ref = f"{call.path['model']}@{call.path['number']}"
+    return asdict(reproducing.ask(call.platform, ref, actor=call.actor))
+
+
+def reproduced(call: Call[OfModel]) -> Item:
+    """Reproductions, newest first."""
+    return rows.page(
+        call.platform.db, "reproductions", call.asked, order="asked_at", model=within(call, call.asked.model)
+    )
+
+
+def reproduction(call: Call[Nothing]) -> Item:
+    """One reproduction: its state, how far its run is, and at the end the verdict."""
+    found = _reproduction(call, "view")
+    heard = runs.trainer(call.platform, found.model).telemetry(found.job)
+    step = heard.curve[-1].step if heard.curve else 0
+    return {**asdict(found), "step": step, "steps": heard.steps, "left_s": heard.left_s}
+
+
+def reproduction_cancel(call: Call[Nothing]) -> Item:
+    """End one that is under way."""
+    return asdict(reproducing.cancel(call.platform, _reproduction(call, "train").id, actor=call.actor))
+
+
+def _reproduction(call: Call[Any], right: str) -> Reproduction:
+    with call.platform.db.reading() as conn:
+        found = reproductions.get(conn, call.path["reproduction"])
+    call.require(found.model, right=right)
+    return found
 
 
 def _mine(call: Call[Any], name: str, *, right: str = "view") -> Trial:

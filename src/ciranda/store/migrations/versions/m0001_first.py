@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_9f9113f7"
+revision = "0001_40240103"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -58,22 +58,6 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_alerts_model"), "alerts", ["model"], unique=False)
     op.create_index(op.f("ix_alerts_state"), "alerts", ["state"], unique=False)
-    op.create_table(
-        "approvals",
-        sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("model", sa.String(length=63), nullable=False),
-        sa.Column("version", sa.String(length=80), nullable=False),
-        sa.Column("verdict", sa.String(length=40), nullable=False),
-        sa.Column("said", sa.String(length=20), nullable=False),
-        sa.Column("actor", sa.String(length=200), nullable=False),
-        sa.Column("note", sa.Text(), nullable=False),
-        sa.Column("at", sa.String(length=32), nullable=False),
-        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_approvals")),
-        sa.UniqueConstraint("id", name=op.f("uq_approvals_id")),
-    )
-    op.create_index(op.f("ix_approvals_model"), "approvals", ["model"], unique=False)
-    op.create_index(op.f("ix_approvals_version"), "approvals", ["version"], unique=False)
     op.create_table(
         "audit_events",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
@@ -240,7 +224,6 @@ def tables() -> None:
         sa.Column("suite_digest", sa.String(length=71), nullable=False),
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("errors", sa.Integer(), nullable=False),
-        sa.Column("scorers", sa.JSON(), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("slices", sa.JSON(), nullable=False),
         sa.Column("report", sa.String(length=200), nullable=False),
@@ -301,7 +284,6 @@ def tables() -> None:
         sa.Column("actor", sa.String(length=200), nullable=False),
         sa.Column("window", sa.JSON(), nullable=False),
         sa.Column("rows_in", sa.Integer(), nullable=False),
-        sa.Column("rows_checked", sa.Integer(), nullable=False),
         sa.Column("rows_kept", sa.Integer(), nullable=False),
         sa.Column("rows_bad", sa.Integer(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
@@ -338,24 +320,6 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_judge_calibrations")),
     )
     op.create_index(op.f("ix_judge_calibrations_judge"), "judge_calibrations", ["judge"], unique=False)
-    op.create_table(
-        "judgements",
-        sa.Column("id", sa.String(length=71), nullable=False),
-        sa.Column("judge", sa.String(length=63), nullable=False),
-        sa.Column("digest", sa.String(length=71), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("version", sa.String(length=80), nullable=False),
-        sa.Column("against", sa.String(length=80), nullable=False),
-        sa.Column("suite", sa.String(length=500), nullable=False),
-        sa.Column("report", sa.String(length=200), nullable=False),
-        sa.Column("against_report", sa.String(length=200), nullable=False),
-        sa.Column("scores", sa.JSON(), nullable=False),
-        sa.Column("silent", sa.Integer(), nullable=False),
-        sa.Column("served", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.String(length=32), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_judgements")),
-    )
-    op.create_index(op.f("ix_judgements_judge"), "judgements", ["judge"], unique=False)
     op.create_table(
         "judges",
         sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
@@ -435,60 +399,22 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_quarantine_dataset"), "quarantine", ["dataset"], unique=False)
     op.create_table(
-        "registered_models",
-        sa.Column("tenant", sa.String(length=100), nullable=False),
-        sa.Column("name", sa.String(length=250), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("tags", sa.JSON(), nullable=False),
-        sa.Column("aliases", sa.JSON(), nullable=False),
-        sa.Column("last", sa.Integer(), nullable=False),
-        sa.Column("created_ms", sa.BigInteger(), nullable=False),
-        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "name", name=op.f("pk_registered_models")),
-    )
-    op.create_table(
-        "registered_versions",
-        sa.Column("tenant", sa.String(length=100), nullable=False),
-        sa.Column("name", sa.String(length=250), nullable=False),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("run", sa.String(length=64), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("tags", sa.JSON(), nullable=False),
-        sa.Column("stage", sa.String(length=20), nullable=False),
-        sa.Column("ref", sa.String(length=100), nullable=True),
-        sa.Column("turn", sa.String(length=200), nullable=True),
-        sa.Column("created_by", sa.String(length=200), nullable=False),
-        sa.Column("created_ms", sa.BigInteger(), nullable=False),
-        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "name", "number", name=op.f("pk_registered_versions")),
-    )
-    op.create_index(op.f("ix_registered_versions_ref"), "registered_versions", ["ref"], unique=False)
-    op.create_table(
-        "replays",
-        sa.Column("id", sa.String(length=120), nullable=False),
+        "reproductions",
+        sa.Column("id", sa.String(length=60), nullable=False),
         sa.Column("model", sa.String(length=63), nullable=False),
-        sa.Column("version", sa.String(length=80), nullable=False),
-        sa.Column("champion", sa.String(length=80), nullable=False),
-        sa.Column("since", sa.String(length=32), nullable=False),
-        sa.Column("until", sa.String(length=32), nullable=False),
-        sa.Column("seen", sa.Integer(), nullable=False),
-        sa.Column("cases", sa.Integer(), nullable=False),
-        sa.Column("suite_digest", sa.String(length=71), nullable=False),
-        sa.Column("judge", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.String(length=100), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("job", sa.String(length=200), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("verdict", sa.JSON(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("evaluation", sa.String(length=120), nullable=False),
-        sa.Column("champion_evaluation", sa.String(length=120), nullable=False),
-        sa.Column("figures", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.String(length=32), nullable=False),
-        sa.Column("created_by", sa.String(length=200), nullable=False),
-        sa.Column("ended_at", sa.String(length=32), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_replays")),
+        sa.Column("asked_at", sa.String(length=32), nullable=False),
+        sa.Column("asked_by", sa.String(length=200), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reproductions")),
     )
-    op.create_index(op.f("ix_replays_model"), "replays", ["model"], unique=False)
-    op.create_index(op.f("ix_replays_state"), "replays", ["state"], unique=False)
+    op.create_index(op.f("ix_reproductions_model"), "reproductions", ["model"], unique=False)
+    op.create_index(op.f("ix_reproductions_state"), "reproductions", ["state"], unique=False)
+    op.create_index(op.f("ix_reproductions_version"), "reproductions", ["version"], unique=False)
     op.create_table(
         "retraining_flags",
         sa.Column("model", sa.String(length=63), nullable=False),
@@ -549,19 +475,14 @@ def tables() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("objective", sa.String(length=60), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=False),
-        sa.Column("workers", sa.Integer(), nullable=False),
         sa.Column("best", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("asked_by", sa.String(length=200), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
-        sa.Column("since", sa.String(length=32), nullable=False),
-        sa.Column("worked_s", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_searches")),
     )
     op.create_index(op.f("ix_searches_model"), "searches", ["model"], unique=False)
     op.create_index(op.f("ix_searches_started_at"), "searches", ["started_at"], unique=False)
-    op.create_index(op.f("ix_searches_state"), "searches", ["state"], unique=False)
     op.create_table(
         "segments",
         sa.Column("name", sa.String(length=200), nullable=False),
@@ -597,22 +518,6 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("dataset", "source", "file", name=op.f("pk_source_files")),
     )
     op.create_table(
-        "suite_versions",
-        sa.Column("suite", sa.String(length=63), nullable=False),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("digest", sa.String(length=71), nullable=False),
-        sa.Column("content", sa.String(length=71), nullable=False),
-        sa.Column("cases", sa.Integer(), nullable=False),
-        sa.Column("slices", sa.JSON(), nullable=False),
-        sa.Column("origin", sa.String(length=500), nullable=False),
-        sa.Column("note", sa.Text(), nullable=False),
-        sa.Column("redacted", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.String(length=32), nullable=False),
-        sa.Column("created_by", sa.String(length=200), nullable=False),
-        sa.PrimaryKeyConstraint("suite", "number", name=op.f("pk_suite_versions")),
-    )
-    op.create_index(op.f("ix_suite_versions_digest"), "suite_versions", ["digest"], unique=False)
-    op.create_table(
         "tenants",
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("limits", sa.JSON(), nullable=False),
@@ -620,36 +525,6 @@ def tables() -> None:
         sa.Column("changed_by", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
     )
-    op.create_table(
-        "tracked_experiments",
-        sa.Column("tenant", sa.String(length=100), nullable=False),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("name", sa.String(length=500), nullable=False),
-        sa.Column("lifecycle", sa.String(length=10), nullable=False),
-        sa.Column("tags", sa.JSON(), nullable=False),
-        sa.Column("created_ms", sa.BigInteger(), nullable=False),
-        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "number", name=op.f("pk_tracked_experiments")),
-        sa.UniqueConstraint("tenant", "name", name=op.f("uq_tracked_experiments_tenant_name")),
-    )
-    op.create_table(
-        "tracked_runs",
-        sa.Column("id", sa.String(length=32), nullable=False),
-        sa.Column("tenant", sa.String(length=100), nullable=False),
-        sa.Column("experiment", sa.Integer(), nullable=False),
-        sa.Column("name", sa.String(length=500), nullable=False),
-        sa.Column("user", sa.String(length=256), nullable=False),
-        sa.Column("status", sa.String(length=12), nullable=False),
-        sa.Column("lifecycle", sa.String(length=10), nullable=False),
-        sa.Column("started_ms", sa.BigInteger(), nullable=False),
-        sa.Column("ended_ms", sa.BigInteger(), nullable=True),
-        sa.Column("params", sa.JSON(), nullable=False),
-        sa.Column("tags", sa.JSON(), nullable=False),
-        sa.Column("metrics", sa.JSON(), nullable=False),
-        sa.Column("points", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_tracked_runs")),
-    )
-    op.create_index("ix_tracked_runs_place", "tracked_runs", ["tenant", "experiment", "started_ms", "id"], unique=False)
     op.create_table(
         "tunings",
         sa.Column("id", sa.String(length=60), nullable=False),
@@ -722,7 +597,6 @@ def tables() -> None:
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("outcome", sa.String(length=20), nullable=False),
         sa.Column("gates", sa.JSON(), nullable=False),
-        sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("champion", sa.String(length=80), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("turn", sa.String(length=200), nullable=False),
@@ -733,15 +607,6 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_verdicts_model"), "verdicts", ["model"], unique=False)
     op.create_index(op.f("ix_verdicts_version"), "verdicts", ["version"], unique=False)
-    op.create_table(
-        "version_aliases",
-        sa.Column("model", sa.String(length=63), nullable=False),
-        sa.Column("name", sa.String(length=63), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("set_at", sa.String(length=32), nullable=False),
-        sa.Column("set_by", sa.String(length=200), nullable=False),
-        sa.PrimaryKeyConstraint("model", "name", name=op.f("pk_version_aliases")),
-    )
     op.create_table(
         "version_stages",
         sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
@@ -832,38 +697,21 @@ def tables() -> None:
     )
     op.create_index("ix_review_items_waiting", "review_items", ["queue", "state", "priority"], unique=False)
     op.create_table(
-        "tracked_metrics",
-        sa.Column("run", sa.String(length=32), nullable=False),
-        sa.Column("key", sa.String(length=250), nullable=False),
-        sa.Column("at_ms", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("step", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("value", sa.String(length=32), nullable=False),
-        sa.ForeignKeyConstraint(["run"], ["tracked_runs.id"], name=op.f("fk_tracked_metrics_run")),
-        sa.PrimaryKeyConstraint("run", "key", "at_ms", "step", "value", name=op.f("pk_tracked_metrics")),
-    )
-    op.create_table(
         "trials",
         sa.Column("id", sa.String(length=210), nullable=False),
         sa.Column("search", sa.String(length=200), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
-        sa.Column("base", sa.String(length=300), nullable=False),
-        sa.Column("mix", sa.String(length=63), nullable=False),
         sa.Column("objective", sa.Float(), nullable=True),
         sa.Column("loss", sa.Float(), nullable=True),
         sa.Column("loss_curve", sa.JSON(), nullable=False),
-        sa.Column("checks", sa.JSON(), nullable=False),
-        sa.Column("measures", sa.JSON(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=True),
         sa.Column("job", sa.String(length=200), nullable=False),
-        sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("folder", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("figures", sa.JSON(), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
-        sa.Column("since", sa.String(length=32), nullable=True),
-        sa.Column("worked_s", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
         sa.ForeignKeyConstraint(["search"], ["searches.id"], name=op.f("fk_trials_search")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trials")),
@@ -899,8 +747,6 @@ def tables() -> None:
         sa.Column("folder", sa.String(length=500), nullable=False),
         sa.Column("trial", sa.String(length=200), nullable=False),
         sa.Column("turn", sa.String(length=200), nullable=False),
-        sa.Column("origin", sa.JSON(), nullable=False),
-        sa.Column("removed_at", sa.String(length=32), nullable=False),
         sa.Column("created_at", sa.String(length=32), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
         sa.ForeignKeyConstraint(["model"], ["models.model"], name=op.f("fk_versions_model")),
