@@ -21,8 +21,10 @@ from ciranda.jobs import process
 from ciranda.jobs.usage import Usage, resident
 from ciranda.loop import runs
 from ciranda.train import provenance, search, telemetry, trials
+from ciranda.train.plans import Place, Plan
 from ciranda.train.recipe import Recipe
-from ciranda.train.search import Plan
+from ciranda.train.search import Search
+from ciranda.train.studies import Studies
 from ciranda.train.telemetry import Listener, Telemetry
 from registry_world import MODEL, World
 
@@ -130,13 +132,18 @@ class Rig:
         rows = path / "rows.jsonl"
         rows.write_text("".join(f'{{"prompt": "say {n}", "completion": "{n}"}}\n' for n in range(8)))
         self.plan = Plan(
-            id=f"search:{MODEL}:one", model=MODEL, dataset=f"{MODEL}@1", base=base, rows=rows, validation=rows,
-            recipe=Recipe(steps=steps, batch_size=1), limit=2, abreast=2,
+            id=f"search:{MODEL}:one", model=MODEL, dataset=f"{MODEL}@1", bases={"fake": Place(base)}, rows={"sft/": rows},
+            validation={"sft": rows}, recipe=Recipe(steps=steps, batch_size=1), limit=2,
         )  # fmt: skip
         self.trainer = runs.trainer(self.platform, MODEL)
+        self.search = Search(self.platform.db, self.trainer, Studies(self.platform.db), self.plan)
 
     def tick(self) -> None:
-        search.tick(self.platform.db, self.trainer, self.plan, actor="test")
+        self.search.tick(actor="test")
+
+    def begin(self) -> None:
+        search.begin(self.platform.db, self.plan, actor="test", workers=2)
+        self.tick()
 
     def trial(self, number: int = 0) -> trials.Trial:
         return trials.find(self.platform.db, f"{self.plan.id}.{number}")
@@ -144,17 +151,10 @@ class Rig:
     def running(self) -> trials.Trial:
         """The first trial, once its job has told a step."""
         deadline = time.monotonic() + 30
-        while not runs.told(self.platform, self.trial() if self.begun() else self.none()).curve:
+        self.begin()
+        while not runs.told(self.platform, self.trial()).curve:
             assert time.monotonic() < deadline, "no step in time"
             self.tick()
-        return self.trial()
-
-    def begun(self) -> bool:
-        return bool(trials.of(self.platform.db, self.plan.id))
-
-    def none(self) -> trials.Trial:
-        search.begin(self.platform.db, self.plan, actor="test")
-        self.tick()
         return self.trial()
 
     def processes(self, trial: trials.Trial) -> list[process.Identity]:
@@ -186,7 +186,7 @@ def test_a_cancelled_run_is_gone_with_all_it_held_and_the_search_goes_on(rig: Ri
     # The other one is cancelled by somebody who dies right after writing the row, and a tick that saw it open begins it again.
     with rig.platform.db.writing() as conn:
         assert trials.cancel(conn, rig.trial(1), actor="eve")
-    rig.trainer.submit(rig.trial(1).job, search._spec(rig.plan, rig.trial(1)))
+    rig.trainer.submit(rig.trial(1).job, rig.search._spec(rig.trial(1)))
     look = runs.Cancelled(rig.platform).look
     look()
     assert rig.processes(rig.trial(1)) == []
@@ -196,8 +196,7 @@ def test_a_cancelled_run_is_gone_with_all_it_held_and_the_search_goes_on(rig: Ri
 
 
 def test_what_ended_cannot_be_cancelled_and_names_are_found_by_their_end(rig: Rig) -> None:
-    search.begin(rig.platform.db, rig.plan, actor="test")
-    rig.tick()
+    rig.begin()
     trials.change(rig.platform.db, rig.trial(), state="failed", reason="no memory")
     with pytest.raises(Conflict, match="failed already"):
         runs.cancel(rig.platform, trials.find(rig.platform.db, "one.0"), actor="ana")

@@ -25,6 +25,7 @@ from ciranda.data import versions as datasets
 from ciranda.data.rows import Row
 from ciranda.deploy.plan import Plan
 from ciranda.errors import CirandaError
+from ciranda.jobs.placed import LOCAL
 from ciranda.loop import steps
 from ciranda.loop.platform import Platform
 from ciranda.store.database import Database
@@ -60,9 +61,10 @@ def of(platform: Platform, spec: ModelSpec, *, recipe: Recipe | None = None, dat
     if known := [one.load for one in past]:
         load = Load(load.rows, known[0].tokens, known[0].answer, load.validation)
     search = spec.train.search
+    there, places = _where(spec)
     return estimating.estimate(
-        shape, mine, load, machine(), past=past, trials=search.trials, budget_s=search.budget,
-        price=float(getattr(search, "price", 0.0)),
+        shape, mine, load, there, past=past, trials=search.trials, budget_s=search.budget,
+        price=search.price, abreast=search.workers or places,
     )  # fmt: skip
 
 
@@ -158,6 +160,16 @@ def _bound() -> int:
     except OSError:
         return 1 << 60
     return int(text) if text.isdecimal() else 1 << 60
+
+
+def _where(spec: ModelSpec) -> tuple[Machine, int]:
+    """Where runs of the model go, and how many at the same time (0: what fits): this machine, or what is reserved elsewhere."""
+    here = machine()
+    if spec.train.executor == LOCAL:
+        return here, 0
+    kept = spec.train.resources
+    memory = int(kept.memory_gb * 1e9)
+    return Machine(here.flops, memory, memory * kept.trials), kept.trials
 
 
 def flops() -> float:

@@ -88,12 +88,12 @@ def _mixes(platform: Platform, spec: ModelSpec, dataset: str, method: str, found
         return {PLAIN: found.rows}
     shares = spec.train.search.mixes
     return {
-        str(mix): _mixed(platform, dataset, method, found, shares[str(mix)]) if shares[str(mix)] else found.rows
+        str(mix): mixed(platform, dataset, method, found, shares[str(mix)]) if shares[str(mix)] else found.rows
         for mix in varied
     }
 
 
-def _mixed(platform: Platform, dataset: str, method: str, found: Staged, shares: Mapping[str, float]) -> Path:
+def mixed(platform: Platform, dataset: str, method: str, found: Staged, shares: Mapping[str, float]) -> Path:
     """Rows in these shares, as a file beside the plain one; written once, whole.
 
     Raises:

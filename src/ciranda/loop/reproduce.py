@@ -24,7 +24,7 @@ from typing import Any
 from ciranda.config.model import ModelSpec
 from ciranda.errors import CirandaError, Conflict, NotFound, Refused
 from ciranda.govern import audit
-from ciranda.loop import estimates, runs, staging
+from ciranda.loop import estimates, planning, runs, staging
 from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
@@ -175,7 +175,10 @@ class Reproducing:
 
     def _staged(self, one: Reproduction, version: Version, model: ModelSpec, trial: Trial, spec: Spec) -> Spec:
         """The rows of the dataset version, as policies leave them now; the version to go on from, as it was."""
-        found = staging.staged(self.platform, version.dataset, one.job, trial.recipe.method, model.evaluate.cases)
+        method, named = trial.recipe.method, version.recipe.get("mix") or {}
+        found = staging.staged(self.platform, version.dataset, one.job, method, model.evaluate.cases)
+        shares: Mapping[str, float] = next(iter(named.values()), {}) if isinstance(named, dict) else {}
+        rows = planning.mixed(self.platform, version.dataset, method, found, shares) if shares else found.rows
         start = str(version.recipe.get("started_from") or "")
         if start and not (spec.init_adapter or spec.init_weights):
             with self.platform.db.reading() as conn:
@@ -184,7 +187,7 @@ class Reproducing:
             spec = replace(
                 spec, init_adapter=before.trained if adapter else None, init_weights=None if adapter else before.trained
             )
-        return replace(spec, rows=found.rows, validation=found.validation)
+        return replace(spec, rows=rows, validation=found.validation)
 
     def _judged(self, one: Reproduction, result: Result) -> dict[str, Any]:
         """How near it came."""

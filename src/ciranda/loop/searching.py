@@ -22,7 +22,7 @@ from ciranda.data import versions as datasets
 from ciranda.errors import CirandaError, Invalid, Refused
 from ciranda.govern import audit
 from ciranda.jobs.placed import LOCAL
-from ciranda.loop import picks, planning, turns
+from ciranda.loop import estimates, picks, planning, turns
 from ciranda.loop.heavy import POLL_S, Told
 from ciranda.loop.platform import Platform
 from ciranda.loop.probing import Probe
@@ -31,6 +31,7 @@ from ciranda.store import clock, ids
 from ciranda.train import plans, spaces, trials
 from ciranda.train import search as searches
 from ciranda.train.plans import Plan
+from ciranda.train.recipe import Recipe
 from ciranda.train.search import Search
 from ciranda.train.studies import Studies
 
@@ -165,8 +166,14 @@ def driver(platform: Platform, spec: ModelSpec, plan: Plan, studies: Studies, *,
     return Search(
         platform.db, picks.trainer(platform, spec), studies, plan, crowd=crowd,
         measure=Probe(platform, spec, plan) if plan.measured or plan.compared else None,
-        admit=lambda recipe, base: picks.servable(spec, recipe, planning.config(platform, base)),
+        admit=lambda recipe, base: _admit(platform, spec, plan, recipe, base),
     )  # fmt: skip
+
+
+def _admit(platform: Platform, spec: ModelSpec, plan: Plan, recipe: Recipe, base: str) -> None:
+    """Refuse a recipe that the model's engine could not serve, or that would not fit into memory."""
+    picks.servable(spec, recipe, planning.config(platform, base))
+    estimates.demand(platform, spec.model_copy(update={"base": base}), recipe=recipe, dataset=plan.dataset)
 
 
 # --- within a turn ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_40240103"
+revision = "0001_077b1ff6"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -58,6 +58,22 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_alerts_model"), "alerts", ["model"], unique=False)
     op.create_index(op.f("ix_alerts_state"), "alerts", ["state"], unique=False)
+    op.create_table(
+        "approvals",
+        sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.Column("verdict", sa.String(length=40), nullable=False),
+        sa.Column("said", sa.String(length=20), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_approvals")),
+        sa.UniqueConstraint("id", name=op.f("uq_approvals_id")),
+    )
+    op.create_index(op.f("ix_approvals_model"), "approvals", ["model"], unique=False)
+    op.create_index(op.f("ix_approvals_version"), "approvals", ["version"], unique=False)
     op.create_table(
         "audit_events",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
@@ -284,6 +300,7 @@ def tables() -> None:
         sa.Column("actor", sa.String(length=200), nullable=False),
         sa.Column("window", sa.JSON(), nullable=False),
         sa.Column("rows_in", sa.Integer(), nullable=False),
+        sa.Column("rows_checked", sa.Integer(), nullable=False),
         sa.Column("rows_kept", sa.Integer(), nullable=False),
         sa.Column("rows_bad", sa.Integer(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
@@ -475,14 +492,19 @@ def tables() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("objective", sa.String(length=60), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=False),
+        sa.Column("workers", sa.Integer(), nullable=False),
         sa.Column("best", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("asked_by", sa.String(length=200), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=False),
+        sa.Column("worked_s", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_searches")),
     )
     op.create_index(op.f("ix_searches_model"), "searches", ["model"], unique=False)
     op.create_index(op.f("ix_searches_started_at"), "searches", ["started_at"], unique=False)
+    op.create_index(op.f("ix_searches_state"), "searches", ["state"], unique=False)
     op.create_table(
         "segments",
         sa.Column("name", sa.String(length=200), nullable=False),
@@ -597,6 +619,7 @@ def tables() -> None:
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("outcome", sa.String(length=20), nullable=False),
         sa.Column("gates", sa.JSON(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("champion", sa.String(length=80), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("turn", sa.String(length=200), nullable=False),
@@ -607,6 +630,15 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_verdicts_model"), "verdicts", ["model"], unique=False)
     op.create_index(op.f("ix_verdicts_version"), "verdicts", ["version"], unique=False)
+    op.create_table(
+        "version_aliases",
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("set_at", sa.String(length=32), nullable=False),
+        sa.Column("set_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("model", "name", name=op.f("pk_version_aliases")),
+    )
     op.create_table(
         "version_stages",
         sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
@@ -703,15 +735,22 @@ def tables() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("base", sa.String(length=300), nullable=False),
+        sa.Column("mix", sa.String(length=63), nullable=False),
         sa.Column("objective", sa.Float(), nullable=True),
         sa.Column("loss", sa.Float(), nullable=True),
         sa.Column("loss_curve", sa.JSON(), nullable=False),
+        sa.Column("checks", sa.JSON(), nullable=False),
+        sa.Column("measures", sa.JSON(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=True),
         sa.Column("job", sa.String(length=200), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("folder", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("figures", sa.JSON(), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=True),
+        sa.Column("worked_s", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
         sa.ForeignKeyConstraint(["search"], ["searches.id"], name=op.f("fk_trials_search")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trials")),
