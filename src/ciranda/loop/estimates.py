@@ -61,10 +61,9 @@ def of(platform: Platform, spec: ModelSpec, *, recipe: Recipe | None = None, dat
     if known := [one.load for one in past]:
         load = Load(load.rows, known[0].tokens, known[0].answer, load.validation)
     search = spec.train.search
-    there, places = _where(spec)
     return estimating.estimate(
-        shape, mine, load, there, past=past, trials=search.trials, budget_s=search.budget,
-        price=search.price, abreast=search.workers or places,
+        shape, mine, load, _where(spec), past=past, trials=search.trials, budget_s=search.budget,
+        price=search.price, abreast=search.workers,
     )  # fmt: skip
 
 
@@ -162,14 +161,13 @@ def _bound() -> int:
     return int(text) if text.isdecimal() else 1 << 60
 
 
-def _where(spec: ModelSpec) -> tuple[Machine, int]:
-    """Where runs of the model go, and how many at the same time (0: what fits): this machine, or what is reserved elsewhere."""
+def _where(spec: ModelSpec) -> Machine:
+    """Where runs of the model go: this machine, or what is reserved for each elsewhere, where room for others is not ours to know."""
     here = machine()
     if spec.train.executor == LOCAL:
-        return here, 0
-    kept = spec.train.resources
-    memory = int(kept.memory_gb * 1e9)
-    return Machine(here.flops, memory, memory * kept.trials), kept.trials
+        return here
+    memory = int(spec.train.resources.memory_gb * 1e9)
+    return Machine(here.flops, memory, memory * max(1, spec.train.search.trials))
 
 
 def flops() -> float:

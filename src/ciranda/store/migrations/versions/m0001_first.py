@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_077b1ff6"
+revision = "0001_e7706a18"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -240,6 +240,7 @@ def tables() -> None:
         sa.Column("suite_digest", sa.String(length=71), nullable=False),
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("errors", sa.Integer(), nullable=False),
+        sa.Column("scorers", sa.JSON(), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("slices", sa.JSON(), nullable=False),
         sa.Column("report", sa.String(length=200), nullable=False),
@@ -416,6 +417,36 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_quarantine_dataset"), "quarantine", ["dataset"], unique=False)
     op.create_table(
+        "registered_models",
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=250), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("aliases", sa.JSON(), nullable=False),
+        sa.Column("last", sa.Integer(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "name", name=op.f("pk_registered_models")),
+    )
+    op.create_table(
+        "registered_versions",
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=250), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("run", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("stage", sa.String(length=20), nullable=False),
+        sa.Column("ref", sa.String(length=100), nullable=True),
+        sa.Column("turn", sa.String(length=200), nullable=True),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "name", "number", name=op.f("pk_registered_versions")),
+    )
+    op.create_index(op.f("ix_registered_versions_ref"), "registered_versions", ["ref"], unique=False)
+    op.create_table(
         "reproductions",
         sa.Column("id", sa.String(length=60), nullable=False),
         sa.Column("model", sa.String(length=63), nullable=False),
@@ -540,6 +571,22 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("dataset", "source", "file", name=op.f("pk_source_files")),
     )
     op.create_table(
+        "suite_versions",
+        sa.Column("suite", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("content", sa.String(length=71), nullable=False),
+        sa.Column("cases", sa.Integer(), nullable=False),
+        sa.Column("slices", sa.JSON(), nullable=False),
+        sa.Column("origin", sa.String(length=500), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("redacted", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("suite", "number", name=op.f("pk_suite_versions")),
+    )
+    op.create_index(op.f("ix_suite_versions_digest"), "suite_versions", ["digest"], unique=False)
+    op.create_table(
         "tenants",
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("limits", sa.JSON(), nullable=False),
@@ -547,6 +594,36 @@ def tables() -> None:
         sa.Column("changed_by", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
     )
+    op.create_table(
+        "tracked_experiments",
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("name", sa.String(length=500), nullable=False),
+        sa.Column("lifecycle", sa.String(length=10), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "number", name=op.f("pk_tracked_experiments")),
+        sa.UniqueConstraint("tenant", "name", name=op.f("uq_tracked_experiments_tenant_name")),
+    )
+    op.create_table(
+        "tracked_runs",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("experiment", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=500), nullable=False),
+        sa.Column("user", sa.String(length=256), nullable=False),
+        sa.Column("status", sa.String(length=12), nullable=False),
+        sa.Column("lifecycle", sa.String(length=10), nullable=False),
+        sa.Column("started_ms", sa.BigInteger(), nullable=False),
+        sa.Column("ended_ms", sa.BigInteger(), nullable=True),
+        sa.Column("params", sa.JSON(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("metrics", sa.JSON(), nullable=False),
+        sa.Column("points", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tracked_runs")),
+    )
+    op.create_index("ix_tracked_runs_place", "tracked_runs", ["tenant", "experiment", "started_ms", "id"], unique=False)
     op.create_table(
         "tunings",
         sa.Column("id", sa.String(length=60), nullable=False),
@@ -728,6 +805,16 @@ def tables() -> None:
         sa.UniqueConstraint("queue", "ref", name=op.f("uq_review_items_queue_ref")),
     )
     op.create_index("ix_review_items_waiting", "review_items", ["queue", "state", "priority"], unique=False)
+    op.create_table(
+        "tracked_metrics",
+        sa.Column("run", sa.String(length=32), nullable=False),
+        sa.Column("key", sa.String(length=250), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("step", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("value", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["tracked_runs.id"], name=op.f("fk_tracked_metrics_run")),
+        sa.PrimaryKeyConstraint("run", "key", "at_ms", "step", "value", name=op.f("pk_tracked_metrics")),
+    )
     op.create_table(
         "trials",
         sa.Column("id", sa.String(length=210), nullable=False),
