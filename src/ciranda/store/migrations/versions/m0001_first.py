@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_e7706a18"
+revision = "0001_cadac9fe"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -873,6 +873,8 @@ def tables() -> None:
         sa.Column("folder", sa.String(length=500), nullable=False),
         sa.Column("trial", sa.String(length=200), nullable=False),
         sa.Column("turn", sa.String(length=200), nullable=False),
+        sa.Column("origin", sa.JSON(), nullable=False),
+        sa.Column("removed_at", sa.String(length=32), nullable=False),
         sa.Column("created_at", sa.String(length=32), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
         sa.ForeignKeyConstraint(["model"], ["models.model"], name=op.f("fk_versions_model")),
