@@ -162,7 +162,7 @@ def _bound() -> int:
 
 
 def _where(spec: ModelSpec) -> Machine:
-    """Where runs of the model go: this machine, or what is reserved for each elsewhere, where room for others is not ours to know."""
+    """Where runs of the model go: this machine, or what is reserved for each elsewhere, whose room for others we cannot know."""
     here = machine()
     if spec.train.executor == LOCAL:
         return here
