@@ -21,11 +21,7 @@ Told = Mapping[str, Any]
 
 @verb(
     "reproduce",
-    examples=[
-        "ciranda reproduce smart-home@2",
-        "ciranda reproduce smart-home@2 --exact",
-        "ciranda reproduce smart-home@2 --no-wait",
-    ],
+    examples=["ciranda reproduce smart-home@2", "ciranda reproduce smart-home@2 --exact"],
 )
 @click.argument("version")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until it was trained and compared.")
