@@ -7,9 +7,10 @@ It answers the same questions as `views.stored.Stored`. Traffic is a function of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 from ciranda.data.descriptions import Description
 from ciranda.data.entries import Entry, Wanted
@@ -23,6 +24,7 @@ from ciranda.govern.access import Principal
 from ciranda.loop.gatekeeping import Waiting
 from ciranda.registry.lineage import Graph, Node
 from ciranda.store import clock
+from ciranda.train import telemetry
 from ciranda.web.views.alerts import AlertPage, AlertRow, Group
 from ciranda.web.views.catalogue import Catalogue, FieldRow, Glossary, LinePage, TermRow
 from ciranda.web.views.datasets import Check, CheckPage, DatasetPage, DatasetVersionRow, Diff, Sample, Samples, Shift
@@ -47,7 +49,7 @@ from ciranda.web.views.models import ModelPage, Next, Slice, Stop, VersionPage, 
 from ciranda.web.views.privacy import ErasureRow, FlagRow, PoliciesPage, PolicyRow, Receipt, Seen, Theirs
 from ciranda.web.views.release import Arm, Estimate, GateRow, Judged, ReleasePage, Rollout, Step
 from ciranda.web.views.reviews import Looked, QueuePage, QueueRow
-from ciranda.web.views.runs import SearchRow, TrialPage, TrialRow
+from ciranda.web.views.runs import Again, RunColumn, RunsBeside, SearchRow, TrialPage, TrialRow
 from ciranda.web.views.sources import BadRow, FeedPage, FeedRow, RunPage, RunRow, SourceRow
 from ciranda.web.views.suites import (
     AnswerRow,
@@ -196,6 +198,12 @@ TRIALS = (
     TrialRow("trial_12", 2, "complete", 0.812, 431.0, {"learning_rate": 0.002, "rank": 16}, True, curve(0.12)),
     TrialRow("trial_13", 3, "running", None, 61.0, {"learning_rate": 0.0005, "rank": 4}, False, curve(1.9, 14)),
 )
+HEARD = telemetry.read([
+    {"run": {"seed": 17}}, *({"step": n, "steps": 60, "loss": 2 / n, "rate": 1e-3, "tokens_per_s": 800.0} for n in range(1, 41)),
+    {"sample": {"step": 40, "prompt": "turn on the light", "reference": '{"intent": "On"}', "answer": '{"intent": "Off"}'}},
+    {"sample": {"step": 40, "prompt": "acenda a luz", "reference": '{"intent": "On"}', "answer": '{"intent": "On"}'}},
+    *({"system": {"rss_bytes": 1.2e9 + n * 1e7, "cpu_percent": 98.0, "at": ""}} for n in range(20)),
+])  # fmt: skip
 SEARCH = SearchRow("search_1", HOME, "smart-home@2", "running", "exact_match", ago(minutes=39), TRIALS, TURN, 894.0)
 SENTENCES = (
     ("turn on the lights in the kitchen", '{"intent":"HassTurnOn","slots":{"area":"kitchen","domain":"light"}}', "en"),
@@ -796,14 +804,38 @@ class Showcase:
             )
         )
 
-    def trial(self, id: str) -> TrialPage:
+    def beside(self, ids: Sequence[str], who: Principal) -> RunsBeside:
+        rows = [row for row in TRIALS if row.id in ids]
+        columns = tuple(
+            RunColumn(row, HOME, 0.12, {"peak_rss_bytes": 1.9e9, "tokens_per_s": 812.0}, ("rows",) if n else ())
+            for n, row in enumerate(rows)
+        )
+        answers = (
+            ("acenda a luz", '{"x": 1}', tuple((None, False) if n else ('{"x": 1}', True) for n in range(len(rows)))),
+        )
+        return RunsBeside(columns, {"rank": tuple(8 * (n + 1) for n in range(len(rows)))}, {"seed": 17}, answers)
+
+    def expected(self, model: str) -> Mapping[str, Any]:
+        return {
+            "summary": "about 4 min",
+            "problem": "",
+            "remedy": "",
+            "seconds": 240.0,
+            "memory_bytes": 1_900_000_000,
+            "trials": 2,
+            "search_s": 480.0,
+            "cost": 0.0,
+        }
+
+    def trial(self, id: str, who: Principal) -> TrialPage:
         row = next((row for row in TRIALS if row.id == id), None)
         if row is None:
             raise NotFound(f"no trial {id!r}", where="trials", remedy="the experiments page lists them")
         done = row.state == "complete"
         return TrialPage(row, SEARCH, {"method": "sft", "rank": 16, "alpha": 32, "learning_rate": 0.002, "steps": 60, "seed": 17},
                          {"exact_match": 0.812, "loss": 0.121, "n": 488} if done else {}, {"tokens_per_s": 812.0, "peak_rss_bytes": 1.9e9, "seconds": 431.0} if done else {},
-                         {"torch": "2.13.0", "transformers": "5.23.1", "peft": "0.21.2"} if done else {}, "smart-home@2" if row.best else "", "step 60 of 60 loss 0.121")  # fmt: skip
+                         {"torch": "2.13.0", "transformers": "5.23.1", "peft": "0.21.2"} if done else {}, "smart-home@2" if row.best else "", "step 60 of 60 loss 0.121", HEARD, {"code": "9c1f0c7e" * 8, "rows": "77ab01c2" * 8, "base": "sha256:01", "init": "", "seed": 17},
+                         False, (Again("repro_1", "complete", ago(days=1), "ana", True, "bit by bit the same"), Again("repro_0", "complete", ago(days=2), "ana", False, "not the same weights", ("rows",))) if row.best else ())  # fmt: skip
 
     def suites(self, reach: Sequence[str], after: str) -> SuitesPage:
         return (

@@ -67,6 +67,13 @@ class Recorded:
         self.asked.append(("replay", version, judge, actor))
         return "replay_1"
 
+    def cancel_run(self, run: str, *, actor: str) -> None:
+        self.asked.append(("cancel_run", run, actor))
+
+    def reproduce(self, version: str, *, actor: str) -> str:
+        self.asked.append(("reproduce", version, actor))
+        return "repro_1"
+
     def review_next(self, queue: str, who: Principal) -> Looked | None:
         return LOOKED if queue == HOME else None
 

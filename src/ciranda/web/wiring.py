@@ -13,9 +13,10 @@ from ciranda.data.descriptions import Change
 from ciranda.govern import access, tenants
 from ciranda.govern.access import Principal
 from ciranda.govern.public import Public
-from ciranda.loop import calibrating, feeding, replaying, reviews
+from ciranda.loop import calibrating, feeding, replaying, reproduce, reviews, runs
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
+from ciranda.train import trials
 from ciranda.web.load.reviews import looked
 from ciranda.web.views.reviews import Looked
 
@@ -46,6 +47,12 @@ class Wired:
 
     def turn(self, model: str, *, event: str, actor: str) -> str:
         return loop.start_turn(self.platform, model, cause="person", event=event, actor=actor)
+
+    def cancel_run(self, run: str, *, actor: str) -> None:
+        runs.cancel(self.platform, trials.find(self.platform.db, run), actor=actor)
+
+    def reproduce(self, version: str, *, actor: str) -> str:
+        return reproduce.ask(self.platform, version, actor=actor).id
 
     def review_next(self, queue: str, who: Principal) -> Looked | None:
         found = reviews.ask(self.platform, queue, who)

@@ -390,6 +390,8 @@ class Words:
             "said_no": _("Your no to %(version)s was kept; it does not go out."),
             "turn": _("%(model)s: a turn of the loop was started."),
             "acknowledged": _("Alert acknowledged."),
+            "cancelled": _("The trial was cancelled."),
+            "reproducing": _("It is trained again; how near it comes stands here when it is done."),
             "revoked": _("The key %(name)s opens nothing any more."),
             "limited": _("The limits of %(name)s are in force."),
             "reverted": _("%(name)s is the newest version now."),

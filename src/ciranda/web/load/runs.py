@@ -8,11 +8,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.errors import NotFound
+from ciranda.govern import access
+from ciranda.govern.access import Principal
+from ciranda.loop import estimates
+from ciranda.loop import runs as running
 from ciranda.loop.platform import Platform
+from ciranda.registry import models
 from ciranda.registry.versions import versions
 from ciranda.store import clock
-from ciranda.train.trials import searches, trials
-from ciranda.web.views.runs import SearchRow, TrialPage, TrialRow
+from ciranda.train import reproductions
+from ciranda.train import trials as training
+from ciranda.train.trials import Trial, searches, trials
+from ciranda.web.views.runs import Again, RunColumn, RunsBeside, SearchRow, TrialPage, TrialRow
 
 LIMIT = 50
 LOG_TAIL = 6000
@@ -36,8 +43,8 @@ def listing(platform: Platform, reach: Sequence[str], *, model: str = "", limit:
     return tuple(_search(row, by.get(row["id"], [])) for row in found)
 
 
-def single(platform: Platform, identifier: str) -> TrialPage:
-    """One trial with everything that is known of it. Raises NotFound."""
+def single(platform: Platform, identifier: str, who: Principal) -> TrialPage:
+    """One trial with everything that is known of it, for whoever asks. Raises NotFound."""
     with platform.db.reading() as conn:
         trial = conn.execute(sa.select(trials).where(trials.c.id == identifier)).mappings().first()
         if trial is None:
@@ -60,7 +67,67 @@ def single(platform: Platform, identifier: str) -> TrialPage:
     figures = {name: float(about[name]) for name in FIGURES if isinstance(about.get(name), (int, float))}
     environment = {str(name): str(value) for name, value in about.get("environment", {}).items()}
     became = f"{version.model}@{version.number}" if version else ""
-    return TrialPage(row, whole, trial["recipe"], validation, figures, environment, became, _log(platform, trial))
+    run = training.find(platform.db, identifier)
+    heard = running.told(platform, run)
+    made = running.made_of(run, heard)
+    seen = running.sees(platform, who, str(search["dataset"]))
+    return TrialPage(
+        row, whole, trial["recipe"], validation, figures, made.get("environment") or environment, became, _log(platform, trial),
+        heard if seen else heard.without_words(), made, bool(heard.samples) and not seen, _again(platform, became),
+    )  # fmt: skip
+
+
+def _again(platform: Platform, version: str) -> tuple[Again, ...]:
+    """The times that a version was trained again, newest first."""
+    if not version:
+        return ()
+    with platform.db.reading() as conn:
+        found = reproductions.of(conn, version, limit=5)
+    return tuple(
+        Again(
+            one.id, one.state, one.asked_at, one.asked_by, bool(one.verdict.get("equal")),
+            str(one.verdict.get("summary") or one.reason), tuple(one.verdict.get("differences") or ()),
+        )
+        for one in found
+    )  # fmt: skip
+
+
+def beside(platform: Platform, identifiers: Sequence[str], who: Principal) -> RunsBeside:
+    """Runs beside each other. Raises Invalid unless there are two to six, Forbidden for one of a model out of reach."""
+    runs = running.chosen(platform, identifiers)
+    held = [training.get(platform.db, run.search) for run in runs]
+    for search in held:
+        access.require(who, "view", str(search["model"]))
+    told = running.compare(platform, runs)
+    names = [run.id for run in runs]
+    rows = {run.id: listing_row(platform, run) for run in runs}
+    seen = all(running.sees(platform, who, str(search["dataset"])) for search in held)
+    columns = tuple(
+        RunColumn(rows[one["id"]], one["model"], one["loss"], one["figures"], tuple(told["made_of"][one["id"]]))
+        for one in told["runs"]
+    )  # fmt: skip
+    differs = {key: tuple(values[name] for name in names) for key, values in told["recipe"]["differs"].items()}
+    answers = tuple(
+        (one["prompt"], one["reference"], tuple(_answer(one["answers"].get(name)) for name in names)) for one in told["samples"]
+    )  # fmt: skip
+    return RunsBeside(columns, differs, told["recipe"]["same"], answers if seen else ())
+
+
+def _answer(told: Mapping[str, Any] | None) -> tuple[str | None, bool]:
+    return (told["answer"], told["right"]) if told else (None, False)
+
+
+def listing_row(platform: Platform, run: Trial) -> TrialRow:
+    """One run as lists show it."""
+    curve = tuple((one.step, one.loss) for one in running.told(platform, run).curve) or run.loss_curve
+    return TrialRow(run.id, run.number, run.state, run.objective, run.seconds, {}, False, curve)
+
+
+def expected(platform: Platform, model: str) -> dict[str, Any]:
+    """What a turn of a model would take."""
+    with platform.db.reading() as conn:
+        spec = models.get(conn, model).spec
+    return estimates.told(platform, spec)
 
 
 def _search(row: Row, found: Sequence[Row]) -> SearchRow:

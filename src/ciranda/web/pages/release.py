@@ -99,7 +99,8 @@ def _said(page: Page, form: Form, *, yes: bool) -> Response:
 
 def ask_turn(page: Page) -> Response:
     """What a turn started by hand would do."""
-    return page.render("pages/ask_turn.html", model=page.request.path_params["model"])
+    model = page.request.path_params["model"]
+    return page.render("pages/ask_turn.html", model=model, expected=page.reader.expected(model))
 
 
 def turn(page: Page, form: Form) -> Response:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ciranda.train.telemetry import Telemetry
+
 
 @dataclass(frozen=True)
 class TrialRow:
@@ -42,6 +44,41 @@ class SearchRow:
 
 
 @dataclass(frozen=True)
+class Again:
+    """One time that the version of a run was trained again, and how near it came."""
+
+    id: str
+    state: str
+    asked_at: str
+    asked_by: str
+    equal: bool = False
+    summary: str = ""
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunColumn:
+    """One run beside others: what it scored and took, and what it is made of otherwise than the first."""
+
+    row: TrialRow
+    model: str
+    loss: float | None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    otherwise: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunsBeside:
+    """Runs beside each other. `differs` is the value of each run by key; `answers` one row a question: prompt, reference, and for
+    each run its answer (None where it was not asked) and whether that is right."""
+
+    runs: tuple[RunColumn, ...]
+    differs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    same: Mapping[str, Any] = field(default_factory=dict)
+    answers: tuple[tuple[str, str, tuple[tuple[str | None, bool], ...]], ...] = ()
+
+
+@dataclass(frozen=True)
 class TrialPage:
     """One trial with everything known of it."""
 
@@ -53,3 +90,12 @@ class TrialPage:
     environment: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
     log: str = ""
+    heard: Telemetry = field(default_factory=Telemetry)
+    made_of: Mapping[str, Any] = field(default_factory=dict)
+    hidden: bool = False
+    again: tuple[Again, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """Whether it can be cancelled."""
+        return self.row.state in ("waiting", "running")

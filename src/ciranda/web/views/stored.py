@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -56,7 +57,7 @@ from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
 from ciranda.web.views.privacy import ErasureRow, FlagRow, PoliciesPage, Receipt, Theirs
 from ciranda.web.views.release import ReleasePage
 from ciranda.web.views.reviews import QueuePage, QueueRow
-from ciranda.web.views.runs import SearchRow, TrialPage
+from ciranda.web.views.runs import RunsBeside, SearchRow, TrialPage
 from ciranda.web.views.sources import FeedPage, FeedRow, RunPage
 from ciranda.web.views.suites import Asked, EvaluationPage, SuitePage, SuitesPage
 from ciranda.web.views.turns import TurnRow
@@ -213,8 +214,14 @@ class Stored:
     def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
         return runs.listing(self.platform, reach)
 
-    def trial(self, id: str) -> TrialPage:
-        return runs.single(self.platform, id)
+    def trial(self, id: str, who: Principal) -> TrialPage:
+        return runs.single(self.platform, id, who)
+
+    def beside(self, ids: Sequence[str], who: Principal) -> RunsBeside:
+        return runs.beside(self.platform, ids, who)
+
+    def expected(self, model: str) -> Mapping[str, Any]:
+        return runs.expected(self.platform, model)
 
     def suites(self, reach: Sequence[str], after: str) -> SuitesPage:
         return suites.listing(self.platform, reach, after)
