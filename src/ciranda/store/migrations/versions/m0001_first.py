@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_cadac9fe"
+revision = "0001_31b25987"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -339,6 +339,24 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_judge_calibrations_judge"), "judge_calibrations", ["judge"], unique=False)
     op.create_table(
+        "judgements",
+        sa.Column("id", sa.String(length=71), nullable=False),
+        sa.Column("judge", sa.String(length=63), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.Column("against", sa.String(length=80), nullable=False),
+        sa.Column("suite", sa.String(length=500), nullable=False),
+        sa.Column("report", sa.String(length=200), nullable=False),
+        sa.Column("against_report", sa.String(length=200), nullable=False),
+        sa.Column("scores", sa.JSON(), nullable=False),
+        sa.Column("silent", sa.Integer(), nullable=False),
+        sa.Column("served", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_judgements")),
+    )
+    op.create_index(op.f("ix_judgements_judge"), "judgements", ["judge"], unique=False)
+    op.create_table(
         "judges",
         sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("name", sa.String(length=63), nullable=False),
@@ -446,6 +464,31 @@ def tables() -> None:
         sa.PrimaryKeyConstraint("tenant", "name", "number", name=op.f("pk_registered_versions")),
     )
     op.create_index(op.f("ix_registered_versions_ref"), "registered_versions", ["ref"], unique=False)
+    op.create_table(
+        "replays",
+        sa.Column("id", sa.String(length=120), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.String(length=80), nullable=False),
+        sa.Column("champion", sa.String(length=80), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=False),
+        sa.Column("until", sa.String(length=32), nullable=False),
+        sa.Column("seen", sa.Integer(), nullable=False),
+        sa.Column("cases", sa.Integer(), nullable=False),
+        sa.Column("suite_digest", sa.String(length=71), nullable=False),
+        sa.Column("judge", sa.String(length=63), nullable=False),
+        sa.Column("job", sa.String(length=200), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("evaluation", sa.String(length=120), nullable=False),
+        sa.Column("champion_evaluation", sa.String(length=120), nullable=False),
+        sa.Column("figures", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("ended_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replays")),
+    )
+    op.create_index(op.f("ix_replays_model"), "replays", ["model"], unique=False)
+    op.create_index(op.f("ix_replays_state"), "replays", ["state"], unique=False)
     op.create_table(
         "reproductions",
         sa.Column("id", sa.String(length=60), nullable=False),
