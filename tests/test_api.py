@@ -106,6 +106,7 @@ def concrete(path: str) -> str:
         "other:int": "1",
         "dataset": MODEL,
         "run:path": "s.0",
+        "search": "search:nothing",
         "evaluation": "e",
         "ingestion": "ing_1-000",
         "turn:path": "t",

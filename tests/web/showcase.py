@@ -50,6 +50,7 @@ from ciranda.web.views.privacy import ErasureRow, FlagRow, PoliciesPage, PolicyR
 from ciranda.web.views.release import Arm, Estimate, GateRow, Judged, ReleasePage, Rollout, Step
 from ciranda.web.views.reviews import Looked, QueuePage, QueueRow
 from ciranda.web.views.runs import Again, RunColumn, RunsBeside, SearchRow, TrialPage, TrialRow
+from ciranda.web.views.searches import Coordinate, Experiments, Seek, StudyPage, TrialLine
 from ciranda.web.views.sources import BadRow, FeedPage, FeedRow, RunPage, RunRow, SourceRow
 from ciranda.web.views.suites import (
     AnswerRow,
@@ -205,6 +206,49 @@ HEARD = telemetry.read([
     *({"system": {"rss_bytes": 1.2e9 + n * 1e7, "cpu_percent": 98.0, "at": ""}} for n in range(20)),
 ])  # fmt: skip
 SEARCH = SearchRow("search_1", HOME, "smart-home@2", "running", "exact_match", ago(minutes=39), TRIALS, TURN, 894.0)
+DRAWN = (
+    ("complete", 0.783, 96.0, {"learning_rate": 0.003, "rank": 8, "layers": 12, "mix": "everything"}),
+    ("complete", 0.812, 121.0, {"learning_rate": 0.00412, "rank": 16, "layers": 15, "mix": "corrections"}),
+    ("pruned", None, None, {"learning_rate": 0.00158, "rank": 8, "layers": 15, "mix": "everything"}),
+    ("complete", 0.808, 98.0, {"learning_rate": 0.0052, "rank": 8, "layers": 12, "mix": "corrections"}),
+    ("failed", None, None, {"learning_rate": 0.00595, "rank": 16, "layers": 12, "mix": "corrections"}),
+    ("running", None, None, {"learning_rate": 0.0044, "rank": 16, "layers": 12, "mix": "corrections"}),
+)
+COORDINATES = (
+    Coordinate("learning_rate", log=True), Coordinate("rank", choices=(8, 16)), Coordinate("layers", choices=(12, 15)),
+    Coordinate("mix", choices=("everything", "corrections")),
+)  # fmt: skip
+
+
+def drawn(best: int, measured: bool) -> tuple[TrialLine, ...]:
+    return tuple(
+        TrialLine(
+            f"trial_1{n}", n, state, settings, reached, 0.13 if reached else None,
+            {"latency_ms": took} if measured and took else {}, () if state == "failed" else curve(0.12 + n / 20, 14 if state == "running" else 60),
+            ((25.0, 0.31), (50.0, 0.5 + n / 50)) if state != "failed" else (), 61.0 + 20 * n,
+            {"pruned": "behind the median of the others at step 120", "failed": "memory ran out"}.get(state, ""),
+            n == best, measured and n in (1, 3),
+        )
+        for n, (state, reached, took, settings) in enumerate(DRAWN)
+    )  # fmt: skip
+
+
+STUDIES = (
+    StudyPage(
+        Seek("search:smart-home:nightly", HOME, "smart-home@2", "running", ago(minutes=39), 894.0, 8,
+             {"complete": 3, "pruned": 1, "failed": 1, "running": 1}, None, 0.42, 0.9, 2.5, "", "ana"),
+        drawn(1, False), COORDINATES, (), 0.02, "", 3600.0, 2, 1680.0,
+    ),
+    StudyPage(
+        Seek("search:smart-home:fast", HOME, "smart-home@2", "complete", ago(days=1), 894.0, 6,
+             {"complete": 3, "pruned": 1, "failed": 1, "cancelled": 1}, 0.808, 0.0, 0.0, None, "", "ana"),
+        drawn(3, True), COORDINATES, ("latency_ms",), 0.02, "latency", 3600.0, 0, 1680.0,
+    ),
+    StudyPage(
+        Seek("search:smart-home:first", HOME, "smart-home@1", "failed", ago(days=3), 12.0, 2, {}, None, turn=TURN,
+             reason="smart-home@1 has no validation rows for dpo\n  do: bring such rows"), (),
+    ),
+)  # fmt: skip
 SENTENCES = (
     ("turn on the lights in the kitchen", '{"intent":"HassTurnOn","slots":{"area":"kitchen","domain":"light"}}', "en"),
     (
@@ -784,25 +828,15 @@ class Showcase:
             (("id", "whole number", 1.0), ("answer", "text", 0.93)),
         )
 
-    def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
-        return (
-            ()
-            if self.empty
-            else (
-                SEARCH,
-                SearchRow(
-                    "search_0",
-                    HOME,
-                    "smart-home@1",
-                    "complete",
-                    "exact_match",
-                    ago(days=3),
-                    TRIALS[:2],
-                    "turn_1",
-                    803.0,
-                ),
-            )
-        )
+    def experiments(self, reach: Sequence[str], model: str, before: str) -> Experiments:
+        rows = () if self.empty else tuple(one.row for one in STUDIES if model in ("", one.row.model))
+        return Experiments(rows, (HOME,) if rows else (), model)
+
+    def study(self, id: str) -> StudyPage:
+        found = next((one for one in STUDIES if one.row.id == id), None)
+        if found is None:
+            raise NotFound(f"no search {id!r}", where="searches", remedy="the experiments page lists them")
+        return found
 
     def beside(self, ids: Sequence[str], who: Principal) -> RunsBeside:
         rows = [row for row in TRIALS if row.id in ids]

@@ -93,6 +93,23 @@ class Recorded:
         self.asked.append(("commit", queue))
         return {"dataset": f"{queue}@3"}
 
+    def search(self, model: str, *, event: str, trials: int | None, actor: str) -> str:
+        self.asked.append(("search", model, trials, actor))
+        return "search:smart-home:nightly"
+
+    def search_stop(self, search: str, *, actor: str) -> None:
+        self.asked.append(("search_stop", search, actor))
+
+    def search_resume(self, search: str, *, trials: int | None, actor: str) -> None:
+        self.asked.append(("search_resume", search, trials, actor))
+
+    def search_workers(self, search: str, workers: int, *, actor: str) -> None:
+        self.asked.append(("search_workers", search, workers, actor))
+
+    def search_release(self, search: str, *, actor: str) -> str:
+        self.asked.append(("search_release", search, actor))
+        return "turn_1"
+
     def acknowledge(self, alert: str, *, actor: str) -> None:
         self.asked.append(("acknowledge", alert, actor))
         self.reader.acknowledged.add(alert)

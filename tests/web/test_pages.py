@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from ciranda.govern import access
-from ciranda.web import pages
+from ciranda.web import pages, parallel
 from web.addresses import PAGES
 from web.showcase import HOME
 from web.site import PEOPLE, Site, make
@@ -146,7 +146,7 @@ def test_model_text_is_shown_as_text(fresh):
 
 def concrete(entry):
     given = {"model": HOME, "version": f"{HOME}@2", "turn:path": "turn_1", "interaction": "int_1", "dataset": HOME,
-             "number:int": "2", "old:int": "1", "new:int": "2", "trial:path": "trial_12",
+             "number:int": "2", "old:int": "1", "new:int": "2", "trial:path": "trial_12", "search": "search:smart-home:fast",
              "alert": "alert_1", "key": "key_3", "erasure": "erasure_1", "term": "customer", "queue": HOME}  # fmt: skip
     path = entry.path
     for name, value in given.items():
@@ -254,6 +254,41 @@ def test_the_other_verbs_by_form(fresh):
         ("acknowledge", "alert_1", "the admin"),
     ]
     assert send("/alerts/alert_2/acknowledge", back="https://evil.example/").headers["location"] == "/"
+
+
+def test_a_search_is_started_stopped_resumed_staffed_and_released_by_form(fresh):
+    client, one = client_of(fresh, fresh.keys["engineer"]), "/experiments/study/search:smart-home:fast"
+
+    def send(path, **fields):
+        return client.post(path, data={"token": token_of(client.get("/settings").text), **fields})
+
+    where = send("/experiments/start/smart-home", once="once_1", trials="12").headers["location"]
+    assert where == "/experiments/study/search:smart-home:nightly"
+    assert send(one, verb="release").headers["location"] == "/turns/turn_1"
+    for fields in ({"verb": "stop"}, {"verb": "resume", "trials": "16"}, {"verb": "workers", "workers": "4"}):
+        assert send(one, **fields).headers["location"] == one
+    for fields in ({"verb": "workers", "workers": "many"}, {"verb": "resume", "trials": "100000"}, {}):
+        assert send(one, **fields).status_code == 400
+    search = "search:smart-home:fast"
+    assert fresh.verbs.asked == [
+        ("search", "smart-home", 12, "the engineer"), ("search_release", search, "the engineer"),
+        ("search_stop", search, "the engineer"), ("search_resume", search, 16, "the engineer"),
+        ("search_workers", search, 4, "the engineer"),
+    ]  # fmt: skip
+
+
+def test_a_study_shows_its_trials_as_strands_whose_words_are_escaped(admin):
+    text = admin.get("/experiments/study/search:smart-home:fast").text
+    assert text.count('class="strand ') == 5 + 3  # all that got somewhere over the settings, three with both objectives
+    assert text.count('class="strand best"') == 2
+    assert "<title>trial 3: learning_rate 0.0052; rank 8" in text
+    hostile = parallel.parallel(
+        [parallel.Axis("<b>", ["<i>", "x"], choices=("<i>", "x")), parallel.Axis("q", [0.5, None])],
+        [parallel.Strand("<script>"), parallel.Strand("b", "best")], "a name",
+    )  # fmt: skip
+    assert "<b>" not in hostile
+    assert "<script>" not in hostile
+    assert not parallel.parallel([parallel.Axis("one", [1])], [parallel.Strand("a")], "too few axes")
 
 
 def test_ingesting_and_judging_bad_rows_by_form(fresh):

@@ -2,7 +2,8 @@
 
 Commands live in modules that are imported when one of them is called, and heavy libraries at first use inside: `ciranda --help`
 answers at once. Errors are printed as what, where and the remedy, on stderr, with the exit code of their class; a traceback is
-shown for bugs alone. Only `init`, `up`, `down`, `base`, `demo` and `audit verify` work on a home directly.
+shown for bugs alone. Only `init`, `up`, `down`, `base`, `demo`, `audit verify` and
+`search dashboard` work on a home directly.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ COMMANDS = {
     "train": "turn", "evaluate": "turn", "runs": "runs", "promote": "release", "rollback": "release", "approve": "release",
     "reproduce": "again",
     "chat": "talk", "feedback": "talk", "interactions": "recorded", "datasets": "lines", "data": "chores", "review": "reviews",
+    "search": "seeking",
     "release": "release", "approvals": "release", "decline": "release", "override": "release", "versions": "versions",
     "suite": "suites",
     "judges": "judges", "compare": "judges", "replay": "replay",

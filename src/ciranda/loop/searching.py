@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,8 +35,10 @@ from ciranda.train.plans import Plan
 from ciranda.train.recipe import Recipe
 from ciranda.train.search import Search
 from ciranda.train.studies import Studies
+from ciranda.train.trials import Trial
 
 EVENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+PLACES = ("bases", "rows", "validation", "init_adapter", "init_weights")  # of this machine, and nobody's business
 Row = Mapping[str, Any]
 
 
@@ -103,6 +106,59 @@ def release(platform: Platform, identifier: str, *, actor: str) -> str:
             conn, row["model"], cause="search", event=identifier.split(":", 2)[2], actor=actor,
             reason=f"{actor} asked for the best of {identifier}",
         )  # fmt: skip
+
+
+# --- what there is to see ---------------------------------------------------------------------------------------------
+
+
+def measured(plan: Mapping[str, Any]) -> list[str]:
+    """What a kept plan has measured beside quality."""
+    return [plans.MEASURES[name] for name in plan.get("objectives", ()) if name in plans.MEASURES]
+
+
+def summed(platform: Platform, row: Row) -> dict[str, Any]:
+    """A search in short: how many trials of each state, what was reached, what it took."""
+    return _summed(row, trials.of(platform.db, row["id"]))
+
+
+def _summed(row: Row, known: Sequence[Trial]) -> dict[str, Any]:
+    plan = row["plan"]
+    took = sum(one.spent_s for one in known)
+    best = next((one for one in known if one.number == row["best"]), None)
+    return {
+        **{name: value for name, value in row.items() if name != "plan"},
+        **{name: plan.get(name) for name in ("limit", "budget_s", "money", "price")},
+        "states": dict(Counter(one.state for one in known)),
+        "worked_s": trials.elapsed_s(row),
+        "worker_s": took,
+        "spent": took / 3600 * float(plan.get("price") or 0.0),
+        "reached": best.objective if best else None,
+    }
+
+
+def told(platform: Platform, identifier: str) -> dict[str, Any]:
+    """A search, whole: its plan, its trials without their losses, which won and which are beaten by none. Raises NotFound."""
+    row, known = trials.get(platform.db, identifier), trials.of(platform.db, identifier)
+    plan = plans.of(row)
+    front = plans.front(plan, known) if plan else frozenset()
+    ahead = row["best"] if row["best"] is not None or plan is None else plans.chosen(plan, known)
+    return {
+        **_summed(row, known),
+        "plan": {name: value for name, value in row["plan"].items() if name not in PLACES},
+        "ahead": ahead,
+        "trials": [
+            {
+                "id": one.id, "number": one.number, "state": one.state, "base": one.base, "mix": one.mix,
+                "recipe": one.recipe.model_dump(mode="json"), "objective": one.objective, "loss": one.loss,
+                "measures": dict(one.measures), "checks": [vars(check) for check in one.checks], "spent_s": one.spent_s,
+                "attempt": one.attempt, "reason": one.reason, "front": one.number in front, "best": one.number == ahead,
+            }
+            for one in known
+        ],
+    }  # fmt: skip
+
+
+# --- the leader's part ------------------------------------------------------------------------------------------------
 
 
 class Searching:

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ciranda.web import charts, graphs, i18n
+from ciranda.web import charts, graphs, i18n, parallel
 from ciranda.web.views import live
 from ciranda.web.views.live import colour_of
 
@@ -35,7 +35,7 @@ def environment(tag: str) -> Environment:
     # The i18n extension adds this method to the environment.
     made.install_gettext_callables(messages.gettext, messages.ngettext, newstyle=True)  # type: ignore[attr-defined]
     made.globals.update(line_=charts.Line, box_=graphs.Box, graph_=graphs.draw)
-    made.globals.update(colour=colour_of, live_=live, charts_=charts, languages=i18n.LANGUAGES)
+    made.globals.update(colour=colour_of, live_=live, charts_=charts, parallel_=parallel, languages=i18n.LANGUAGES)
     made.filters.update(json_script=json_script, pair=pair, log10=log10)
     return made
 

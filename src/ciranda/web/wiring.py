@@ -13,10 +13,11 @@ from ciranda.data.descriptions import Change
 from ciranda.govern import access, tenants
 from ciranda.govern.access import Principal
 from ciranda.govern.public import Public
-from ciranda.loop import calibrating, feeding, replaying, reproduce, reviews, runs
+from ciranda.loop import calibrating, feeding, replaying, reproduce, reviews, runs, searching
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
-from ciranda.train import trials
+from ciranda.train import search as searches
+from ciranda.train import trials as rows
 from ciranda.web.load.reviews import looked
 from ciranda.web.views.reviews import Looked
 
@@ -49,10 +50,26 @@ class Wired:
         return loop.start_turn(self.platform, model, cause="person", event=event, actor=actor)
 
     def cancel_run(self, run: str, *, actor: str) -> None:
-        runs.cancel(self.platform, trials.find(self.platform.db, run), actor=actor)
+        runs.cancel(self.platform, rows.find(self.platform.db, run), actor=actor)
 
     def reproduce(self, version: str, *, actor: str) -> str:
         return reproduce.ask(self.platform, version, actor=actor).id
+
+    def search(self, model: str, *, event: str, trials: int | None, actor: str) -> str:
+        bounds = {"limit": trials} if trials else {}
+        return searching.start(self.platform, model, actor=actor, event=event, bounds=bounds)
+
+    def search_stop(self, search: str, *, actor: str) -> None:
+        searches.stop(self.platform.db, search, actor=actor)
+
+    def search_resume(self, search: str, *, trials: int | None, actor: str) -> None:
+        searches.resume(self.platform.db, search, actor=actor, bounds={"limit": trials} if trials else {})
+
+    def search_workers(self, search: str, workers: int, *, actor: str) -> None:
+        searches.staff(self.platform.db, search, workers, actor=actor)
+
+    def search_release(self, search: str, *, actor: str) -> str:
+        return searching.release(self.platform, search, actor=actor)
 
     def review_next(self, queue: str, who: Principal) -> Looked | None:
         found = reviews.ask(self.platform, queue, who)

@@ -79,7 +79,8 @@ class Words:
             "running": _("Running"), "released": _("Releasing"), "refused": _("Refused"), "failed": _("Failed"),
             "awaiting_approval": _("Awaiting approval"), "promoted": _("Promoted"), "rolled_back": _("Rolled back"),
             "held": _("Held"), "open": _("Open"), "acknowledged": _("Acknowledged"), "closed": _("Closed"),
-            "complete": _("Complete"), "pruned": _("Stopped early"), "waiting": _("Waiting"), "done": _("Done"),
+            "complete": _("Complete"), "stopped": _("Stopped"), "pruned": _("Stopped early"),
+            "waiting": _("Waiting"), "done": _("Done"),
             "skipped": _("Skipped"), "candidate": _("Candidate"), "approved": _("Approved"), "live": _("Live"),
             "retired": _("Retired"), "queued": _("Queued"), "unchanged": _("Nothing new"), "cancelled": _("Cancelled"),
             "pass": _("Pass"), "fail": _("Fail"), "cannot_tell": _("Cannot tell"),
@@ -152,7 +153,7 @@ class Words:
             "tool_calls": _("Right calls"), "tool_names": _("Right tools"), "tool_valid": _("Valid calls"),
             "python": _("Python that parses"), "same_language": _("In the question's language"),
             "answer_changed": _("Another answer for the partner"), "perplexity": _("Perplexity"),
-            "latency_ms": _("Latency, ms"), "tokens_out": _("Tokens of the answer"), "cost": _("Cost"),
+            "latency_ms": _("Latency, ms"), "tokens_out": _("Tokens of the answer"), "cost": _("Cost"), "size_mb": _("Served size, MB"),
             "validation exact match": _("Exact match on validation"), "repetition": _("Repetition"),
             "retrain": _("Worse after drift"), "messages": _("Messages"), "e_value": _("Evidence"),
             "fraction": _("New kinds of message"),
@@ -164,6 +165,10 @@ class Words:
         """What counterfactual pairs say."""
         _ = self.messages.gettext
         return {"fair": _("fair"), "biased": _("biased"), "cannot_tell": _("cannot tell")}.get(name, name)
+
+    def trial(self, number: int) -> str:
+        """What a trial is called."""
+        return self.messages.gettext("trial %(n)s") % {"n": number}
 
     def judged(self, name: str) -> str:
         """A metric as a release compares it, one share per answer."""
@@ -410,6 +415,10 @@ class Words:
             "review_undone": _("Taken back; here it is again."),
             "review_filled": _("%(name)s items were chosen."),
             "review_committed": _("%(name)s was made of the labels."),
+            "search_started": _("The search was started."),
+            "search_stop": _("The search ends what runs."),
+            "search_resume": _("The search goes on."),
+            "search_workers": _("The number of workers was changed."),
             "ingest_asked": _("%(name)s: an ingestion begins."),
             "rows_retried": _("%(name)s: bad rows are read again."),
             "rows_dropped": _("%(name)s: bad rows were given up."),

@@ -5,9 +5,9 @@
     rows      rows of the control database, page by page
     fleet     models, versions, releases, drift, turns
     catalogue datasets, what is said of them, the glossary
-    traffic   interactions            runs    searches and trials
     executors where training can run
     suites    suites, and evaluations with their answers
+    traffic   interactions            runs    trials              searches    what looks for recipes
     chores    imports and preparations of data, as jobs
     sources   where data comes from, its runs, bad rows
     reviews   queues, items, labels
@@ -43,6 +43,7 @@ from ciranda.web.api import (
     replays,
     reviews,
     runs,
+    searches,
     sources,
     suites,
     traffic,
@@ -159,6 +160,8 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/glossary", "view", catalogue.glossary_, asked.Page, "What words of the business mean."),
     Rest("GET", "/glossary/{term}", "view", catalogue.term, asked.Nothing, "One term, and the data it stands on."),
     Rest("GET", "/lineage", "view", catalogue.lineage, asked.Lineage, "What led to a thing, and what came of it."),
+    Rest("GET", "/searches", "view", searches.listing, asked.OfModel, "Searches for recipes, newest first."),
+    Rest("GET", "/searches/{search}", "view", searches.one, asked.Nothing, "One search, whole, with its trials."),
     Rest("GET", "/runs", "view", runs.listing, asked.OfModel, "Searches with their trials, newest first."),
     Rest("GET", "/runs/compare", "view", runs.compare, runs.Compared, "Runs beside each other."),
     Rest("GET", "/runs/{run:path}/logs", "view", runs.log, runs.Log, "A piece of a run's log."),
@@ -314,6 +317,30 @@ ROUTES: tuple[Rest, ...] = (
     ),
     Rest("GET", "/models/{model}/estimate", "view", verbs.estimate, asked.Nothing, "What a turn of it would take."),
     Rest("POST", "/models/{model}/turns", "train", verbs.turn, asked.Turn, "Start one run of the loop.", 202),
+    Rest("POST", "/models/{model}/searches", "train", searches.start, searches.Start, "Look for a recipe.", 202),
+    Rest(
+        "POST", "/models/{model}/searches/{search}/stop", "train", searches.stop, asked.Nothing, "End what runs of it."
+    ),
+    Rest(
+        "POST", "/models/{model}/searches/{search}/resume", "train", searches.resume, searches.Bounds, "Go on with it."
+    ),
+    Rest(
+        "POST",
+        "/models/{model}/searches/{search}/workers",
+        "train",
+        searches.workers,
+        searches.Workers,
+        "Trials at the same time.",
+    ),
+    Rest(
+        "POST",
+        "/models/{model}/searches/{search}/release",
+        "train",
+        searches.release,
+        asked.Nothing,
+        "Take its best through the gates: a turn.",
+        202,
+    ),
     Rest("POST", "/models/{model}/evaluate", "evaluate", verbs.evaluate, suites.Examined, "Evaluate a version.", 202),
     Rest("POST", "/models/{model}/promote", "promote", verbs.promote, asked.Version, "Make a version live now."),
     Rest("POST", "/models/{model}/rollback", "rollback", verbs.rollback, asked.Back, "Back to the version before."),

@@ -40,6 +40,7 @@ def _model(page: Page, model: str) -> list[dict[str, Any]]:
     actions = (
         ("rollback", _("Roll back %(model)s"), "rollback"),
         ("train", _("Start a turn of %(model)s"), "start_turn"),
+        ("train", _("Search a recipe for %(model)s"), "start_search"),
     )
     items = [{"text": model, "hint": _("Model"), "href": page.url("model", model=model)}]
     items += [{"text": text % {"model": model}, "hint": _("Page"), "href": href} for text, href in places]

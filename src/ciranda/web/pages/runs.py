@@ -1,4 +1,4 @@
-"""Training: the searches with their trials, one run with all it told, several beside each other, and an end to one."""
+"""Training: one run with all it told, several beside each other, and an end to one. The searches are in `searches`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from starlette.responses import Response
 from ciranda.web.page import Entry, Form, Page
 
 MOST = 6
-
-
-def experiments(page: Page) -> Response:
-    """All searches, newest first."""
-    return page.render("pages/experiments.html", rows=page.reader.searches(page.reach))
 
 
 def trial(page: Page) -> Response:
@@ -58,7 +53,6 @@ def reproduce(page: Page, _form: Form) -> Response:
 
 
 ENTRIES = (
-    Entry("/experiments", "experiments", "view", experiments, section="experiments"),
     Entry("/experiments/compare", "compare_runs", "view", compare, section="experiments"),
     Entry("/experiments/{trial:path}/cancel", "cancel_run", "train", ask_cancel, cancel, "train", "experiments"),
     Entry(

@@ -36,6 +36,7 @@ from ciranda.web.load import (
     release,
     reviews,
     runs,
+    searches,
     sources,
     suites,
     trust,
@@ -57,7 +58,8 @@ from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
 from ciranda.web.views.privacy import ErasureRow, FlagRow, PoliciesPage, Receipt, Theirs
 from ciranda.web.views.release import ReleasePage
 from ciranda.web.views.reviews import QueuePage, QueueRow
-from ciranda.web.views.runs import RunsBeside, SearchRow, TrialPage
+from ciranda.web.views.runs import RunsBeside, TrialPage
+from ciranda.web.views.searches import Experiments, StudyPage
 from ciranda.web.views.sources import FeedPage, FeedRow, RunPage
 from ciranda.web.views.suites import Asked, EvaluationPage, SuitePage, SuitesPage
 from ciranda.web.views.turns import TurnRow
@@ -211,8 +213,11 @@ class Stored:
     def review(self, name: str, who: Principal) -> QueuePage:
         return reviews.single(self.platform, name, who)
 
-    def searches(self, reach: Sequence[str]) -> tuple[SearchRow, ...]:
-        return runs.listing(self.platform, reach)
+    def experiments(self, reach: Sequence[str], model: str, before: str) -> Experiments:
+        return searches.listing(self.platform, reach, model=model, before=before)
+
+    def study(self, id: str) -> StudyPage:
+        return searches.study(self.platform, id)
 
     def trial(self, id: str, who: Principal) -> TrialPage:
         return runs.single(self.platform, id, who)

@@ -1,0 +1,147 @@
+"""Whether a search finds a better recipe than the default: eight trials on the demo's sentences, judged on rows that none has seen.
+
+    python bench/search.py                      some twenty minutes of two cores
+    python bench/search.py --trials 12 --home /tmp/searched
+
+What `ciranda search start` does is done here without a platform around it: the demo's English sentences, the packaged base, the
+space below, trials as jobs of their own, two at a time. Trial 0 is the default recipe. The best by validation and the default then
+sit the same exam on the test split, served by llama.cpp, and are compared pair by pair. Nothing is held: what came out is written
+to bench/results/search.json, better or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
+
+from ciranda import loop
+from ciranda.config import Home
+from ciranda.evals import compare, exams, suites
+from ciranda.evals.suites import Evaluation, Suite
+from ciranda.jobs.local import JobSpec
+from ciranda.loop import intake, picks, searching
+from ciranda.loop.platform import Platform
+from ciranda.registry import models
+from ciranda.train import trials
+from ciranda.train.trials import Trial
+
+RESULTS = Path(__file__).parent / "results"
+MODEL = "smart-home"
+FILE = """\
+model: smart-home
+base: smollm2-135m-instruct
+data:
+  sources: [{intents: en, count: 1200}]
+train:
+  recipe: {steps: 180}
+  search:
+    trials: TRIALS
+    budget: 3h
+    workers: WORKERS
+    space:
+      learning_rate: {low: 0.001, high: 0.009}
+      rank: [4, 8, 16, 32]
+      layers: [8, 12, 16]
+      warmup_steps: [4, 8, 24]
+evaluate: {cases: 140, max_tokens: 64}
+"""
+
+
+def searched(platform: Platform, count: int, workers: int) -> str:
+    """Search to the end, telling each trial that ends; the search's id."""
+    text = FILE.replace("TRIALS", str(count)).replace("WORKERS", str(workers))
+    loop.apply(platform, loop.plan(platform, {str(platform.root / "smart-home.yaml"): text}), "bench")
+    with platform.db.reading() as conn:
+        spec = models.get(conn, MODEL).spec
+    intake.take(platform, spec, actor="bench", patient=True)
+    search, leader, seen = (
+        searching.start(platform, MODEL, actor="bench", event="bench"),
+        searching.Searching(platform),
+        set(),
+    )
+    while trials.get(platform.db, search)["state"] == "running":
+        leader.tick()
+        for one in trials.of(platform.db, search):
+            if not one.open and one.number not in seen:
+                seen.add(one.number)
+                print(line(one), flush=True)
+        time.sleep(0.5)
+    return search
+
+
+def line(one: Trial) -> str:
+    r = one.recipe
+    reached = f"{one.objective:.1%}" if one.objective is not None else one.reason
+    drawn = f"rate {r.learning_rate:g} rank {r.rank} layers {r.layers} warm-up {r.warmup_steps}"
+    return f"trial {one.number} {one.state} {reached}: {drawn}"
+
+
+def examined(platform: Platform, suite: Suite, one: Trial) -> Evaluation:
+    """The cases asked of what a trial trained, by the engine that would serve it."""
+    with platform.db.reading() as conn:
+        spec = models.get(conn, MODEL).spec
+    about = {
+        "base": one.base,
+        "adapter": str(Path(one.folder) / "adapter.gguf"),
+        "serve": spec.serve.model_dump(mode="json"),
+    }
+    engine = picks.serving(platform.home, "llamacpp", "trial", about, ready_file="{ready}")
+    exam = exams.Spec(tuple(engine), "trial", str(platform.home.engine_key), (suite,), ("exact_match",), max_tokens=64)
+    key = f"exam:{one.number}"
+    folder = platform.home.jobs / key
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").write_text(json.dumps(exam.to_dict()))
+    platform.jobs.submit(key, JobSpec((sys.executable, "-m", "ciranda.evals.exams", str(folder)), folder))
+    while platform.jobs.status(key).state == "running":
+        time.sleep(0.5)
+    return exams.results(platform.jobs.collect(key))[0]
+
+
+def told(one: Trial) -> dict[str, Any]:
+    names = ("learning_rate", "rank", "layers", "warmup_steps", "steps")
+    return {
+        "number": one.number, "state": one.state, "recipe": {name: getattr(one.recipe, name) for name in names},
+        "validation": one.objective, "loss": one.loss, "seconds": round(one.spent_s),
+        "checks": [[round(100 * check.step / one.recipe.steps), check.exact_match] for check in one.checks], "reason": one.reason,
+    }  # fmt: skip
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    options.add_argument("--trials", type=int, default=8)
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--home", type=Path, help="Where it is done; kept. Without it a folder that goes.")
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory() as fresh:
+        folder = asked.home or Path(fresh)
+        folder.mkdir(parents=True, exist_ok=True)
+        platform = loop.open(Home(folder.absolute() / ".ciranda"))
+        began = time.monotonic()
+        search = searched(platform, asked.trials, asked.workers)
+        took = time.monotonic() - began
+        row, known = trials.get(platform.db, search), trials.of(platform.db, search)
+        if row["best"] is None:
+            sys.exit(f"no trial has a result: {row['reason']}")
+        best, default = known[row["best"]], known[0]
+        suite = suites.from_dataset(platform.db, platform.home, row["dataset"], limit=200)
+        found = {one.number: examined(platform, suite, one) for one in {best.number: best, 0: default}.values()}
+        verdict = compare.compare(found[best.number], found[0], "exact_match").to_dict()
+        result = {
+            "model": "SmolLM2-135M-Instruct, Q8_0, llama.cpp", "dataset": row["dataset"], "trials": [told(one) for one in known],
+            "best": best.number, "minutes": round(took / 60, 1), "worker_minutes": round(sum(one.spent_s for one in known) / 60, 1),
+            "test": {"n": len(suite.cases), "best": verdict["mean_a"], "default": verdict["mean_b"], "comparison": verdict},
+        }  # fmt: skip
+        (RESULTS / "search.json").write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps({name: result[name] for name in ("best", "minutes", "test")}, indent=1))
+        platform.close()
+
+
+if __name__ == "__main__":
+    main()
