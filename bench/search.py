@@ -40,7 +40,7 @@ base: smollm2-135m-instruct
 data:
   sources: [{intents: en, count: 1200}]
 train:
-  recipe: {steps: 180}
+  recipe: {steps: 120}
   search:
     trials: TRIALS
     budget: 3h
@@ -48,9 +48,9 @@ train:
     space:
       learning_rate: {low: 0.001, high: 0.009}
       rank: [4, 8, 16, 32]
-      layers: [8, 12, 16]
+      layers: [8, 12, 15]
       warmup_steps: [4, 8, 24]
-evaluate: {cases: 140, max_tokens: 64}
+evaluate: {cases: 90, max_tokens: 64}
 """
 
 
