@@ -465,13 +465,29 @@ def test_a_stopped_search_frees_everything_and_goes_on_where_it_was(db: Database
 
 
 def test_a_search_that_is_over_may_get_more_room(db: Database) -> None:
-    searched(db, Arithmetic())
+    here = Path(__file__)
+    searched(db, Arithmetic(), plan(rows={"sft/": here}, validation={"sft": here}))
     row = search.resume(db, "search:m:1", actor="ana", bounds={"limit": 6, "budget_s": None})
     asked = plans.of(row)
     assert asked is not None
     assert (asked.limit, asked.budget_s) == (6, 1200.0)
     searched(db, Arithmetic(), asked)
     assert [one.state for one in known(db)] == ["complete"] * 6
+
+
+def test_a_search_whose_rows_are_gone_is_planned_anew_when_it_goes_on(db: Database, tmp_path: Path) -> None:
+    """A person was erased meanwhile, and the rows that were written for it with them."""
+    rows = tmp_path / "rows.jsonl"
+    rows.touch()
+    asked = plan(rows={"sft/": rows}, validation={"sft": rows}, limit=3)
+    search.begin(db, asked, actor="ana")
+    search.stop(db, asked.id, actor="ana")
+    assert plans.of(search.resume(db, asked.id, actor="ana")) == asked
+    search.stop(db, asked.id, actor="ana")
+    rows.unlink()
+    row = search.resume(db, asked.id, actor="ana")
+    assert plans.of(row) is None
+    assert row["plan"] == {"limit": 3, "budget_s": 1200.0, "money": None}
 
 
 def test_workers_are_added_and_taken_away_in_the_middle(db: Database) -> None:

@@ -183,7 +183,7 @@ class Erasing:
             ended = sa.select(searches.c.id).where(searches.c.dataset.in_(asked), searches.c.state != "running")
             known = [str(one) for one in conn.execute(ended).scalars()]
         for search in known:
-            for folder in home.jobs.glob(f"train:{search}:*"):
+            for folder in (*home.jobs.glob(f"train:{search}:*"), *home.jobs.glob(f"probe:{search}:*")):
                 self.platform.jobs.forget(folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
                 removed += 1

@@ -169,7 +169,7 @@ class Searching:
         self.studies = Studies(platform.db)
 
     def tick(self) -> None:
-        """One look at each search that goes on, and at each stopped one that still holds something."""
+        """One look at each search that goes on, and at each other one that still holds something."""
         for row in self._due():
             try:
                 self._follow(row)
@@ -181,7 +181,7 @@ class Searching:
     def _due(self) -> list[Row]:
         held, one = trials.searches, trials.trials
         open_ = sa.exists().where(one.c.search == held.c.id, one.c.state.in_(trials.OPEN))
-        mine = (held.c.turn == "") & ((held.c.state == "running") | ((held.c.state == "stopped") & open_))
+        mine = (held.c.turn == "") & ((held.c.state == "running") | open_)
         with self.platform.db.reading() as conn:
             return [
                 dict(row) for row in conn.execute(sa.select(held).where(mine).order_by(held.c.started_at)).mappings()

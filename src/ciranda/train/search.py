@@ -78,9 +78,9 @@ class Search:
     def step(self, *, actor: str) -> None:
         """One look at everything, one move."""
         row = trials.get(self.db, self.plan.id)
-        if row["state"] == "stopped":
+        if row["state"] != "running":
             self._halt()
-        elif row["state"] == "running":
+        else:
             self._look()
             self._move(row, actor=actor)
         self.studies.follow(self.plan, trials.of(self.db, self.plan.id))
@@ -202,7 +202,7 @@ class Search:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _halt(self) -> None:
-        """Free what a stopped search holds; what its runs had saved is kept."""
+        """Free what a search holds that does not go on; what its runs had saved is kept."""
         for trial in trials.of(self.db, self.plan.id):
             if trial.open:
                 self.trainer.halt(trial.job)
@@ -349,13 +349,21 @@ def resume(db: Database, identifier: str, *, actor: str, bounds: Mapping[str, An
             raise Conflict(
                 "the search runs", where=identifier, remedy="`ciranda search workers` changes how many at a time"
             )
-        plan = plans.raised(row["plan"], bounds or {})
+        plan = plans.raised(_standing(row["plan"]), bounds or {})
         _change(conn, row, state="running", best=None, since=clock.iso(), ended_at=None, reason="", plan=plan)
         mine = (trials.trials.c.search == identifier) & (trials.trials.c.state == "cancelled")
         for held in conn.execute(sa.select(trials.trials).where(mine, trials.trials.c.reason == STOPPED)).mappings():
             _again(conn, trials.trial(dict(held)))
         audit.record(conn, actor=actor, action="search.resumed", subject=identifier, detail=dict(bounds or {}))
         return trials.held(conn, identifier)
+
+
+def _standing(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A kept plan; only its bounds where the rows that it names are gone (a person was erased): then it is planned anew."""
+    written = [*plan.get("rows", {}).values(), *plan.get("validation", {}).values()]
+    if all(Path(path).exists() for path in written):
+        return plan
+    return {name: plan[name] for name in plans.BOUNDS}
 
 
 def _again(conn: sa.Connection, trial: Trial) -> None:
