@@ -37,7 +37,7 @@ SCHEMA = "optuna"
 FILE = "studies.db"
 LOCK = 0x4F505455
 OURS = "trial"  # the attribute that names our row
-WHOLE = 100
+WHOLE, HALF = 100, 50  # percent of a run; before the half, exact match says too little (docs/search.md)
 STARTUP = 4  # trials that are drawn at random before the sampler goes by what it learnt
 DIRECTIONS = {"quality": "maximize", "latency": "minimize", "size": "minimize"}
 NAMES = {"quality": "exact match", "latency": "latency ms", "size": "size MB"}
@@ -186,7 +186,9 @@ def behind(trial: Trial, others: Sequence[Trial]) -> bool:
             study.add_trial(
                 optuna.trial.create_trial(state=TrialState.COMPLETE, value=other.objective, intermediate_values=curve)
             )
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=plans.TELLING, n_warmup_steps=0, n_min_trials=plans.TELLING)
+    pruner = optuna.pruners.MedianPruner(
+        n_startup_trials=plans.TELLING, n_warmup_steps=HALF, n_min_trials=plans.TELLING
+    )
     asked = optuna.trial.create_trial(state=TrialState.RUNNING, intermediate_values=mine)
     return bool(pruner.prune(study, asked))
 
