@@ -1,7 +1,8 @@
 """Whether a search finds a better recipe than the default: eight trials on the demo's sentences, judged on rows that none has seen.
 
     python bench/search.py                      some twenty minutes of two cores
-    python bench/search.py --trials 12 --home /tmp/searched
+    python bench/search.py --home /tmp/searched             and keep it, to look at, or to go on with:
+    python bench/search.py --home /tmp/searched --more 4
 
 What `ciranda search start` does is done here without a platform around it: the demo's English sentences, the packaged base, the
 space below, trials as jobs of their own, two at a time. Trial 0 is the default recipe. The best by validation and the default then
@@ -30,6 +31,7 @@ from ciranda.loop import intake, picks, searching
 from ciranda.loop.platform import Platform
 from ciranda.registry import models
 from ciranda.train import trials
+from ciranda.train.search import resume
 from ciranda.train.trials import Trial
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,11 +63,21 @@ def searched(platform: Platform, count: int, workers: int) -> str:
     with platform.db.reading() as conn:
         spec = models.get(conn, MODEL).spec
     intake.take(platform, spec, actor="bench", patient=True)
-    search, leader, seen = (
-        searching.start(platform, MODEL, actor="bench", event="bench"),
-        searching.Searching(platform),
-        set(),
-    )
+    return followed(platform, searching.start(platform, MODEL, actor="bench", event="bench"))
+
+
+def more(platform: Platform, count: int) -> str:
+    """Give the search that is over more room, as `ciranda search resume --trials` does."""
+    search = f"search:{MODEL}:bench"
+    limit = trials.get(platform.db, search)["plan"]["limit"] + count
+    resume(platform.db, search, actor="bench", bounds={"limit": limit})
+    return followed(platform, search)
+
+
+def followed(platform: Platform, search: str) -> str:
+    """Do the leader's part until the search is over, telling each trial that ends."""
+    leader = searching.Searching(platform)
+    seen = {one.number for one in trials.of(platform.db, search) if not one.open}
     while trials.get(platform.db, search)["state"] == "running":
         leader.tick()
         for one in trials.of(platform.db, search):
@@ -116,6 +128,7 @@ def told(one: Trial) -> dict[str, Any]:
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--trials", type=int, default=8)
+    options.add_argument("--more", type=int, default=0, help="Trials to add to the search that --home holds.")
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--home", type=Path, help="Where it is done; kept. Without it a folder that goes.")
     asked = options.parse_args()
@@ -123,9 +136,7 @@ def main() -> None:
         folder = asked.home or Path(fresh)
         folder.mkdir(parents=True, exist_ok=True)
         platform = loop.open(Home(folder.absolute() / ".ciranda"))
-        began = time.monotonic()
-        search = searched(platform, asked.trials, asked.workers)
-        took = time.monotonic() - began
+        search = more(platform, asked.more) if asked.more else searched(platform, asked.trials, asked.workers)
         row, known = trials.get(platform.db, search), trials.of(platform.db, search)
         if row["best"] is None:
             sys.exit(f"no trial has a result: {row['reason']}")
@@ -135,7 +146,8 @@ def main() -> None:
         verdict = compare.compare(found[best.number], found[0], "exact_match").to_dict()
         result = {
             "model": "SmolLM2-135M-Instruct, Q8_0, llama.cpp", "dataset": row["dataset"], "trials": [told(one) for one in known],
-            "best": best.number, "minutes": round(took / 60, 1), "worker_minutes": round(sum(one.spent_s for one in known) / 60, 1),
+            "best": best.number, "minutes": round(row["worked_s"] / 60, 1), 
+            "worker_minutes": round(sum(one.spent_s for one in known) / 60, 1),
             "test": {"n": len(suite.cases), "best": verdict["mean_a"], "default": verdict["mean_b"], "comparison": verdict},
         }  # fmt: skip
         (RESULTS / "search.json").write_text(json.dumps(result, indent=1) + "\n")
