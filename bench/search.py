@@ -146,7 +146,7 @@ def main() -> None:
         verdict = compare.compare(found[best.number], found[0], "exact_match").to_dict()
         result = {
             "model": "SmolLM2-135M-Instruct, Q8_0, llama.cpp", "dataset": row["dataset"], "trials": [told(one) for one in known],
-            "best": best.number, "minutes": round(row["worked_s"] / 60, 1), 
+            "best": best.number, "minutes": round(row["worked_s"] / 60, 1),
             "worker_minutes": round(sum(one.spent_s for one in known) / 60, 1),
             "test": {"n": len(suite.cases), "best": verdict["mean_a"], "default": verdict["mean_b"], "comparison": verdict},
         }  # fmt: skip
