@@ -115,7 +115,8 @@ def lines(
         )
     taken: list[float] = []
     for line in series:
-        parts += _line(line, place, smoothed=smoothed and len(line.points) > 12, right=right, taken=taken)
+        drawn = smoothed and len(line.points) > 12
+        parts += _line(line, place, smoothed=drawn, right=right, taken=taken, middle=(top + bottom) / 2)
     return _svg("".join(parts), name, width, height)
 
 
@@ -126,6 +127,7 @@ def _line(
     smoothed: bool,
     right: float,
     taken: list[float],
+    middle: float,
 ) -> list[str]:
     shown = smooth(line.points) if smoothed else line.points
     parts = [f'<path class="raw c{line.colour}" d="{path(line.points, place)}"/>'] if smoothed else []
@@ -133,8 +135,9 @@ def _line(
     ends = [point for point in shown if point[1] is not None]
     if ends and line.label:
         x, y = place(ends[-1][0], ends[-1][1] or 0.0)
+        aside = 13 if y < middle else -13  # towards the middle, so that no label leaves the chart
         while any(abs(y - other) < 13 for other in taken):
-            y += 13
+            y += aside
         taken.append(y)
         parts.append(
             f'<circle class="dot c{line.colour}" cx="{x:.1f}" cy="{place(*_solid(ends[-1]))[1]:.1f}" r="2.5"/>'

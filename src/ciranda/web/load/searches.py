@@ -47,7 +47,11 @@ def study(platform: Platform, identifier: str) -> StudyPage:
     told = searching.told(platform, identifier)
     known = {one.id: one for one in trials.of(platform.db, identifier)}
     plan = told["plan"]
-    lines = tuple(_line(one, known[one["id"]], plan.get("space", {})) for one in told["trials"] if one["id"] in known)
+    measured = bool(searching.measured(plan))  # by quality alone, none but the best is worth a mark
+    space = plan.get("space", {})
+    lines = tuple(
+        _line(one, known[one["id"]], space, measured=measured) for one in told["trials"] if one["id"] in known
+    )
     with platform.db.reading() as conn:
         made = sa.select(versions.c.model, versions.c.number).where(versions.c.trial.in_(list(known)))
         version = conn.execute(made.order_by(versions.c.number.desc())).first()
@@ -67,12 +71,12 @@ def _seek(told: Row) -> Seek:
     )  # fmt: skip
 
 
-def _line(told: Row, one: Trial, space: Mapping[str, Any]) -> TrialLine:
+def _line(told: Row, one: Trial, space: Mapping[str, Any], *, measured: bool) -> TrialLine:
     whole = {**told["recipe"], "base": one.base, "mix": one.mix}
     checks = tuple((100 * check.step / max(1, one.recipe.steps), check.exact_match) for check in one.checks)
     return TrialLine(
         one.id, one.number, one.state, {name: whole.get(name) for name in space}, one.objective, one.loss, dict(one.measures),
-        one.loss_curve, checks, one.spent_s, one.reason, bool(told["best"]), bool(told["front"]),
+        one.loss_curve, checks, one.spent_s, one.reason, bool(told["best"]), bool(told["front"]) and measured,
     )  # fmt: skip
 
 
