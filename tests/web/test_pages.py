@@ -281,7 +281,7 @@ def test_a_study_shows_its_trials_as_strands_whose_words_are_escaped(admin):
     text = admin.get("/experiments/study/search:smart-home:fast").text
     assert text.count('class="strand ') == 5 + 3  # all that got somewhere over the settings, three with both objectives
     assert text.count('class="strand best"') == 2
-    assert "<title>trial 3: learning_rate 0.0052; rank 8" in text
+    assert "<title>trial 3: learning_rate 0.00520; rank 8" in text
     hostile = parallel.parallel(
         [parallel.Axis("<b>", ["<i>", "x"], choices=("<i>", "x")), parallel.Axis("q", [0.5, None])],
         [parallel.Strand("<script>"), parallel.Strand("b", "best")], "a name",
