@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := passive
 NEEDED := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -16,7 +17,7 @@ NEEDED := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 help:
 	@echo "make demo       set up, then the whole loop on real sentences (ARGS=--fast for the short one)"
-	@echo "make test       set up, then the tests; make test-slow: those that take minutes"
+	@echo "make test       set up, then the tests, two files at a time (WORKERS=4); make test-slow: those that take minutes"
 	@echo "make chaos      load while everything is killed at random (ARGS='--chaos-seconds 600 --chaos-seed 7')"
 	@echo "make check      linter, formatter, types, layout"
 	@echo "make docs       write the pages of docs/ that are made from the code"
@@ -41,7 +42,7 @@ demo: setup
 	@$(BIN)/ciranda demo $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow and not chaos" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not chaos" $(ARGS)
 
 test-slow: setup
 	@$(BIN)/python -m pytest -m slow $(ARGS)
