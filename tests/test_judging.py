@@ -17,7 +17,8 @@ from ciranda.evals import asking, calibration, judge, judgements, replays, suite
 from ciranda.evals.judge import Judge
 from ciranda.govern import access
 from ciranda.jobs.local import Local
-from ciranda.loop import calibrating, comparing, exam, judging, opinions, replaying
+from ciranda.loop import calibrating, comparing, exam, judging, opinions, overlaps, replaying
+from ciranda.loop.demands import demand
 from ciranda.registry import models
 from ciranda.store import clock
 from court import ENGINEER, Court, lenient, serving
@@ -241,6 +242,15 @@ def test_a_replay_that_died_goes_on_and_one_that_cannot_says_why(court: Court) -
             return replays.get(conn, made.id).state in ("failed", "complete")
 
     until(ended, seconds=60)
+
+
+def test_replayed_traffic_is_no_registered_suite_that_data_is_compared_with(court: Court) -> None:
+    gate = {"suite": "replay", "metric": "valid_json", "rule": ">= 0.5"}
+    court.world.apply(serve={"engine": "fake"}, evaluate={"cases": 50, "max_tokens": 64}, gates=[gate])
+    with court.world.db.reading() as conn:
+        spec = models.get(conn, MODEL).spec
+    demand(court.platform, spec)
+    assert overlaps.registered(court.platform) == []
 
 
 # --- by its doors -----------------------------------------------------------------------------------------------------

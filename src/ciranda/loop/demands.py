@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from ciranda.config.model import ModelSpec
 from ciranda.errors import CirandaError, Invalid
-from ciranda.evals import fields, library, replays
+from ciranda.evals import fields, library
 from ciranda.evals.scorers import GIVEN, Scorer, scorer
-from ciranda.loop.papers import is_file
+from ciranda.loop.papers import OWN, is_file
 from ciranda.loop.platform import Platform
 
 SCHEMAS = ("json_schema", "tool_valid")
@@ -30,7 +30,7 @@ def demand(platform: Platform, spec: ModelSpec) -> None:
             error.where = f"{spec.model}: {key}"
             raise
     for name in dict.fromkeys(gate.suite for gate in spec.gates):
-        if name not in ("test", replays.SUITE) and not is_file(name):
+        if name not in OWN and not is_file(name):
             with platform.db.reading() as conn:
                 library.find(conn, name)
 

@@ -17,7 +17,7 @@ from ciranda.data import versions as datasets
 from ciranda.data.contamination import Overlap
 from ciranda.errors import CirandaError, NotFound
 from ciranda.evals import library, written
-from ciranda.loop.papers import is_file
+from ciranda.loop.papers import OWN, is_file
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
 from ciranda.registry import models, versions
@@ -107,7 +107,7 @@ class Overlaps:
 def registered(platform: Platform) -> list[str]:
     """All suites that are registered (the newest version of each), and the files and versions that a gate of any model names."""
     with platform.db.reading() as conn:
-        named = {gate.suite for one in models.every(conn) for gate in one.spec.gates if gate.suite != "test"}
+        named = {gate.suite for one in models.every(conn) for gate in one.spec.gates if gate.suite not in OWN}
         return sorted({*named, *library.names(conn)})
 
 

@@ -90,6 +90,9 @@ def suite(platform: Platform, spec: ModelSpec, name: str, *, dataset: str = "") 
     return suites.from_dataset(platform.db, platform.home, ref, limit=spec.evaluate.cases)
 
 
+OWN = frozenset({"test", replays.SUITE})  # made of the model's own rows or traffic; nobody registers them
+
+
 def is_file(name: str) -> bool:
     """Whether a gate's suite is a file, not the name of a registered one."""
     return name.endswith((".yaml", ".yml", ".jsonl"))

@@ -13,6 +13,7 @@ from ciranda.data import versions as datasets
 from ciranda.data.shift import Profile
 from ciranda.errors import Invalid, NotFound
 from ciranda.loop.overlaps import prompts_of, registered
+from ciranda.loop.papers import OWN
 from ciranda.loop.platform import Platform
 
 
@@ -49,7 +50,7 @@ def _asked(platform: Platform, spec: ModelSpec | DatasetSpec) -> Mapping[str, li
     """The prompts of every suite that a gate of any model names, by the suite's name. One of another model's may be away."""
     own = {gate.suite for gate in spec.gates} if isinstance(spec, ModelSpec) else set()
     found = {}
-    for name in sorted({*registered(platform), *(own - {"test"})}):
+    for name in sorted({*registered(platform), *(own - OWN)}):
         try:
             found[name] = prompts_of(platform, name)
         except (NotFound, Invalid):
