@@ -10,6 +10,7 @@ everything. It refuses a recipe that asks for more layers than there are, and an
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,25 @@ def save(model: Any, tokenizer: Any, spec: Spec) -> str:
     shutil.rmtree(beside, ignore_errors=True)
     model.save_pretrained(beside)
     tokenizer.save_pretrained(beside)
+    _everywhere(beside / "adapter_config.json", spec)
     (beside / "README.md").unlink(missing_ok=True)  # a card of blanks; the registry writes the real one
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
     files.sync_folder(folder.parent)
     return "full" if spec.whole else "lora"
+
+
+def _everywhere(config: Path, spec: Spec) -> None:
+    """What PEFT notes beside an adapter, the same wherever it was trained: the base by its name and not by its path on this
+    machine, sets in order. So the same work has the same digest in every home and on every cluster.
+    """
+    if not config.exists():
+        return
+    held = json.loads(config.read_text())
+    name = str(json.loads((spec.base / "base.json").read_text())["name"])
+    held["base_model_name_or_path"] = Path(name).name if name.startswith(("/", ".", "~")) else name.removeprefix("hf:")
+    held = {
+        key: sorted(value) if key == "target_modules" and isinstance(value, list) else value
+        for key, value in held.items()
+    }
+    config.write_text(json.dumps(held, indent=2, sort_keys=True))
