@@ -180,6 +180,8 @@ def test_a_run_learns_and_leaves_the_standard_artefact(tmp_path: Path) -> None:
     assert result["environment"]["torch"]
     held = {path.name for path in (tmp_path / "output/adapter").iterdir()}
     assert held >= {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "chat_template.jinja"}
+    told = json.loads((tmp_path / "output/adapter/adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == smallmodel.NAME  # not a path of this machine
     assert (tmp_path / "output/adapter.gguf").read_bytes()[:4] == b"GGUF"
     assert not (tmp_path / "output/checkpoint.safetensors").exists()
     assert smallmodel.steps_done(tmp_path) == list(range(1, 9))
