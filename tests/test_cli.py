@@ -189,7 +189,7 @@ def test_a_gateway_error_keeps_its_kind_by_its_status() -> None:
 
 
 def test_nobody_at_the_address_is_unavailable(desk: Desk) -> None:
-    said = desk.run("status", "--at", "http://127.0.0.1:1")
+    said = desk.run("status", "--url", "http://127.0.0.1:1")
     assert said.code == 8
     assert "nobody answers at http://127.0.0.1:1" in said.err
     assert desk.run("status", "--url", "ftp://x").code == 2
