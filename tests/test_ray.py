@@ -53,7 +53,10 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 def remote(head: raycluster.Head, folder: Path, *, home: str = "a") -> Remote:
     url = f"file:{folder}/depot"
     return Remote(
-        folder / home / "jobs", Ray(head.url, "env:OUR_RAY_TOKEN", Address(url, "", 1)), depot.at(url), f"home-{home}"
+        folder / home / "jobs",
+        Ray(head.url, "env:OUR_RAY_TOKEN", Address(url, "", 1)),
+        depot.at(url),
+        f"{folder.name}-{home}",
     )
 
 
@@ -108,7 +111,7 @@ def test_ray_train_makes_the_same_artefact_and_trials_go_side_by_side(head: rayc
         one, two = trainer.collect(key), here.collect(key)
         assert errands.artefact(one.folder) == errands.artefact(two.folder)
         assert one.curve == two.curve
-    assert there.depot.names("home-a") == []
+    assert there.depot.names(there.mark) == []
     broken = replace(spec, rows=tmp_path / "broken.jsonl")
     broken.rows.write_text("no json\n")
     trainer.submit("train:broken", broken)
@@ -146,7 +149,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(head: raycluster.Head, tmp_pa
     spec, there = errands.spec(tmp_path, steps=3000), remote(head, tmp_path)
     trainer, here = errands.away(tmp_path, there, memory_gb=0.2), errands.local(tmp_path / "here")
     trainer.submit(KEY, spec)
-    until(lambda: there.depot.names(f"home-a/{KEY}/state"))
+    until(lambda: there.depot.names(f"{there.mark}/{KEY}/state"))
     there.cluster.stop(json.loads((there.root / KEY / "away.json").read_text())["name"], grace_s=0)
     assert ended(trainer) == "gone", log(there)
     trainer.submit(KEY, spec)

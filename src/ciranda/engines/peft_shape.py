@@ -126,6 +126,10 @@ def save(model: Any, tokenizer: Any, spec: Spec) -> str:
         model = model.merge_and_unload()
     beside = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(beside, ignore_errors=True)
+    if isinstance(
+        model, peft.PeftModel
+    ):  # PEFT looks there while it saves, and an adapter that was gone on from names no path
+        model.peft_config[model.active_adapter].base_model_name_or_path = str(spec.base / "hf")
     model.save_pretrained(beside)
     tokenizer.save_pretrained(beside)
     _everywhere(beside / "adapter_config.json", spec)
