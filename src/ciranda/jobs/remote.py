@@ -179,7 +179,7 @@ class Remote:
         """Remove what the job has in the depot, such as the rows that it read; end it first when it runs. Raises Unavailable."""
         self.cancel(key)
         if (ticket := self._ticket(key)) is not None and not ticket.cleared:
-            self.depot.remove(f"{ticket.place}/")
+            self._clear(ticket)
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -316,10 +316,16 @@ class Remote:
         self._write(key, ticket)
 
         def clear() -> None:
-            self.depot.remove(f"{ticket.place}/")
+            self._clear(ticket)
             self._write(key, replace(ticket, cleared=True))
 
         self._quietly(clear)
+
+    def _clear(self, ticket: Away) -> None:
+        """Remove what the job has in the depot, and what its cluster noted there of each attempt."""
+        self.depot.remove(f"{ticket.place}/")
+        for attempt in range(1, ticket.attempt + 1):
+            self.depot.remove(f"{self.cluster.kind}/{ticket.name.rpartition('-')[0]}-{attempt}/")
 
     # --- its own files ------------------------------------------------------------------------------------------------
 
