@@ -131,7 +131,7 @@ def test_a_wrong_recipe_is_said_as_if_it_ran_here(api: kubeapi.Cluster, tmp_path
 
 
 def test_a_killed_pod_is_lost_and_the_next_goes_on_from_its_checkpoint(api: kubeapi.Cluster, tmp_path: Path) -> None:
-    spec, there = errands.spec(tmp_path, steps=400), remote(api, tmp_path)
+    spec, there = errands.spec(tmp_path, steps=5000), remote(api, tmp_path)
     trainer = errands.away(tmp_path, there)
     trainer.submit(KEY, spec)
     until(lambda: there.depot.names(f"home-a/{KEY}/state"))
