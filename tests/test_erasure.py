@@ -113,7 +113,7 @@ class World:
                     model="desk", number=number, digest=f"d{number}", dataset=dataset, dataset_digest="x", base="b",
                     base_digest="b",
                     recipe=recipe, tuning="lora", adapter_digest="a", evaluation={}, policies={}, stage="candidate", folder="",
-                    trial="", turn="",
+                    trial="", turn="", origin={}, removed_at="",
                     created_at=clock.iso(), created_by="t",
                 ))  # fmt: skip
 
