@@ -14,9 +14,11 @@ from ciranda.errors import Conflict
 from ciranda.gateway.record import Record
 from ciranda.interactions import rows, schema, upgrade
 from ciranda.interactions.ingestion import Ingestion
+from ciranda.interactions.intake import PATIENCE_MS
 from ciranda.interactions.rollups import VIEWS
 from ciranda.interactions.sink import Sink
 from ciranda.interactions.spool import INTERACTION
+from ciranda.interactions.sql import CLOCKS_APART_MS
 from ciranda.interactions.table import Feedback, Interaction, Score
 from ciranda.interactions.upgrade import Layout
 from ciranda.store import clock, ids
@@ -24,7 +26,11 @@ from recorded import Recorded, answered, asked, opinion, record
 
 DOC = Path(__file__).parent.parent / "docs" / "interactions.md"
 MADE_BY_THE_COLLECTOR = {"sequence", "request", "response", "input_text", "output_text"}
-START = clock.now_ms() // 60_000 * 60_000 - 120_000  # near the moment that ids carry
+
+
+def present() -> int:
+    """A minute ago, near the moment that new ids carry, however long after the start of the suite a test's turn comes."""
+    return clock.now_ms() - 60_000
 
 
 @pytest.fixture
@@ -88,37 +94,57 @@ def votes(sink: Sink, model: str) -> list[tuple[str, int, int]]:
 
 
 def test_a_vote_that_is_changed_counts_once(tmp_path: Path, sink: Sink) -> None:
-    world = Recorded(tmp_path / "home")
+    world, start = Recorded(tmp_path / "home"), present()
     writer = world.writer()
-    fickle, steady = (record(writer, model="v", version=f"v@{number}", ts_ms=START) for number in (1, 2))
-    opinion(writer, fickle, thumb=1, ts_ms=START + 1)
-    opinion(writer, steady, thumb=1, ts_ms=START + 1)
+    fickle, steady = (record(writer, model="v", version=f"v@{number}", ts_ms=start) for number in (1, 2))
+    opinion(writer, fickle, thumb=1, ts_ms=start + 1)
+    opinion(writer, steady, thumb=1, ts_ms=start + 1)
     stepped(world, sink)
     assert votes(sink, "v") == [("v@1", 1, 0), ("v@2", 1, 0)]
-    opinion(writer, fickle, thumb=-1, ts_ms=START + 9)
-    opinion(writer, fickle, thumb=-1, ts_ms=START + 10)
-    opinion(writer, fickle, thumb=0, ts_ms=START + 11, comment="hm")
+    opinion(writer, fickle, thumb=-1, ts_ms=start + 9)
+    opinion(writer, fickle, thumb=-1, ts_ms=start + 10)
+    opinion(writer, fickle, thumb=0, ts_ms=start + 11, comment="hm")
     stepped(world, sink)
     assert votes(sink, "v") == [("v@1", 0, 1), ("v@2", 1, 0)]
-    opinion(writer, fickle, thumb=1, ts_ms=START + 5)  # was given before, comes late
+    opinion(writer, fickle, thumb=1, ts_ms=start + 5)  # was given before, comes late
     stepped(world, sink)
     assert votes(sink, "v") == [("v@1", 0, 1), ("v@2", 1, 0)]
-    opinion(writer, fickle, thumb=1, ts_ms=START + 20)
-    opinion(writer, fickle, thumb=-1, ts_ms=START + 21)
-    opinion(writer, fickle, thumb=1, ts_ms=START + 22)
+    opinion(writer, fickle, thumb=1, ts_ms=start + 20)
+    opinion(writer, fickle, thumb=-1, ts_ms=start + 21)
+    opinion(writer, fickle, thumb=1, ts_ms=start + 22)
     stepped(world, sink)
     assert votes(sink, "v") == [("v@1", 1, 0), ("v@2", 1, 0)]
     world.close()
 
 
+def test_a_vote_on_an_answer_that_is_not_where_its_id_says_is_counted_late(
+    tmp_path: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector knows by heart what it took in since its start; else it looks around the moment in the id, at last everywhere."""
+    world = Recorded(tmp_path / "home")
+    writer = world.writer()
+    moved = record(writer, model="v", version="v@1", ts_ms=clock.now_ms() - CLOCKS_APART_MS - 60_000)
+    stepped(world, sink)
+    record(writer, model="w", version="w@1")  # a collector that starts reads its last batch again
+    stepped(world, sink)
+    opinion(writer, moved, thumb=1)
+    stepped(world, sink)
+    assert votes(sink, "v") == [("v@1", 0, 0)]
+    later = clock.now_ms() + PATIENCE_MS
+    monkeypatch.setattr(clock, "now_ms", lambda: later)
+    stepped(world, sink)
+    assert votes(sink, "v") == [("v@1", 1, 0)]
+    world.close()
+
+
 def test_an_interaction_that_comes_again_is_kept_once(tmp_path: Path, sink: Sink) -> None:
     """A trace that its exporter sends again has the same id and time; the collector may have been restarted meanwhile."""
-    world = Recorded(tmp_path / "home")
+    world, start = Recorded(tmp_path / "home"), present()
     known = str(ids.uuid7())
     for _ in range(3):
         writer = world.writer()
         for identifier in ("trace-1", known):
-            meta = {"id": identifier, "ts_ms": START, "model": "twice", "version": "twice@1"}
+            meta = {"id": identifier, "ts_ms": start, "model": "twice", "version": "twice@1"}
             writer.append(INTERACTION, meta, asked("a"), answered("b"))
             if identifier == "trace-1":
                 writer.append(INTERACTION, meta, asked("a"), answered("b"))
