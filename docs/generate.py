@@ -147,6 +147,8 @@ TABLES = {
     "tuning_events": "What happened in each fine-tuning job, as it was seen.",
     "tunings": "Fine-tuning jobs that came through OpenAI's API: which files, how, and the turn that does them.",
     "turns": "Runs of the loop: cause, step, who acts next.",
+    "partial_uploads": "Files that clients announced to send in pieces, and what became of them.",
+    "upload_parts": "The pieces of those that are not whole yet.",
     "uploads": "Files that clients of the fine-tuning door sent, and those that jobs left; deleted ones without content.",
     "judges": "Models that judge answers: engine, criteria, scale; the newest of a name counts.",
     "judgements": "What judges said of evaluations, case by case, so that no question is asked twice.",

@@ -20,8 +20,11 @@ from ciranda.train.run import Away, Jobs
 ENTRY = "ciranda.engines.fake_job"
 
 
+LONG = 9_000  # steps: seconds, time enough to be killed in
+
+
 def spec(folder: Path, **recipe: Any) -> Spec:
-    """A short run of the parrot, on a base of its own."""
+    """A run of the parrot, on a base of its own; a short one unless it is given its steps."""
     rows = house.rows()
     (folder / "base-job").mkdir(parents=True)
     base = {"bases": str(folder / "bases"), "base": "fake"}
@@ -29,7 +32,7 @@ def spec(folder: Path, **recipe: Any) -> Spec:
     return Spec(
         base=folder / "bases/fake", rows=written(folder / "rows.jsonl", rows[:90]), output=Path("output"), threads=1,
         validation=written(folder / "validation.jsonl", rows[90:120]), recipe=Recipe(**{"steps": 12, "batch_size": 4} | recipe),
-        checkpoint_steps=4,
+        checkpoint_steps=200 if recipe.get("steps") == LONG else 4,
     )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_a_wrong_recipe_is_said_as_if_it_ran_here(api: kubeapi.Cluster, tmp_path
 
 
 def test_a_killed_pod_is_lost_and_the_next_goes_on_from_its_checkpoint(api: kubeapi.Cluster, tmp_path: Path) -> None:
-    spec, there = errands.spec(tmp_path, steps=5000), remote(api, tmp_path)
+    spec, there = errands.spec(tmp_path, steps=errands.LONG), remote(api, tmp_path)
     trainer = errands.away(tmp_path, there)
     trainer.submit(KEY, spec)
     until(lambda: there.depot.names(f"home-a/{KEY}/state"))
@@ -149,7 +149,7 @@ def test_a_killed_pod_is_lost_and_the_next_goes_on_from_its_checkpoint(api: kube
 
 
 def test_the_third_loss_is_a_failure_that_tells_the_log(api: kubeapi.Cluster, tmp_path: Path) -> None:
-    spec, there = errands.spec(tmp_path, steps=5000), remote(api, tmp_path)
+    spec, there = errands.spec(tmp_path, steps=errands.LONG), remote(api, tmp_path)
     trainer = errands.away(tmp_path, there)
     for attempt in (1, 2, 3):
         trainer.submit(KEY, spec)
@@ -161,7 +161,7 @@ def test_the_third_loss_is_a_failure_that_tells_the_log(api: kubeapi.Cluster, tm
 
 
 def test_cancelling_frees_the_cluster_and_brings_the_checkpoint_home(api: kubeapi.Cluster, tmp_path: Path) -> None:
-    spec, there = errands.spec(tmp_path, steps=5000), remote(api, tmp_path)
+    spec, there = errands.spec(tmp_path, steps=errands.LONG), remote(api, tmp_path)
     trainer = errands.away(tmp_path, there)
     trainer.submit(KEY, spec)
     until(lambda: there.depot.names(f"home-a/{KEY}/state"))
@@ -177,7 +177,7 @@ def test_cancelling_frees_the_cluster_and_brings_the_checkpoint_home(api: kubeap
 
 def test_what_a_run_has_elsewhere_is_forgotten_with_its_rows(api: kubeapi.Cluster, tmp_path: Path) -> None:
     """As when a person is erased: also of a run that goes on, and without a cluster when nothing is left there."""
-    spec, there = errands.spec(tmp_path, steps=5000), remote(api, tmp_path)
+    spec, there = errands.spec(tmp_path, steps=errands.LONG), remote(api, tmp_path)
     errands.away(tmp_path, there).submit(KEY, spec)
     assert there.depot.names("home-a")
     Placed(there.root, {"kubernetes": lambda: there}).forget(KEY)
@@ -189,7 +189,7 @@ def test_what_a_run_has_elsewhere_is_forgotten_with_its_rows(api: kubeapi.Cluste
 def test_a_run_past_its_time_is_ended(api: kubeapi.Cluster, tmp_path: Path) -> None:
     there = remote(api, tmp_path)
     trainer = errands.away(tmp_path, there, timeout_s=1.0)
-    trainer.submit(KEY, errands.spec(tmp_path, steps=5000))
+    trainer.submit(KEY, errands.spec(tmp_path, steps=errands.LONG))
     assert ended(trainer) == "failed"
     assert trainer.status(KEY).reason == "it ran longer than 1 s"
     assert api.jobs == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from openai import OpenAI
 
 import house
 from ciranda.cli.stage import Stage
-from ciranda.data import reading
+from ciranda.data import pieces, reading
 from ciranda.data.rows import Row
 from ciranda.loop import tuning, turns
 from ciranda.train import trials
@@ -328,3 +329,79 @@ def test_the_gateway_passes_these_paths_on_and_no_other(stage: Stage) -> None:
     file = asking.files.create(file=("big.jsonl", big), purpose="fine-tune")
     assert asking.files.content(file.id).content == big
     assert "upload.created" in {event["action"] for event in stage.control.get("/audit", subject=file.id)["items"]}
+
+
+def test_a_file_comes_in_pieces_and_is_learnt_from_like_any_other(stage: Stage, tmp_path: Path) -> None:
+    asking = client(stage)
+    file = tmp_path / "said.jsonl"
+    file.write_text("".join(json.dumps(said(row)) + "\n" for row in own(stage, "train")))
+    done = asking.uploads.upload_file_chunked(
+        file=file, mime_type="application/jsonl", purpose="fine-tune", part_size=1000,
+        md5=hashlib.md5(file.read_bytes()).hexdigest(),
+    )  # fmt: skip
+    assert (done.status, done.filename, done.bytes) == ("completed", "said.jsonl", file.stat().st_size)
+    assert done.file is not None
+    assert asking.files.content(done.file.id).content == file.read_bytes()
+    assert not list(stage.home.uploads.glob("part_*"))
+    told = {event["action"] for event in stage.control.get("/audit", subject=done.id)["items"]}
+    assert told == {"upload.announced", "upload.completed"}
+    job = asking.fine_tuning.jobs.create(model="house", training_file=done.file.id)
+    assert asking.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+
+
+def announced(asking: OpenAI, size: int, **more: Any) -> str:
+    fields = {"filename": "x.jsonl", "purpose": "fine-tune", "mime_type": "application/jsonl", **more}
+    return asking.uploads.create(bytes=size, **fields).id
+
+
+def test_pieces_are_what_was_announced_or_nothing(stage: Stage) -> None:
+    asking, line = client(stage), b'{"a": 1}\n'
+    upload = announced(asking, 2 * len(line))
+    first, second = (asking.uploads.parts.create(upload, data=line).id for _ in range(2))
+    with pytest.raises(openai.BadRequestError, match="18 bytes were announced"):
+        asking.uploads.parts.create(upload, data=b"x")
+    for order, md5 in (([first], ""), ([first, first], ""), ([first, "part_none"], ""), ([first, second], "0" * 32)):
+        with pytest.raises(openai.BadRequestError):
+            asking.uploads.complete(upload, part_ids=order, md5=md5)
+    made = {"name": "pieces", "role": "engineer", "models": ["*"], "tenant": "others"}
+    theirs = client(stage, key=stage.control.post("/keys", made)["secret"], at=stage.control.url)
+    for refused in (lambda: theirs.uploads.cancel(upload), lambda: theirs.uploads.parts.create(upload, data=b"x")):
+        with pytest.raises(openai.NotFoundError, match="No such Upload object"):
+            refused()
+    assert asking.uploads.cancel(upload).status == "cancelled"
+    with pytest.raises(openai.BadRequestError, match="is cancelled"):
+        asking.uploads.complete(upload, part_ids=[first, second])
+    assert not list(stage.home.uploads.glob("part_*"))
+    for wrong in ({"bytes": 1 << 40}, {"purpose": "vision"}, {"mime_type": None}):
+        with pytest.raises(openai.BadRequestError):
+            announced(asking, **{"size": 10, **({"size": wrong["bytes"]} if "bytes" in wrong else wrong)})
+    broken = announced(asking, 4)
+    with pytest.raises(openai.BadRequestError, match="JSONL"):
+        asking.uploads.complete(broken, part_ids=[asking.uploads.parts.create(broken, data=b"none").id])
+    assert asking.uploads.cancel(broken).status == "cancelled"  # still open, so that it can be taken back
+
+
+def test_who_died_while_it_was_completed_left_one_file_and_old_pieces_go(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, home, asking, line = stage.platform.db, stage.home, client(stage), b'{"a": 1}\n'
+    upload = announced(asking, len(line))
+    part = asking.uploads.parts.create(upload, data=line).id
+    whole = {"md5": "", "tenant": "default", "actor": "test"}
+    with monkeypatch.context() as dying:
+        dying.setattr(pieces, "_dropped", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pieces.complete(db, home, upload, [part], **whole)  # type: ignore[arg-type]
+    with db.writing() as conn:
+        pieces._set(conn, upload, state=pieces.COMPLETING, claimed_at="2020-01-01T00:00:00.000Z")
+    done, file = pieces.complete(db, home, upload, [part], **whole)  # type: ignore[arg-type]
+    assert (done.state, file.id) == (pieces.COMPLETED, f"file-{upload.removeprefix('upload_')}")
+    assert [one.id for one in asking.files.list()].count(file.id) == 1
+    old = announced(asking, len(line))
+    asking.uploads.parts.create(old, data=line)
+    with db.writing() as conn:
+        pieces._set(conn, old, created_at="2020-01-01T00:00:00.000Z")
+    with pytest.raises(openai.BadRequestError, match="is expired"):
+        asking.uploads.parts.create(old, data=line)
+    pieces.tidy(db, home)
+    assert not list(home.uploads.glob("part_*"))

@@ -1,7 +1,7 @@
 """A real Ray cluster on loopback, with its token: what its Jobs API does with a job, and that training there is training.
 
-The head takes long to start, so one serves the whole file. The ordinary test runs short commands as jobs; training by Ray Train, of
-the parrot and of the packaged base, a search with trials side by side, and a whole turn are slow tests.
+The head takes the better part of a minute to start, so one serves the whole file, and all of these are slow tests: the protocol
+with short commands as jobs, training by Ray Train of the parrot and of the packaged base, trials side by side, a whole turn.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def log(there: Remote, key: str = KEY) -> str:
     return there.logs(key)[0].decode(errors="replace")[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_jobs_api_keeps_the_protocol(
     head: raycluster.Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -146,7 +147,7 @@ def test_the_packaged_base_trained_by_ray_train_is_what_it_is_here(head: rayclus
 @pytest.mark.timeout(600)
 def test_a_stopped_run_goes_on_from_its_checkpoint(head: raycluster.Head, tmp_path: Path) -> None:
     """The job is ended behind our back, as by a head that is replaced: lost, sent again, and the same in the end."""
-    spec, there = errands.spec(tmp_path, steps=3000), remote(head, tmp_path)
+    spec, there = errands.spec(tmp_path, steps=errands.LONG), remote(head, tmp_path)
     trainer, here = errands.away(tmp_path, there, memory_gb=0.2), errands.local(tmp_path / "here")
     trainer.submit(KEY, spec)
     until(lambda: there.depot.names(f"{there.mark}/{KEY}/state"))

@@ -538,6 +538,7 @@ def test_the_plan_is_kept_whole_so_that_whoever_comes_next_has_the_same(db: Data
 # --- real runs --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_real_trials_run_as_jobs_and_a_wrong_one_says_why(db: Database, tmp_path: Path) -> None:
     given = smallmodel.spec(tmp_path, steps=2)
     asked = plan(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -85,8 +85,12 @@ def add(
     tenant: str,
     actor: str,
     expires_s: int | None = None,
+    identifier: str = "",
 ) -> Upload:
     """Keep a file that has arrived whole; `arrived` is moved, or removed when it is refused.
+
+    Args:
+        identifier: Its id, where that follows from what it is made of.
 
     Raises:
         Invalid: A line of it is no JSON object. LimitReached: There is no room for it under the bound of all files.
@@ -97,10 +101,10 @@ def add(
         now = clock.now()
         until = clock.iso(now + timedelta(seconds=expires_s)) if expires_s else None
         upload = Upload(
-            f"file-{ids.uuid7().hex}", tenant, filename[:255], purpose, arrived.stat().st_size, files.sha256_of(arrived),
-            clock.iso(now), actor, until, None,
+            identifier or f"file-{ids.uuid7().hex}", tenant, filename[:255], purpose, arrived.stat().st_size,
+            files.sha256_of(arrived), clock.iso(now), actor, until, None,
         )  # fmt: skip
-        _sync(arrived)
+        sync(arrived)
         with db.writing() as conn:
             _demand_room(conn, upload.bytes)
             os.replace(arrived, content(home, upload))
@@ -113,7 +117,8 @@ def add(
         arrived.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file's bytes to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -121,9 +126,15 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def held_bytes(conn: sa.Connection) -> int:
+    """What all files take together."""
+    return int(
+        conn.execute(sa.select(sa.func.sum(uploads.c.bytes)).where(uploads.c.deleted_at.is_(None))).scalar() or 0
+    )
+
+
 def _demand_room(conn: sa.Connection, size: int) -> None:
-    held = conn.execute(sa.select(sa.func.sum(uploads.c.bytes)).where(uploads.c.deleted_at.is_(None))).scalar() or 0
-    if held + size > MOST_BYTES:
+    if (held := held_bytes(conn)) + size > MOST_BYTES:
         raise LimitReached(
             f"files take {held:,} bytes of {MOST_BYTES:,} already",
             where="uploads",
@@ -202,8 +213,8 @@ def _forget(conn: sa.Connection, upload: Upload, actor: str) -> None:
     audit.record(conn, actor=actor, action="upload.deleted", subject=upload.id, detail={"sha256": upload.sha256})
 
 
-def tidy(db: Database, home: Home) -> None:
-    """Delete what expired, and bytes that no row names (any more)."""
+def tidy(db: Database, home: Home, *, besides: Container[str] = ()) -> None:
+    """Delete what expired, and bytes that no row names (any more); `besides` are names that others keep there."""
     due = uploads.c.deleted_at.is_(None) & (uploads.c.expires_at < clock.iso())
     with db.reading() as conn:
         expired = [Upload(**row._mapping) for row in conn.execute(sa.select(uploads).where(due))]
@@ -212,7 +223,7 @@ def tidy(db: Database, home: Home) -> None:
             _forget(conn, upload, "retention")
     with db.reading() as conn:
         kept = set(conn.execute(sa.select(uploads.c.id).where(uploads.c.deleted_at.is_(None))).scalars())
-    left = [path for path in home.uploads.glob("*") if path.name not in kept]
+    left = [path for path in home.uploads.glob("*") if path.name not in kept and path.name not in besides]
     for path in (*left, *home.tracked.glob(".*.part")):
         if _age_s(path) > ORPHAN_S:
             path.unlink(missing_ok=True)

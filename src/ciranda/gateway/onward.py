@@ -1,4 +1,4 @@
-"""Paths that are control's, passed on: `/v1/files` and `/v1/fine_tuning`, so that one `base_url` reaches them too.
+"""Paths that are control's, passed on: `/v1/files`, `/v1/uploads` and `/v1/fine_tuning`, so that one `base_url` reaches them too.
 
 A slow path beside the hot one: a request of these paths is sent to control over a connection of its own, and the answer comes back
 in pieces, as it arrives. What a client may grow is bounded as everywhere: so many at a time (`PASSAGES`), the body as the server
@@ -24,7 +24,7 @@ from ciranda.gateway.server import Connection, Request
 if TYPE_CHECKING:
     from ciranda.gateway.app import Gateway
 
-PATHS = (b"/v1/files", b"/v1/fine_tuning/jobs")
+PATHS = (b"/v1/files", b"/v1/uploads", b"/v1/fine_tuning/jobs")
 METHODS = frozenset({b"GET", b"POST", b"DELETE"})
 SENT = (b"content-type", b"accept", b"idempotency-key")
 SHOWN = frozenset({b"content-type", b"content-disposition", b"retry-after", b"x-should-retry", b"cache-control"})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import reading, sources, statistics, uploads
+from ciranda.data import pieces, reading, sources, statistics, uploads
 from ciranda.deploy import rollout, routing, stages
 from ciranda.errors import CirandaError, Conflict
 from ciranda.evals import embedding, scorers
@@ -137,7 +137,11 @@ class Control:
         registering.tick(self.platform)
 
     def _uploads(self) -> None:
-        uploads.tidy(self.platform.db, self.platform.home)
+        db, home = self.platform.db, self.platform.home
+        pieces.tidy(db, home)
+        with db.reading() as conn:
+            held = pieces.held(conn)
+        uploads.tidy(db, home, besides=held)
 
     def _begin(self, turn: turns.Turn) -> None:
         """Start the turn's workflow; one that runs or resumed already is left alone."""

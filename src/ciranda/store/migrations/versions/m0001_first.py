@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_31b25987"
+revision = "0001_30d85748"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -401,6 +401,24 @@ def tables() -> None:
         sa.Column("applied_by", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("model", name=op.f("pk_models")),
     )
+    op.create_table(
+        "partial_uploads",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("filename", sa.String(length=255), nullable=False),
+        sa.Column("purpose", sa.String(length=40), nullable=False),
+        sa.Column("mime_type", sa.String(length=200), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("keep_s", sa.Integer(), nullable=True),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("file", sa.String(length=60), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("claimed_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_partial_uploads")),
+    )
+    op.create_index(op.f("ix_partial_uploads_state"), "partial_uploads", ["state"], unique=False)
+    op.create_index(op.f("ix_partial_uploads_tenant"), "partial_uploads", ["tenant"], unique=False)
     op.create_table(
         "policies",
         sa.Column("name", sa.String(length=63), nullable=False),
@@ -898,6 +916,16 @@ def tables() -> None:
         sa.ForeignKeyConstraint(["job"], ["tunings.id"], name=op.f("fk_tuning_events_job")),
         sa.PrimaryKeyConstraint("job", "sequence", name=op.f("pk_tuning_events")),
     )
+    op.create_table(
+        "upload_parts",
+        sa.Column("id", sa.String(length=60), nullable=False),
+        sa.Column("upload", sa.String(length=60), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["upload"], ["partial_uploads.id"], name=op.f("fk_upload_parts_upload")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_upload_parts")),
+    )
+    op.create_index(op.f("ix_upload_parts_upload"), "upload_parts", ["upload"], unique=False)
     op.create_table(
         "versions",
         sa.Column("model", sa.String(length=63), nullable=False),
