@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import house
@@ -63,6 +63,7 @@ values = st.recursive(
 
 
 @given(st.lists(st.dictionaries(names, values)))
+@example([{"run": {"step": float("inf")}}])
 def test_no_line_breaks_the_reading(lines: list[dict[str, object]]) -> None:
     told = telemetry.read(lines)
     assert json.loads(json.dumps(told.to_dict(), allow_nan=False))["steps"] >= 0

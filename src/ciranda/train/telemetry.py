@@ -168,7 +168,7 @@ class Reading:
         elif (held := _system(line)) is not None:
             self._system.append(held)
         elif isinstance(line.get("run"), dict):
-            self._run = line["run"]
+            self._run = _sound(line["run"])
         elif isinstance(line.get("phase"), str):
             self._phase = line["phase"]
         self._bound()
@@ -262,6 +262,15 @@ def _moment(value: Any) -> datetime | None:
         return clock.parse(value) if isinstance(value, str) else None
     except ValueError:
         return None
+
+
+def _sound(value: Any) -> Any:
+    """The same without NaN and the infinities, which no JSON carries: they become None."""
+    if isinstance(value, dict):
+        return {key: _sound(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_sound(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: Any) -> float | None:
