@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ciranda.data import abreast, columns, durable, sets
+from ciranda.data import columns, durable, fragments, sets
 from ciranda.data.columns import BATCH_ROWS, COLUMNS, batches_of, rows_of, schema
 from ciranda.data.ledger import FORMAT
 from ciranda.data.place import Place
@@ -218,25 +218,7 @@ def batches(
 
 def differing(place: Place, one: str | int, other: str | int) -> tuple[Array, Array]:
     """The ids of the rows that only `one` of two versions of a pool has, and of those that only the `other` has."""
-    first, second = _open(place, one), _open(place, other)
-    same = {_name(part) for part in first.get_fragments()} & {_name(part) for part in second.get_fragments()}
-    these, those = abreast.at_once(lambda: _ids(first, same), lambda: _ids(second, same))
-    return sets.apart(these, those), sets.apart(those, these)
-
-
-def _name(fragment: Any) -> tuple[str, ...]:
-    """What a fragment's rows follow from: its files, and the file that says which rows are deleted."""
-    told = fragment.metadata
-    deleted = told.deletion_file.json() if told.deletion_file else ""
-    return (str(told.id), deleted, *(file.path for file in told.files))
-
-
-def _ids(opened: Any, without: set[tuple[str, ...]]) -> Array:
-    """The ids of a version's rows, less those in fragments that are the same elsewhere."""
-    wanted = [one for one in opened.get_fragments() if _name(one) not in without]
-    if not wanted:
-        return sets.joined([], "u8")
-    return _column(opened.scanner(columns=[], with_row_id=True, fragments=wanted).to_table(), "_rowid")
+    return fragments.differing(_open(place, one), _open(place, other))
 
 
 def keys(place: Place, version: str | int) -> pa.Table:
@@ -253,14 +235,34 @@ def held(place: Place, version: str | int, *, only: Array | None = None, keys: b
         table = opened.scanner(columns=names[1:], with_row_id=True, scan_in_order=True).to_table()
         return Held(np.empty(0, "S32"), columns.digests(table, "fingerprint"), _column(table, "_rowid"))
     if only is not None and len(only) <= FEW:
-        found = _at(opened, only, names)
-        return Held(columns.digests(found, "key"), columns.digests(found, "fingerprint"), only)
-    table = opened.scanner(columns=names, with_row_id=True, scan_in_order=True).to_table()
-    whole = Held(columns.digests(table, "key"), columns.digests(table, "fingerprint"), _column(table, "_rowid"))
-    if only is None:
-        return whole
-    mine = np.isin(whole.ids, only)
-    return Held(whole.keys[mine], whole.prints[mine], whole.ids[mine])
+        return _looked_up(opened, only)
+    whole = _held(opened.scanner(columns=names, with_row_id=True, scan_in_order=True).to_table())
+    return whole if only is None else whole.where(np.isin(whole.ids, only))
+
+
+def _looked_up(opened: Any, only: Array) -> Held:
+    """A few rows: fragments that are as small are read whole, since a look by id first learns where all ids lie."""
+    import numpy as np
+
+    small = [one for one in opened.get_fragments() if one.metadata.physical_rows <= 2 * len(only)]
+    read, names = Held.nothing(), ["key", "fingerprint"]
+    if small:
+        read = _held(opened.scanner(columns=names, with_row_id=True, fragments=small).to_table())
+        read = read.where(np.isin(read.ids, only))
+    rest = only[~np.isin(only, read.ids)]
+    if not len(rest):
+        return read
+    found = _at(opened, rest, names)
+    keys, prints = columns.digests(found, "key"), columns.digests(found, "fingerprint")
+    return Held(
+        sets.joined([read.keys, keys], "S32"),
+        sets.joined([read.prints, prints], "S32"),
+        sets.joined([read.ids, rest], "u8"),
+    )
+
+
+def _held(table: pa.Table) -> Held:
+    return Held(columns.digests(table, "key"), columns.digests(table, "fingerprint"), _column(table, "_rowid"))
 
 
 def taken(place: Place, version: str | int, wanted: Array, names: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
