@@ -124,6 +124,11 @@ def turns_of(batch: pa.RecordBatch) -> list[list[Turn]]:
 
 def seal(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch in the stored schema with its derived columns computed. Raises Invalid for what is no batch of rows."""
+    return sealing(batch)[0]
+
+
+def sealing(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[list[Turn]]]:
+    """The same, with the messages of each row, which were read on the way."""
     arrays = _filled(batch)
     lists = {name: arrays[name].to_pylist() for name in ("completion", "rejected", *FACTS)}
     if "messages" in arrays:
@@ -137,7 +142,7 @@ def seal(batch: pa.RecordBatch) -> pa.RecordBatch:
     lists["tags"] = [_canonical_tags(text) for text in lists["tags"]]
     lists["extra"] = [_canonical_extra(text) for text in lists["extra"]]
     kept = {name: array for name, array in arrays.items() if name in (*TEXTS, "thumb") or name == "prompt"}
-    return _sealed(lists, [_json(told) for told in turns], kept)
+    return _sealed(lists, [_json(told) for told in turns], kept), turns
 
 
 def _sealed(
@@ -150,8 +155,8 @@ def _sealed(
     facts = zip(*(lists[name] for name in FACTS), strict=True)
     lists["fingerprint"] = [sha256(key + _facts(*fact)).digest() for key, fact in zip(keys, facts, strict=True)]
     lists["key"] = [key.hex() for key in keys]
-    lists["messages"] = [text.decode() for text in messages]
-    stored, ready = schema(), kept or {}
+    told = pa.array(messages, pa.binary()).view(pa.string())  # msgspec writes UTF-8
+    stored, ready = schema(), {**(kept or {}), "messages": told}
     arrays = [ready[one.name] if one.name in ready else pa.array(lists[one.name], one.type) for one in stored]
     return pa.RecordBatch.from_arrays(arrays, schema=stored)
 
@@ -196,15 +201,31 @@ def _marks(letters: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return found
 
 
-def _letters(column: pa.Array) -> memoryview:
-    """All letters of a text column, one value after the other, where they lie."""
+def holding(column: pa.Array, picked: bytes) -> np.ndarray[Any, Any]:
+    """Which values of a text column have one of the bytes that `picked`, a table of 256 zeros and ones, has a one for."""
     import numpy as np
 
+    found = np.zeros(len(column), dtype=bool)
+    places = np.flatnonzero(np.frombuffer(picked, dtype=bool)[np.frombuffer(_letters(column), dtype=np.uint8)])
+    if len(places):
+        ends = _offsets(column)[1:]
+        found[np.searchsorted(ends, places + _offsets(column)[0], side="right")] = True
+    return found
+
+
+def _offsets(column: pa.Array) -> np.ndarray[Any, Any]:
+    """Where each value of a text column begins, and where the last one ends."""
+    import numpy as np
+
+    return np.frombuffer(column.buffers()[1], dtype=np.int32)[column.offset : column.offset + len(column) + 1]
+
+
+def _letters(column: pa.Array) -> memoryview:
+    """All letters of a text column, one value after the other, where they lie."""
     if not len(column):
         return memoryview(b"")
-    _, offsets, text = column.buffers()
-    first, last = np.frombuffer(offsets, dtype=np.int32)[[column.offset, column.offset + len(column)]]
-    return memoryview(text)[int(first) : int(last)]
+    offsets = _offsets(column)
+    return memoryview(column.buffers()[2] or b"")[int(offsets[0]) : int(offsets[-1])]
 
 
 def _bytes32(column: pa.Array) -> np.ndarray[Any, Any]:

@@ -8,11 +8,11 @@ contamination  no phrase and no group of the test rows among the training rows, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ciranda.data.checks.check import Bounds, Flaw, Part, Whole, hashes
+from ciranda.data.checks.check import Bounds, Flaw, Part, Whole, hashes, noted, paired
 from ciranda.data.overlap import Same
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ HOW = ("exact", "near", "run")
 
 def said_and_answered(part: Part, _bounds: Bounds) -> Notes:
     """What was said, and what was answered; plain text and answers that somebody found wrong answer nothing."""
-    said = [text if thumb >= 0 else "" for text, thumb in zip(part.said, part.column("thumb"), strict=True)]
-    return {"said": _named(said), "answer": hashes(text.strip() for text in part.completions)}
+    every = zip(part.said_names, part.said, part.column("thumb"), strict=True)
+    said = noted(name if text and thumb >= 0 else b"" for name, text, thumb in every)
+    return {"said": said, "answer": noted(part.answer_names)}
 
 
 def conflicts(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
     """Rows whose answer is not the one that most rows give to their prompt; the first among equals."""
-    for places in _groups(whole.notes["said"]):
+    for places in _groups(whole.notes["said"], unlike=whole.notes["answer"]):
         answers, first, counts = np.unique(whole.notes["answer"][places], return_index=True, return_counts=True)
         if len(answers) > 1:
             best = min(range(len(answers)), key=lambda one: (-counts[one], first[one]))
@@ -43,8 +44,8 @@ def conflicts(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
 
 def examples(part: Part, _bounds: Bounds) -> Notes:
     """What was said, answered and rejected, as one."""
-    every = zip(part.said, part.completions, part.rejected, strict=True)
-    return {"example": hashes(f"{said}\0{answer.strip()}\0{other.strip()}" for said, answer, other in every)}
+    every = zip(part.said_names, part.answer_names, part.rejected, strict=True)
+    return {"example": noted(paired(said, answer, other.strip()) for said, answer, other in every)}
 
 
 def duplicates(whole: Whole, _bounds: Bounds) -> Iterator[Flaw]:
@@ -82,7 +83,7 @@ def contamination(whole: Whole, bounds: Bounds) -> Iterator[Flaw]:
         ("phrase", "says what {split} row {row} says"),
         ("group", "shares its group {group} with {split} row {row}"),
     ):
-        for places in _groups(notes[name]):
+        for places in _groups(notes[name], unlike=weight):
             held = places[np.argmax(weight[places])]
             for place in places[(weight[places] < weight[held]) & ~flawed[places]]:
                 flawed[place] = True
@@ -90,15 +91,32 @@ def contamination(whole: Whole, bounds: Bounds) -> Iterator[Flaw]:
                 yield Flaw(int(place), f"{SPLIT[weight[place]]} row {told}", other=int(held))
 
 
-def _groups(values: Array) -> Iterator[Array]:
-    """Places of rows that have the same value, of all values that more than one has; blank values count as none."""
-    order = np.argsort(values, kind="stable")
+def _groups(values: Array, unlike: Array | None = None) -> Iterator[Array]:
+    """Places of rows that have the same value, of all values that more than one has; blank values count as none.
+
+    With `unlike`, only those of which it is not the same for all.
+    """
+    order = _shared(values)
+    order = order[np.argsort(values[order], kind="stable")]
     ordered = values[order]
     edges = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     starts, ends = np.concatenate(([0], edges)), np.concatenate((edges, [len(order)]))
-    for start, end in zip(*_several(starts, ends), strict=True):
-        if ordered[start] != b"":
-            yield order[start:end]
+    starts, ends = _several(starts, ends)
+    if unlike is not None and len(starts):
+        others = unlike[order]
+        differ = others != np.repeat(others[starts], ends - starts)
+        chosen = np.logical_or.reduceat(differ, starts)
+        starts, ends = starts[chosen], ends[chosen]
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        yield order[start:end]
+
+
+def _shared(values: Array) -> Array:
+    """Places of values that are not blank and may stand elsewhere too, by their first eight bytes: numbers sort far faster."""
+    heads = np.ascontiguousarray(values).view("u8").reshape(len(values), -1)[:, 0]
+    ordered = np.sort(heads)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    return np.flatnonzero(np.isin(heads, twice) & (values != b""))
 
 
 def _several(starts: Array, ends: Array) -> tuple[Array, Array]:
@@ -108,5 +126,6 @@ def _several(starts: Array, ends: Array) -> tuple[Array, Array]:
 
 def _named(texts: list[str]) -> Array:
     """Hashes, blank where there is no text."""
-    found: Any = hashes(texts)
-    return np.where(np.array([bool(text) for text in texts]), found, b"").astype("S16")
+    found = hashes(texts)
+    found[[place for place, text in enumerate(texts) if not text]] = b""
+    return found

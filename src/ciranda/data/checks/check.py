@@ -13,6 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ciranda.config.checks import Checks, Contamination
 from ciranda.data import columns
 from ciranda.data.overlap import Asked
@@ -31,8 +33,11 @@ MASKING = ("block", "drop", "mask", "warn")
 ALL = -1
 
 
-@dataclass(frozen=True)
-class Flaw:
+_ODD = bytes(code == 0x5C or code >= 0x7F for code in range(256))
+"""Of the bytes of messages in JSON: a backslash, which white space other than a space is written with, and what is no ASCII."""
+
+
+class Flaw(msgspec.Struct, frozen=True):
     """One check's word on one row (by its place); `mended` is the row without the flaw, where that is possible.
 
     In a reason, `{row}` and `{answer}` stand for origin and completion of the row at place `other`. What is true of all rows
@@ -71,8 +76,10 @@ class Bounds:
 class Part:
     """A batch of rows as checks read it."""
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
+    def __init__(self, batch: pa.RecordBatch, turns: list[list[columns.Turn]] | None = None) -> None:
         self.batch = batch
+        if turns is not None:
+            self.turns = turns
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
@@ -117,21 +124,39 @@ class Part:
     @cached_property
     def plain(self) -> list[list[str]]:
         """The messages of each row as phrasings are compared (`rows.normalised`)."""
-        return [[normalised(turn.content) for turn in turns] for turns in self.turns]
+        odd = columns.holding(self.batch.column("messages"), _ODD).tolist()
+        return [
+            [normalised(turn.content) if strange else _folded(turn.content) for turn in turns]
+            for turns, strange in zip(self.turns, odd, strict=True)
+        ]
 
     @cached_property
     def said(self) -> list[str]:
         """The conversation of each row as one text, to be compared; empty without messages."""
         return [
-            "\0".join(f"{turn.role}\0{text}" for turn, text in zip(turns, texts, strict=True))
+            f"{turns[0].role}\0{texts[0]}"
+            if len(turns) == 1
+            else "\0".join(f"{turn.role}\0{text}" for turn, text in zip(turns, texts, strict=True))
             for turns, texts in zip(self.turns, self.plain, strict=True)
         ]
+
+    @cached_property
+    def said_names(self) -> list[bytes]:
+        """A hash for each of `said`."""
+        return [_named(text.encode()) for text in self.said]
+
+    @cached_property
+    def answer_names(self) -> list[bytes]:
+        """A hash of each answer, spaces around it aside."""
+        return [_named(text.strip().encode()) for text in self.completions]
 
     @cached_property
     def phrases(self) -> list[str]:
         """`prompts`, as phrasings are compared."""
         return [
-            next((text for turn, text in zip(reversed(turns), reversed(texts), strict=True) if turn.role == "user"), "")
+            texts[-1]
+            if turns and turns[-1].role == "user"
+            else next((text for turn, text in zip(turns[::-1], texts[::-1], strict=True) if turn.role == "user"), "")
             for turns, texts in zip(self.turns, self.plain, strict=True)
         ]
 
@@ -188,6 +213,26 @@ Check = RowCheck | WholeCheck
 
 def hashes(texts: Iterable[str]) -> Array:
     """16 bytes for each text (BLAKE2b), for notes that are compared for equality."""
+    return noted(_named(text.encode()) for text in texts)
+
+
+def noted(names: Iterable[bytes]) -> Array:
+    """Hashes as notes; an empty one stands for nothing."""
     import numpy as np
 
-    return np.array([blake2b(text.encode(), digest_size=16).digest() for text in texts], dtype="S16")
+    return np.array(list(names), dtype="S16")
+
+
+def paired(one: bytes, two: bytes, rest: str) -> bytes:
+    """The hash of two that were hashed and a text."""
+    return _named(one + two + rest.encode())
+
+
+def _named(text: bytes) -> bytes:
+    return blake2b(text, digest_size=16).digest()
+
+
+def _folded(text: str) -> str:
+    """`rows.normalised` of a text that is ASCII with no other white space than spaces."""
+    lower = text.lower()
+    return (" ".join(lower.split()) if "  " in lower else lower).strip(" .,;:!?")

@@ -127,22 +127,22 @@ class Judged:
     def _told(self, check: Check, action: str, flaws: Sequence[Flaw], places: Array) -> Iterator[Finding]:
         """Findings of a whole check, with the other row named where a reason speaks of one."""
         ones = [flaw for flaw in flaws if flaw.place != ALL]
-        mine = self.stage.take([places[flaw.place] for flaw in ones], ("key", "origin", "group"))
         yield from (Finding(check.name, action, OF_ALL, "", flaw.reason) for flaw in flaws if flaw.place == ALL)
-        others = self.stage.take(
-            [places[flaw.other] for flaw in ones if flaw.other >= 0], ("key", "origin", "completion")
+        mine = self.stage.take([places[flaw.place] for flaw in ones], ("origin", "key", "group"))
+        named = [flaw for flaw in ones if flaw.other >= 0]
+        wanted = (
+            ("origin", "key", "completion") if any("{answer}" in flaw.reason for flaw in named) else ("origin", "key")
         )
-        for flaw in ones:
-            row, reason = mine[int(places[flaw.place])], flaw.reason
-            if flaw.other >= 0:
-                reason = _spoken(reason, row, others[int(places[flaw.other])])
-            yield Finding(check.name, action, row["origin"], row["key"], reason)
+        others = zip(*self.stage.take([places[flaw.other] for flaw in named], wanted), strict=True)
+        for flaw, origin, key, group in zip(ones, *mine, strict=True):
+            reason = flaw.reason if flaw.other < 0 else _spoken(flaw.reason, group, *next(others))
+            yield Finding(check.name, action, origin, key, reason)
 
 
-def _spoken(reason: str, row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def _spoken(reason: str, group: str, origin: str, key: str, completion: str = "") -> str:
     """A reason with the other row, its answer and the group in their places."""
-    reason = reason.replace("{row}", other["origin"] or other["key"][:12]).replace("{group}", row["group"])
-    return reason.replace("{answer}", repr(other["completion"].strip()[:80])) if "{answer}" in reason else reason
+    reason = reason.replace("{row}", origin or key[:12]).replace("{group}", group)
+    return reason.replace("{answer}", repr(completion.strip()[:80])) if "{answer}" in reason else reason
 
 
 def _joined(arrays: list[Array], alive: Array) -> Array:
@@ -189,8 +189,8 @@ def judge(
     inline = 0 if own else INLINE_ROWS
     with ExitStack() as stack:
         parts = columns.parts_of(rows)
-        for batch in _few(parts, inline):
-            looked, left = look(batch, judged.plan, judged.bounds)
+        for batch, sealed in _few(parts, inline):
+            looked, left = look(batch, judged.plan, judged.bounds, sealed=sealed)
             judged.add(looked, left)
             told(judged.progress(""))
         if judged.looked >= inline:
@@ -223,13 +223,12 @@ def run(
         return judged.whole_report()
 
 
-def _few(parts: Iterator[tuple[pa.RecordBatch, bool]], rows: int) -> Iterator[pa.RecordBatch]:
-    """The first batches, sealed, until so many rows have come."""
+def _few(parts: Iterator[tuple[pa.RecordBatch, bool]], rows: int) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """The first batches, until so many rows have come."""
     seen = 0
     while seen < rows and (part := next(parts, None)) is not None:
-        batch, sealed = part
-        seen += batch.num_rows
-        yield batch if sealed else columns.seal(batch)
+        seen += part[0].num_rows
+        yield part
 
 
 def _in_parallel(

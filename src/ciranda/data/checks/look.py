@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ciranda.data import columns
 from ciranda.data.checks.check import Bounds, Check, Flaw, Part, RowCheck, WholeCheck
 from ciranda.data.checks.findings import Finding
 
@@ -43,9 +44,10 @@ class Looked:
     figures: dict[str, Figure] = field(default_factory=dict)
 
 
-def look(batch: pa.RecordBatch, plan: Plan, bounds: Bounds) -> tuple[Looked, pa.RecordBatch]:
-    """Run the plan's row checks on a sealed batch and take the notes of the others; returns what is left of it too."""
-    part, findings, figures, notes = Part(batch), list[Finding](), dict[str, Figure](), {}
+def look(batch: pa.RecordBatch, plan: Plan, bounds: Bounds, *, sealed: bool = True) -> tuple[Looked, pa.RecordBatch]:
+    """Run the plan's row checks on a batch and take the notes of the others; returns what is left of it, sealed, too."""
+    part = Part(batch) if sealed else Part(*columns.sealing(batch))
+    findings, figures, notes = list[Finding](), dict[str, Figure](), {}
     for check, action in plan:
         began = time.perf_counter()
         if isinstance(check, RowCheck):

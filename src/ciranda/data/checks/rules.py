@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from ciranda.config.checks import Language, Pii
+from ciranda.data import columns
 from ciranda.data import language as languages
 from ciranda.data.checks.check import Bounds, Flaw, Part
 from ciranda.data.columns import Turn
@@ -25,20 +26,28 @@ from ciranda.govern import guard
 from ciranda.govern import secrets as keys
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+UNPRINTED = bytes(code < 0x20 and code not in b"\t\n\r" for code in range(256))  # the same, byte by byte
+ESCAPES = bytes(code == 0x5C for code in range(256))  # what JSON writes all of them with
 
 
 def schema(part: Part, _bounds: Bounds) -> Iterator[Flaw]:
     """Rows that lack something, by their shape."""
-    every = zip(part.turns, part.prompts, part.completions, part.rejected, strict=True)
-    for place, (turns, prompt, completion, rejected) in enumerate(every):
-        if reason := _wrong(turns, prompt, completion, rejected):
+    strange = columns.holding(part.batch.column("messages"), ESCAPES)
+    for name in ("completion", "rejected"):
+        strange |= columns.holding(part.batch.column(name), UNPRINTED)
+    every = zip(part.turns, part.prompts, part.completions, part.rejected, strange.tolist(), strict=True)
+    for place, (turns, prompt, completion, rejected, maybe) in enumerate(every):
+        if (reason := _wrong(turns, prompt, completion, rejected)) or (
+            maybe and (reason := _controlled(turns, completion, rejected))
+        ):
             yield Flaw(place, reason)
 
 
 def length(part: Part, bounds: Bounds) -> Iterator[Flaw]:
     """Rows whose texts have more characters than `max_characters`."""
-    for place, texts in enumerate(part.texts):
-        size = sum(map(len, texts))
+    every = zip(part.turns, part.completions, part.rejected, strict=True)
+    for place, (turns, completion, rejected) in enumerate(every):
+        size = len(completion) + len(rejected) + sum([len(turn.content) for turn in turns])
         if size > bounds.max_characters:
             yield Flaw(place, f"{size} characters, more than {bounds.max_characters}")
 
@@ -98,16 +107,14 @@ def _wrong(turns: Sequence[Turn], prompt: str, completion: str, rejected: str) -
         return "the completion is empty"
     if turns and turns[-1].role not in ("user", "tool"):
         return f"the conversation ends with the {turns[-1].role}, not with a question"
-    if any(turn.role == "system" for turn in turns[1:]):
+    if len(turns) > 1 and any(turn.role == "system" for turn in turns[1:]):
         return "a system message stands after the first place"
-    if rejected and rejected == completion:
-        return "the chosen and the rejected answer are the same"
+    return "the chosen and the rejected answer are the same" if rejected and rejected == completion else ""
+
+
+def _controlled(turns: Sequence[Turn], completion: str, rejected: str) -> str:
     texts = (*(turn.content for turn in turns), completion, rejected)
-    return "a control character is in the text" if any(map(_control, texts)) else ""
-
-
-def _control(text: str) -> bool:
-    return not text.isprintable() and CONTROL.search(text) is not None
+    return "a control character is in the text" if any(CONTROL.search(text) for text in texts) else ""
 
 
 def _with_texts(row: Row, texts: list[str]) -> Row:

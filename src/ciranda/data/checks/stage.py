@@ -112,18 +112,21 @@ class Stage:
             elif keep.any():
                 yield loaded(part).filter(pa.array(keep))
 
-    def take(self, places: Sequence[int], names: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """Some columns of the rows at these places (among all that were staged)."""
+    def take(self, places: Sequence[int], names: Sequence[str]) -> list[list[Any]]:
+        """Some columns of the rows at these places (among all that were staged), in this order."""
         import numpy as np
+        import pyarrow as pa
 
-        wanted, found, start = np.unique(np.asarray(places, dtype=np.int64)), dict[int, dict[str, Any]](), 0
-        edges = np.searchsorted(wanted, np.cumsum([0, *self._sizes]))
-        for part, size, first, last in zip(self._parts, self._sizes, edges, edges[1:], strict=False):
+        wanted, back = np.unique(np.asarray(places, dtype=np.int64), return_inverse=True)
+        starts = np.cumsum([0, *self._sizes])
+        edges, found = np.searchsorted(wanted, starts), list[Any]()
+        for part, start, first, last in zip(self._parts, starts, edges, edges[1:], strict=False):
             if last > first:
-                rows = loaded(part).select(list(names)).take(wanted[first:last] - start).to_pylist()
-                found |= zip(wanted[first:last].tolist(), rows, strict=True)
-            start += size
-        return found
+                found.append(loaded(part).select(list(names)).take(wanted[first:last] - start))
+        if not found:
+            return [[] for _ in names]
+        table = pa.Table.from_batches(found).take(back)
+        return [table.column(name).to_pylist() for name in names]
 
 
 def loaded(part: pa.RecordBatch | Path) -> pa.RecordBatch:

@@ -16,7 +16,6 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ciranda.data import columns
 from ciranda.data.checks import stage
 from ciranda.data.checks.check import Bounds
 from ciranda.data.checks.look import Looked, Plan, look
@@ -125,7 +124,7 @@ def _work(link: Connection, plan: Plan, bounds: Bounds, folder: Path, number: in
         except EOFError:
             return
         try:
-            looked, left = look(batch if sealed else columns.seal(batch), plan, bounds)
+            looked, left = look(batch, plan, bounds, sealed=sealed)
             path = folder / f"{index:08}.arrow"
             stage.put(path, left)
         except CirandaError as error:
