@@ -94,9 +94,14 @@ class Lab:
             time.sleep(0.005)
         return found
 
-    def ended(self, search: str) -> dict[str, Any]:
+    def ended(self, search: str, *, seconds: float = 90) -> dict[str, Any]:
         """The search's row, once it is over."""
-        return self.until(lambda: (row := trials.get(self.platform.db, search))["state"] != "running" and row)
+
+        def over() -> Any:
+            return (row := trials.get(self.platform.db, search))["state"] != "running" and row
+
+        found: dict[str, Any] = self.until(over, seconds=seconds)
+        return found
 
     def running(self, search: str) -> list[trials.Trial]:
         return [one for one in self.known(search) if one.state == "running" and one.loss_curve]
@@ -170,6 +175,15 @@ def test_a_search_is_asked_for_and_found_with_everything_that_was_drawn(lab: Lab
     assert "rows" not in told["plan"]  # where files lie is this machine's business
     assert lab.run("search", "list")["items"][0]["id"] == search
     assert [one.state.name for one in Studies(lab.platform.db).storage.get_all_trials(1)] == ["COMPLETE"] * 4
+
+
+def test_what_it_will_take_is_told_when_it_is_asked_for(lab: Lab) -> None:
+    told = lab.run("search", "start", house.MODEL, "--event", "told", "--trials", "3", "--workers", "1")
+    estimate = told["estimate"]
+    assert (estimate["trials"], estimate["abreast"]) == (3, 1), "by its own bounds, not by those of the file"
+    assert estimate["search_s"] == pytest.approx(3 * estimate["seconds"])
+    assert estimate["cost"] == pytest.approx(3 * estimate["seconds"] / 3600, abs=1e-4)
+    lab.run("search", "stop", told["search"])
 
 
 def test_a_mix_is_the_same_rows_in_other_shares(lab: Lab) -> None:

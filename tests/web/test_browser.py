@@ -24,6 +24,7 @@ SHOTS = os.environ.get("CIRANDA_SHOTS", "")
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs /usr/bin/chromium")
 
+ON_A_PHONE = ("overview", "study", "interactions")  # frame, charts and long tables, asked for barriers when narrow too
 TRANSFER, WARM, REQUESTS = 140_000, 15_000, 10
 
 
@@ -110,15 +111,18 @@ def test_every_page_is_without_errors_barriers_and_overflow(browser, shared, tag
 
 def test_no_page_scrolls_sideways_on_a_phone(browser, shared):
     page, _ = opened(browser, shared, width=390, tag="pt-BR")
-    wide = {}
+    wide, barred = {}, {}
     for name, path in PAGES.items():
         page.goto(shared.url + path)
         over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         if over > 0:
             wide[name] = over
+        if name in ON_A_PHONE and (found := barriers(page)):
+            barred[name] = found
         shoot(page, f"{name}-phone")
     page.context.close()
     assert not wide
+    assert not barred
 
 
 def test_signing_in_is_a_page_without_barriers(browser, shared):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ciranda.cli.client import part
+from ciranda.cli.files import expected
 from ciranda.cli.screen import ago, lasting, spark
 from ciranda.cli.verb import Desk, Noun, verb
 from ciranda.errors import Failed, Unavailable
@@ -70,6 +71,7 @@ def listed(desk: Desk, **asked: Any) -> None:
 def start(desk: Desk, model: str, follow: bool, **asked: Any) -> None:
     """Look for a recipe by what `train.search` of the model's file says may vary. It goes on without this command."""
     told = desk.control.post(f"/models/{part(model)}/searches", _given(asked))
+    desk.tell(f"expected: {expected(told['estimate'])}")
     if follow:
         _follow(desk, told["search"])
         return

@@ -75,10 +75,10 @@ def demand(platform: Platform, spec: ModelSpec, *, recipe: Recipe | None = None,
     return found
 
 
-def told(platform: Platform, spec: ModelSpec) -> dict[str, Any]:
+def told(platform: Platform, spec: ModelSpec, *, dataset: str = "") -> dict[str, Any]:
     """The estimate for people, or why there is none; never an error, since it stands beside other things."""
     try:
-        found = of(platform, spec)
+        found = of(platform, spec, dataset=dataset)
     except CirandaError as error:
         return {"model": spec.model, "summary": "", "problem": error.message, "remedy": error.remedy}
     if found is None:

@@ -87,6 +87,16 @@ def _dataset(platform: Platform, spec: ModelSpec, asked: str) -> str:
     return newest.ref
 
 
+def expected(platform: Platform, identifier: str) -> dict[str, Any]:
+    """What a search that was asked for will take in all, within its own bounds; for people, never an error."""
+    row = trials.get(platform.db, identifier)
+    with platform.db.reading() as conn:
+        spec = models.get(conn, row["model"]).spec
+    bounds = {"trials": row["plan"]["limit"], "budget": row["plan"]["budget_s"], "workers": row["workers"]}
+    train = spec.train.model_copy(update={"search": spec.train.search.model_copy(update=bounds)})
+    return estimates.told(platform, spec.model_copy(update={"train": train}), dataset=row["dataset"])
+
+
 def release(platform: Platform, identifier: str, *, actor: str) -> str:
     """Take the best of a search through registration, exam, gates and release: a turn that finds its training done.
 

@@ -63,13 +63,13 @@ def one(call: Call[Nothing]) -> Item:
 
 
 def start(call: Call[Start]) -> Item:
-    """Begin one."""
+    """Begin one; told with what it will take, within its bounds."""
     asked = call.asked
     identifier = searching.start(
         call.platform, call.path["model"], actor=call.actor, event=asked.event or call.key, dataset=asked.dataset,
         workers=asked.workers, bounds=asked.given,
     )  # fmt: skip
-    return {"search": identifier}
+    return {"search": identifier, "estimate": searching.expected(call.platform, identifier)}
 
 
 def stop(call: Call[Nothing]) -> Item:
