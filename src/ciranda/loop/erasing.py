@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.data import erasure as datasets
-from ciranda.data import exports
+from ciranda.data import exports, uploads
 from ciranda.data.erasure import Theirs
 from ciranda.deploy import routing
 from ciranda.errors import Conflict, Unavailable
@@ -38,6 +38,7 @@ from ciranda.registry import flags, models
 from ciranda.store import clock, scrub
 from ciranda.store.database import Database
 from ciranda.store.scrub import Needles
+from ciranda.train import studies
 from ciranda.train.trials import searches
 
 POLL_S = 0.2
@@ -103,6 +104,7 @@ class Erasing:
         reports = redaction.redact(self.platform.db, self.platform.home, needles)
         asked = redaction.redact_suites(self.platform.db, self.platform.home, needles)
         blotted = sum(scrub.blot(path, needles) for path in self._written())
+        uploads.resealed(self.platform.db, self.platform.home)
         self._go_on(
             "records",
             counts={"files": {"staged": staged, "reports": reports, "suites": asked, "written_over": blotted}},
@@ -206,7 +208,11 @@ class Erasing:
         """Control's database, the workflows' (their errors may quote), and the copies made before migrations."""
         home = self.platform.home
         yield self.platform.db
-        others = [home.path / "workflows.db", *home.path.glob(f"{home.database.name}.*.backup")]
+        others = [
+            home.path / "workflows.db",
+            home.path / studies.FILE,
+            *home.path.glob(f"{home.database.name}.*.backup"),
+        ]
         for path in others:
             if path.exists():
                 database = Database(f"sqlite:///{path}")
@@ -214,6 +220,10 @@ class Erasing:
                     yield database
                 finally:
                     database.close()
+
+    def _packed(self) -> int:
+        """How many artefacts that clients logged hold more than text, such as archives and pictures."""
+        return sum(b"\0" in scrub.head(path) for path in scrub.below(self.platform.home.tracked))
 
     def _shown(self, path: Path) -> str:
         return str(path.relative_to(self.platform.home.path))
@@ -275,6 +285,18 @@ class Erasing:
         if any(one["what"].startswith("interactions:") for one in exports.every(conn)):
             told.append("files of interactions that were exported: `ciranda exports` says by whom")
         settings = self.platform.settings
+        if settings.datasets_url or settings.jobs_url.startswith("s3:"):
+            told.append(
+                "older versions and copies of objects that the object store itself keeps: look at the bucket's versioning"
+            )
+        if not self.platform.db.is_sqlite:
+            told.append(
+                "the write-ahead log, replicas and backups of the PostgreSQL server, for as long as it keeps them"
+            )
+        if settings.clickhouse_url:
+            told.append("replicas, frozen parts and backups of the ClickHouse server")
+        if packed := self._packed():
+            told.append(f"{packed} packed files among artefacts of runs, which are not read: look at them by hand")
         if settings.otlp_endpoint and settings.otlp_content:
             told.append(f"spans with texts that went to {settings.otlp_endpoint}")
         return told

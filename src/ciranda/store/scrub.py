@@ -28,7 +28,10 @@ BLOT = b"*"
 SHORT, LONG = 4, 12
 MOST_TEXTS = 5000
 PIECE = 1 << 22
+HEAD = 1 << 13
 KEPT = frozenset({"audit_events", "alembic_version"})
+SCHEMAS = frozenset({"dbos", "optuna"})  # of PostgreSQL, beside the first one
+LOCK_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,21 @@ def database(db: Database, needles: Needles, *, spared: frozenset[str] = frozens
     Args:
         spared: Tables that hold what is still needed to go on.
     """
+    changed: dict[str, int] = {}
+    for table in _tables(db):
+        if table.name not in KEPT | spared and (count := _table(db, table, needles)):
+            changed[table.name] = changed.get(table.name, 0) + count
+    return changed
+
+
+def _tables(db: Database) -> list[sa.Table]:
+    """Every table: of PostgreSQL also those of workflows and searches, which have schemas of their own there."""
     held = sa.MetaData()
     held.reflect(db.engine)
-    changed = {}
-    for table in held.sorted_tables:
-        if table.name not in KEPT | spared and (count := _table(db, table, needles)):
-            changed[table.name] = count
-    return changed
+    if not db.is_sqlite:
+        for name in sorted(SCHEMAS & set(sa.inspect(db.engine).get_schema_names())):
+            held.reflect(db.engine, schema=name)
+    return held.sorted_tables
 
 
 def _table(db: Database, table: sa.Table, needles: Needles) -> int:
@@ -161,6 +172,15 @@ def blot(path: Path, needles: Needles) -> bool:
     return True
 
 
+def head(path: Path) -> bytes:
+    """How a file begins; nothing of one that is gone."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except FileNotFoundError:
+        return b""
+
+
 def below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, links left alone."""
     for path in sorted(folder.rglob("*")):
@@ -174,8 +194,7 @@ def compact(db: Database) -> None:
     Raises Unavailable while somebody else holds the database for longer than its patience.
     """
     if not db.is_sqlite:
-        with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-            conn.exec_driver_sql("VACUUM")
+        _written_anew(db)
         return
     raw = db.engine.raw_connection()
     try:
@@ -188,6 +207,20 @@ def compact(db: Database) -> None:
         raw.close()
     if busy:
         raise _held(db)
+
+
+def _written_anew(db: Database) -> None:
+    """Tables of PostgreSQL as new files, since a plain VACUUM leaves the bytes of dead rows in their pages, and new statistics."""
+    named = [db.engine.dialect.identifier_preparer.format_table(table) for table in _tables(db)]
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.exec_driver_sql(f"SET lock_timeout = {LOCK_MS}")
+        try:
+            for name in named:
+                conn.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {name}")
+        except sa.exc.OperationalError as error:
+            raise _held(db) from error
+        finally:
+            conn.exec_driver_sql("RESET lock_timeout")
 
 
 def _held(db: Database) -> Unavailable:
