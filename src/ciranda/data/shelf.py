@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ciranda.data import columns, durable, fragments, sets
+from ciranda.data import abreast, columns, durable, fragments, sets
 from ciranda.data.columns import BATCH_ROWS, COLUMNS, batches_of, rows_of, schema
 from ciranda.data.ledger import FORMAT
 from ciranda.data.place import Place
@@ -252,8 +252,10 @@ def _looked_up(opened: Any, only: Array) -> Held:
     rest = only[~np.isin(only, read.ids)]
     if not len(rest):
         return read
-    found = _at(opened, rest, names)
-    keys, prints = columns.digests(found, "key"), columns.digests(found, "fingerprint")
+    keys, prints = abreast.at_once(
+        lambda: columns.digests(_at(opened, rest, ["key"]), "key"),
+        lambda: columns.digests(_at(opened, rest, ["fingerprint"]), "fingerprint"),
+    )
     return Held(
         sets.joined([read.keys, keys], "S32"),
         sets.joined([read.prints, prints], "S32"),

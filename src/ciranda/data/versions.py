@@ -110,13 +110,14 @@ def commit(
             raise Refused(
                 f"dataset {dataset} would be empty", where=dataset, remedy="look at the sources and the check report"
             )
-        if newest and newest.digest == sets.digest(prints) and parent in (None, newest.ref, newest.parent):
+        digest = sets.digest(prints)
+        if newest and newest.digest == digest and parent in (None, newest.ref, newest.parent):
             return _settled(db, newest, within)
         _refuse_stale(dataset, newest, parent)
         gone = before.ids[~sets.within(before.known, prints)]
         writing.delete(sets.joined([gone, ids[lost[arrived.is_fresh]]], "u8"))
         counts = arrived.counts if not lost.any() else sets.Counts.of(writing.scan(sets.COUNTED))
-        return _finish(db, where, newest, writing, prints, counts.to_dict(), change)
+        return _finish(db, where, newest, writing, (digest, len(prints)), counts.to_dict(), change)
 
 
 def amend(
@@ -138,6 +139,8 @@ def amend(
 
     Raises NotFound when there is no version yet, and what `commit` raises.
     """
+    import numpy as np
+
     change = Change(transformation, actor, parents, report, findings, within)
     where = place.of(home, dataset)
     with shelf.alone(where):
@@ -160,13 +163,14 @@ def amend(
             counts.take(shelf.taken(where, writing.version, fresh, sets.COUNTED) if len(fresh) else ())
         else:
             counts.table.update(arrived.counts.table)
-        prints = sets.merged(before.known, before.known[touched], kept[arrived.is_fresh[~lost]])
-        if not len(prints):
+        come, left = kept[arrived.is_fresh[~lost]], np.flatnonzero(touched)
+        if not (size := len(before.known) - len(left) + len(come)):
             raise Refused(f"dataset {dataset} would be empty", where=dataset, remedy="leave some of its rows")
-        if newest.digest == sets.digest(prints):
+        digest = sets.digest_changed(before.known, left, come)
+        if newest.digest == digest:
             return _settled(db, newest, within)
         writing.delete(sets.joined([gone, ids[lost[arrived.is_fresh]]], "u8"))
-        return _finish(db, where, newest, writing, prints, counts.to_dict(newest.counts), change)
+        return _finish(db, where, newest, writing, (digest, size), counts.to_dict(newest.counts), change)
 
 
 def batches(
@@ -220,16 +224,16 @@ def _finish(
     where: Place,
     newest: DatasetVersion | None,
     writing: shelf.Writing,
-    prints: Array,
+    named: tuple[str, int],
     counts: dict[str, Any],
     change: Change,
 ) -> DatasetVersion:
-    """Sync, tag, register."""
+    """Sync, tag, register; `named` is the digest and how many rows there are."""
     stored = writing.done()
     number, line = (newest.number + 1, (newest.ref,)) if newest else (1, ())
     parents = tuple(dict.fromkeys((*line, *change.parents)))
     version = DatasetVersion(
-        where.dataset, number, sets.digest(prints), len(prints), counts, parents, dict(change.transformation),
+        where.dataset, number, *named, counts, parents, dict(change.transformation),
         dict(change.report or {}), stored, clock.iso(), change.actor,
     )  # fmt: skip
     if change.findings is not None:
