@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +23,7 @@ from pyarrow import parquet
 
 from ciranda.config import Home
 from ciranda.config.model import Source
-from ciranda.data import catalog, checks, entries, files, reading, shelf, sources, versions
+from ciranda.data import catalog, checks, entries, files, reading, sets, shelf, sources, versions
 from ciranda.data.entries import Wanted
 from ciranda.data.rows import SPLITS, Message, Row, parse, split_of
 from ciranda.data.sources import Inputs, runs
@@ -483,3 +484,14 @@ def test_the_catalogue_lists_describes_and_knows_who_uses_a_version(db: Database
 
 def _size(home: Home) -> int:
     return sum(path.stat().st_size for path in home.datasets.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("size", [0, 1, 300])
+def test_the_digest_of_a_change_is_that_of_the_whole(size: int) -> None:
+    dice = np.random.default_rng(size)
+    for share in (0, 0.1, 1):
+        known = sets.ordered(np.frombuffer(dice.bytes(32 * size), "S32"))
+        gone = np.flatnonzero(dice.random(len(known)) < share)
+        come = np.frombuffer(dice.bytes(32 * 20), "S32")
+        whole = sets.ordered(np.concatenate([np.delete(known, gone), come]))
+        assert sets.digest_changed(known, gone, come) == sets.digest(whole)
