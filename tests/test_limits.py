@@ -95,6 +95,32 @@ def test_requests_per_minute_as_openai_tells_it(door: Door) -> None:
     assert "x-should-retry" not in third.headers
 
 
+def test_what_no_model_answers_counts_and_is_noted_too(door: Door) -> None:
+    door.set(key={"requests_per_minute": 3})
+    url, headers = door.workers[0].url, {"authorization": f"Bearer {door.secret}", "x-ciranda-user": "ana"}
+
+    def judge() -> httpx.Response:
+        return httpx.post(f"{url}/v1/moderations", json={"input": ["a lamp", "ana@example.com"]}, headers=headers)
+
+    asked = {"model": "smart-home", "messages": [{"role": "user", "content": "turn on the light"}]}
+    counted = httpx.post(f"{url}/v1/messages/count_tokens", json=asked, headers=headers)
+    judged, answered, over = judge(), ask(door), judge()
+    assert [one.status_code for one in (counted, judged, answered, over)] == [200, 200, 200, 429]
+    left = [one.headers["x-ratelimit-remaining-requests"] for one in (counted, judged, answered, over)]
+    assert left == ["2", "1", "0", "0"]
+    assert 55 < int(over.headers["retry-after"]) <= 61
+    notes = [one for one in door.rig.records("event") if one["key"] == f"key_{door.secret}"]
+    told = [(one["event"], one["model"], one["status"], one["found"], one["error"]) for one in notes]
+    assert told == [
+        ("tokens_counted", "smart-home", 200, counted.json()["input_tokens"], ""),
+        ("texts_judged", "ciranda-guard", 200, 1, ""),
+        ("texts_judged", "ciranda-guard", 429, 0, "Throttled"),
+    ]
+    assert {(one["user"], one["tenant"]) for one in notes} == {("ana", "default")}
+    assert "ana@example.com" not in str(notes)
+    assert metric(url, "ciranda_gateway_texts_judged_total") == 1
+
+
 def test_the_official_client_raises_its_own_type(door: Door) -> None:
     door.set(key={"requests_per_minute": 0})
     client = openai.OpenAI(base_url=f"{door.workers[0].url}/v1", api_key=door.secret, max_retries=5)

@@ -153,7 +153,7 @@ class Gateway:
         key = self.key(request)
         if key.role not in route.ASKING:
             raise Forbidden(f"a key of the role {key.role} may not ask", remedy="use a key of the role client")
-        Moderation(connection, request).start(self.moderations)
+        Moderation(self, connection, request, key).start()
 
     def _pass_on(self, connection: Connection, request: Request) -> None:
         self.key(request)

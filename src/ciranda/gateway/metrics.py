@@ -149,6 +149,8 @@ _TOLD = {
     "shadow_dropped": "Shadow copies dropped, because the queue or the disk was full.",
     "storage_full": "Answers withheld because they could not be recorded.",
     "feedback": "Feedback taken.",
+    "tokens_counted": "Prompts whose tokens were counted before they were sent.",
+    "texts_judged": "Requests to moderations that were answered.",
     "records": "Records written to the spool.",
     "spans_recorded": "Reported spans that became interactions.",
     "spans_ignored": "Reported spans that are no call of a model.",

@@ -2,65 +2,67 @@
 
 Categories that the guard does not know are absent instead of false: nobody looked. What is found is certain (a pattern and its
 check digit), so scores are 0 or 1. Patterns run in a thread, since a long text would hold up everybody else. Texts are neither
-recorded nor kept: they are asked about because they may hold what must not be on a disk.
+recorded nor kept: they are asked about because they may hold what must not be on a disk. That they were judged, for whom and with
+what outcome is noted, and counts as a request of the key, see `beside`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ciranda.errors import LimitReached, TooLarge
-from ciranda.gateway import answers, limits
+from ciranda.gateway import limits
 from ciranda.gateway.answers import BadField, Unsupported
+from ciranda.gateway.beside import Beside
 from ciranda.gateway.doors import fields
 from ciranda.gateway.server import Connection, Request
+from ciranda.gateway.snapshot import Key
 from ciranda.govern import guard
+
+if TYPE_CHECKING:
+    from ciranda.gateway.app import Gateway
 
 MODEL = "ciranda-guard"
 INPUTS = 1024
 
 
 class Moderation:
-    """One request; told by its connection when the client leaves."""
+    """One request; one of the gateway's `moderations` while it is judged."""
 
-    def __init__(self, connection: Connection, request: Request) -> None:
-        self._connection = connection
+    def __init__(self, gateway: Gateway, connection: Connection, request: Request, key: Key) -> None:
         self._ident = request.ident
+        self._running = gateway.moderations
         self._texts = texts(request.body)
         if (size := sum(map(len, self._texts))) > limits.MODERATED_CHARACTERS:
             raise TooLarge(
                 f"the input has {size:,} characters", remedy=f"send at most {limits.MODERATED_CHARACTERS:,} at once"
             )
         self._task: asyncio.Task[None] | None = None
-        self._gone = False
+        self._beside = Beside(
+            gateway, connection, request, key, event="texts_judged", go=self._go, gone=lambda: None
+        )  # fmt: skip
+        self._beside.note.model = MODEL
 
-    def start(self, running: set[Moderation]) -> None:
-        """Judge, then answer; one of `running` until then. Raises LimitReached."""
-        if len(running) >= limits.MODERATIONS_RUNNING:
+    def start(self) -> None:
+        """Judge, once the bounds of the key allow it, then answer."""
+        self._beside.start()
+
+    def _go(self) -> None:
+        if len(self._running) >= limits.MODERATIONS_RUNNING:
             raise LimitReached("other texts are being judged", remedy="send again after a moment")
-        self._running = running
-        running.add(self)
-        self._connection.exchange = self
+        self._running.add(self)
         self._task = asyncio.get_running_loop().create_task(self._judge())
 
     async def _judge(self) -> None:
-        try:
+        try:  # the thread goes on when the client leaves, and counts until it is done
             results = await asyncio.to_thread(lambda: [verdict(text) for text in self._texts])
         finally:
             self._running.discard(self)
-        if not self._gone:
-            body = {"id": f"modr-{self._ident.replace('-', '')}", "model": MODEL, "results": results}
-            self._connection.answer(200, answers.JSON, msgspec.json.encode(body))
-
-    def client_left(self) -> None:
-        self._gone = True  # the thread goes on, and counts until it is done
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
+        body = {"id": f"modr-{self._ident.replace('-', '')}", "model": MODEL, "results": results}
+        self._beside.answer(b"", msgspec.json.encode(body), found=sum(one["flagged"] for one in results))
 
 
 def texts(body: bytes) -> list[str]:

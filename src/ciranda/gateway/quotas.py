@@ -21,6 +21,7 @@ import msgspec
 
 from ciranda.errors import CirandaError, LimitReached, Unavailable
 from ciranda.gateway import answers
+from ciranda.gateway.beside import Beside
 from ciranda.gateway.ledger import Bucket, Kind, Ledger, Use, Verdict
 from ciranda.gateway.snapshot import Bounds, Price, Snapshot
 
@@ -100,7 +101,7 @@ class Quotas:
 
     def __init__(self, folder: Path, *, leased: bool = False) -> None:
         self.folder, self.leased = folder, leased
-        self.waiting: dict[Relay, float] = {}
+        self.waiting: dict[Relay | Beside, float] = {}
         self.refused = 0
         self._ledger: Ledger | None = None
         self._reclaim_at = 0.0
@@ -130,15 +131,33 @@ class Quotas:
             return True
         guess = guess_of(relay.body, relay.record.endpoint, relay.model.price)
         held = [(bucket, getattr(guess, unit_of(bucket))) for bucket in buckets]
+        verdict = self._promised(relay, held)
+        if verdict is not None:
+            relay.promise = Promise(self, held, verdict)
+        return verdict is not None
+
+    def count(self, beside: Beside, snapshot: Snapshot) -> bool:
+        """Count a request that no model answers against the requests per minute of its key and tenant; else like `admit`."""
+        key = beside.key
+        scopes = (f"key:{key.id}", key.bounds), (f"tenant:{key.tenant}", snapshot.tenants.get(key.tenant))
+        held = [(one, 1) for scope, bounds in scopes for one in of_bounds(scope, bounds) if one.kind == "count"]
+        if not held:
+            return True
+        verdict = self._promised(beside, held)
+        if verdict is not None:
+            beside.counted(headers_of(verdict.uses))
+        return verdict is not None
+
+    def _promised(self, asker: Relay | Beside, held: list[tuple[Bucket, int]]) -> Verdict | None:
+        """The ledger's yes; None when it has to wait for a share."""
         verdict = self.ledger.promise(held)
         if verdict.refused is not None:
             self.refused += 1
             raise refusal(verdict.refused, dict(held)[verdict.refused.bucket], verdict.uses)
         if verdict.short:
-            self.waiting.setdefault(relay, monotonic())
-            return False
-        relay.promise = Promise(self, held, verdict)
-        return True
+            self.waiting.setdefault(asker, monotonic())
+            return None
+        return verdict
 
     def settle(self, held: list[tuple[Bucket, int, int]]) -> None:
         """Real usage for what was promised; when the ledger cannot be had just now, at the next sweep."""
@@ -161,17 +180,18 @@ class Quotas:
 
     def again(self, now: float) -> None:
         """Let those in who waited for a share and have it now."""
-        for relay, since in list(self.waiting.items()):
-            if relay.over:
-                self.waiting.pop(relay, None)
+        for asker, since in list(self.waiting.items()):
+            if asker.over:
+                self.waiting.pop(asker, None)
             else:
-                self._again(relay, since, now)
+                self._again(asker, since, now)
 
-    def _again(self, relay: Relay, since: float, now: float) -> None:
+    def _again(self, asker: Relay | Beside, since: float, now: float) -> None:
         try:
-            if self.admit(relay, relay.gateway.snapshot()):
-                self.waiting.pop(relay, None)
-                relay.admitted()
+            snapshot = asker.gateway.snapshot()
+            if self.count(asker, snapshot) if isinstance(asker, Beside) else self.admit(asker, snapshot):
+                self.waiting.pop(asker, None)
+                asker.admitted()
             elif now - since > WAIT_SECONDS:
                 raise answers.Throttled(
                     "the limits of this key cannot be checked at present",
@@ -179,8 +199,8 @@ class Quotas:
                     unit="requests",
                 )
         except CirandaError as error:
-            self.waiting.pop(relay, None)
-            relay.refuse(error)
+            self.waiting.pop(asker, None)
+            asker.refuse(error)
 
     def close(self) -> None:
         """Leave the ledger."""

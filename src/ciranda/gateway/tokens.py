@@ -2,7 +2,7 @@
 
 The engine that would answer is asked twice: for the prompt that its template makes of the messages, and for that prompt's
 tokens. llama.cpp can; an engine that cannot, or is slow, leaves the estimate of `counting`, and the header
-`x-ciranda-counted` says so. Nothing is recorded, since nothing was answered.
+`x-ciranda-counted` says so. It counts as a request of its key, and is noted, see `beside`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ciranda.errors import Unavailable
-from ciranda.gateway import answers, counting, route, splice
+from ciranda.gateway import counting, route, splice
+from ciranda.gateway.beside import Beside
 from ciranda.gateway.doors import messages
 from ciranda.gateway.server import Connection, Request
 from ciranda.gateway.snapshot import Key
@@ -32,7 +33,6 @@ class Count:
 
     def __init__(self, gateway: Gateway, connection: Connection, request: Request, key: Key) -> None:
         self._gateway = gateway
-        self._connection = connection
         self._request = request
         self._chat = messages.counted(request.body)
         seen = splice.peek(self._chat)
@@ -44,13 +44,22 @@ class Count:
         self._stage = self._status = self._size = 0
         self._pieces: list[bytes] = []
         self._until = monotonic() + SECONDS
+        self._beside = Beside(
+            gateway, connection, request, key, event="tokens_counted", go=self._ask, gone=self._over
+        )  # fmt: skip
+        note = self._beside.note
+        note.model, note.version, note.user = model.name, self._version, (seen.user or note.user)[:256]
 
     def start(self) -> None:
-        """Ask. Raises Unavailable."""
+        """Ask, once the bounds of the key allow it."""
+        self._gateway.counts.add(self)
+        self._beside.start()
+        if self._beside.over:
+            self._over()
+
+    def _ask(self) -> None:
         if self._replica is None:
             raise Unavailable(f"{self._version} has no replica that is ready", remedy="try again in a moment")
-        self._connection.exchange = self
-        self._gateway.counts.add(self)
         self._send(self._replica, self._chat)
 
     def tick(self, now: float) -> None:
@@ -94,20 +103,13 @@ class Count:
     def _tell(self, tokens: int, lines: bytes) -> None:
         self._over()
         lines += b"x-ciranda-version: %b\r\n" % self._version.encode()
-        self._connection.answer(200, answers.JSON + lines, b'{"input_tokens":%d}' % tokens)
+        self._beside.answer(lines, b'{"input_tokens":%d}' % tokens, found=tokens)
 
     def _over(self) -> None:
         self._gateway.counts.discard(self)
         if self._call is not None:
             self._call.cancel()
             self._call = None
-
-    def client_left(self) -> None:
-        self._over()
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Filters(TypedDict, total=False):
     until: datetime | None
 
 
-_THUMB = """id IN (SELECT interaction FROM feedback WHERE thumb != 0
+_THUMB = """id IN (SELECT interaction FROM feedback
+    WHERE thumb != 0 AND interaction_ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')
     GROUP BY interaction HAVING argMax(thumb, (feedback.ts, feedback.id)) = {thumb:Int8})"""
 _WORDS = f"hasAllTokens({SAID}, {{words:String}})"
 _PHRASE = """(positionCaseInsensitiveUTF8(input_text, {{phrase_{n}:String}}) > 0
@@ -68,7 +69,10 @@ def filters(given: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         values |= found
     if "thumb" in chosen:
         where.append(_THUMB)
-        values["thumb"] = _one_of("thumb", chosen["thumb"], (-1, 1))
+        values |= {
+            "thumb": _one_of("thumb", chosen["thumb"], (-1, 1)),
+            "recent": 0,
+        }  # a list narrows it as it looks back
     if "status" in chosen:
         first, last = _statuses(chosen["status"])
         where.append("status BETWEEN {status_first:UInt16} AND {status_last:UInt16}")

@@ -25,7 +25,7 @@ from ciranda.interactions.filters import Filters, filters, milliseconds, place, 
 from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of, moment
 from ciranda.store import clock
 
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 PAGE = 500
 
 __all__ = ["Correction", "Feedback", "Glance", "Interaction", "Interactions", "Mean", "Pair", "Point", "Score", "Total"]
@@ -105,7 +105,8 @@ class Interactions:
         rows = self._keys(before, limit, chosen, sql.GLANCE, {"shown": shown})
         if not rows:
             return []
-        found = self._line.rows(sql.VOTES_OF, {"ids": [row["id"] for row in rows]})
+        oldest = min(row["ts_ms"] for row in rows)
+        found = self._line.rows(sql.VOTES_OF, {"ids": [row["id"] for row in rows], "recent": oldest})
         votes = {row["interaction"]: row["newest"] for row in found}
         return [Glance(**row, thumb=votes.get(row["id"], 0)) for row in rows]
 
@@ -291,12 +292,16 @@ class Interactions:
     def _newest(
         self, head: str, conditions: list[str], values: Mapping[str, Any], end_ms: int, limit: int
     ) -> list[dict[str, Any]]:
-        """A page: out of the day before its end when that fills it, which reads one or two days' parts only."""
-        recent = "ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')"
+        """A page: out of the hour or the day before its end when that fills it, which reads that much and no more."""
         order = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
-        bound = {**values, "limit": limit, "recent": end_ms - DAY_MS}
-        found = self._line.rows(head + where([*conditions, recent]) + order, bound)
-        return found if len(found) == limit else self._line.rows(head + where(conditions) + order, bound)
+        found: list[dict[str, Any]] = []
+        for span_ms in (HOUR_MS, DAY_MS, end_ms):
+            recent = max(0, end_ms - span_ms)
+            bound = {**values, "limit": limit, "recent": recent}
+            found = self._line.rows(head + where([*conditions, sql.RECENT]) + order, bound)
+            if len(found) == limit or recent <= values.get("since", 0):
+                break
+        return found
 
     def _place(self, identifier: str) -> dict[str, Any]:
         if known := place(identifier):

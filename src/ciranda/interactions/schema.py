@@ -149,7 +149,7 @@ INTERACTIONS = Table(
     ),
     partition="toYYYYMMDD(ts)",
     order="(model, ts, id)",
-    granule=1024,
+    granule=256,  # a line of a list is read out of the granule it lies in, and those of rare answers lie in one each
     indexes=(
         _bloom("by_id", "id"),
         Index("by_sequence", "sequence", "minmax"),
@@ -190,10 +190,12 @@ FEEDBACK = Table(
     ),
     partition="toYYYYMM(ts)",
     order="(model, ts, id)",
+    granule=1024,
     indexes=(
         _bloom("by_id", "id"),
         _bloom("by_interaction", "interaction"),
         _bloom("by_idempotency", "idempotency_key"),
+        Index("by_interaction_ts", "interaction_ts", "minmax"),
         Index("by_sequence", "sequence", "minmax"),
     ),
 )

@@ -26,6 +26,7 @@ COUNT = "SELECT count() AS n FROM interactions"
 WITHIN = (
     """ts >= fromUnixTimestamp64Milli({first:Int64}, 'UTC') AND ts <= fromUnixTimestamp64Milli({last:Int64}, 'UTC')"""
 )
+RECENT = "ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')"
 KEYS = "SELECT id, toUnixTimestamp64Milli(ts) AS ts_ms FROM interactions"
 ARRIVING = " ORDER BY sequence LIMIT {limit:UInt32}"
 DAYS = """SELECT toUnixTimestamp64Milli(min(ts)) AS first, toUnixTimestamp64Milli(max(ts)) AS last FROM interactions{}
@@ -37,7 +38,8 @@ GLANCE = """SELECT id, toUnixTimestamp64Milli(ts) AS ts_ms, model, version, arm,
     substringUTF8(input_text, 1, {shown:UInt32}) AS input, substringUTF8(output_text, 1, {shown:UInt32}) AS output
 FROM interactions"""
 VOTES_OF = """SELECT interaction, argMax(thumb, (feedback.ts, feedback.id)) AS newest FROM feedback
-WHERE interaction IN {ids:Array(String)} AND thumb != 0 GROUP BY interaction"""
+WHERE interaction IN {ids:Array(String)} AND thumb != 0 AND interaction_ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')
+GROUP BY interaction"""
 FEEDBACK_OF = f"""SELECT {expressions(FEEDBACK_COLUMNS)} FROM feedback
 WHERE interaction IN {{ids:Array(String)}} ORDER BY ts, id"""
 SCORES_OF = f"""SELECT {expressions(SCORE_COLUMNS)} FROM scores
