@@ -260,6 +260,18 @@ def test_the_audit_chain_is_verified_offline(desk: Desk) -> None:
     assert run(desk.capsys, "audit", "verify", "--home", "nowhere").code == 4
 
 
+def test_the_audit_log_is_taken_out_and_checked_without_the_home(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    assert desk.run("audit", "export", str(file)).code == 0
+    told = desk.run("audit", "verify", "--file", str(file), "--json").json
+    assert (told["ok"], told["expected"]) == (True, False)
+    assert "expected signer" in desk.run("audit", "verify", "--file", str(file), "--signer", told["signer"]).out
+    file.write_bytes(file.read_bytes().replace(b'"actor":"', b'"actor":"x', 1))
+    bad = desk.run("audit", "verify", "--file", str(file))
+    assert (bad.code, "was changed" in bad.err) == (6, True)
+    assert desk.run("audit", "verify", "--file", str(tmp_path / "none")).code == 4
+
+
 def test_bases_are_listed(desk: Desk) -> None:
     assert {"base": "smollm2-135m-instruct", "prepared": False} in desk.run("base", "--json").json["items"]
     assert desk.run("base", "prepare", "no-such-base").code == 2

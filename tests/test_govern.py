@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ciranda.config import Home
 from ciranda.errors import Forbidden, Invalid, NotFound, Unauthenticated
-from ciranda.govern import access, audit, guard
+from ciranda.govern import access, audit, extracts, guard, signatures
 from ciranda.store.database import Database, metadata
 
 
@@ -49,6 +51,39 @@ def test_a_removed_event_and_a_cut_end_show(database):
     with database.writing() as conn:
         conn.execute(audit.audit_events.delete().where(audit.audit_events.c.number == 2))
     assert "event 2 is missing" in audit.verify(database).problem
+
+
+def test_the_log_leaves_as_a_signed_file_that_anybody_can_check(database: Database, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.make()
+    for number in range(5):
+        with database.writing() as conn:
+            audit.record(conn, actor="ana", action="key.created", subject=str(number))
+    lines = list(extracts.extract(database, home, actor="eva"))
+    mine = signatures.signer(home).fingerprint
+    told = extracts.check(lines, signer=mine)
+    assert (told.ok, told.events, told.signer, told.head) == (True, 6, mine, audit.verify(database).head)
+    more = extracts.check(list(extracts.extract(database, home, actor="eva", since=6)))
+    assert (more.ok, more.events, more.expected) == (True, 1, False)
+    other = Home(tmp_path / "other")
+    other.make()
+    forged = list(extracts.extract(database, other, actor="eva"))
+    assert "was signed by" in extracts.check(forged, signer=mine).problem
+    changed = [one.replace(b'"ana"', b'"eve"') if n == 2 else one for n, one in enumerate(lines)]
+    for broken, why in (
+        (changed, "event 3 (key.created 2) was changed"),
+        ([*lines[:2], *lines[3:]], "event 3 is missing"),
+        (lines[1:], "the seal speaks of other events"),
+        ([*lines[:5], lines[6]], "the seal speaks of other events"),
+        ([*lines[:6], lines[6].replace(b'"at":"2', b'"at":"3')], "the signature does not hold"),
+        ([*lines[:6], forged[-1]], "the seal speaks of other events"),
+    ):
+        assert why in extracts.check(broken, signer=mine).problem
+    for nothing in ([], lines[:6], [b"{}\n"], [b"\xff", lines[-1]]):
+        with pytest.raises(Invalid):
+            extracts.check(nothing)
+    with pytest.raises(Invalid, match="no event 99"):
+        extracts.extract(database, home, actor="eva", since=99)
 
 
 def test_an_event_dies_with_its_transaction(database):

@@ -135,7 +135,7 @@ def history(desk: Desk, model: str, **asked: Any) -> None:
 @click.argument("file", default="-", type=click.Path(dir_okay=False))
 def card(desk: Desk, version: str, file: str) -> None:
     """The model card of a version, in the manner of Hugging Face, as it stands now."""
-    _write(desk, desk.control.download(f"/versions/{exact(desk, version)}/card"), file)
+    written(desk, desk.control.download(f"/versions/{exact(desk, version)}/card"), file)
 
 
 @verb("bom", of=versions, examples=["ciranda versions bom smart-home@2 bom.cdx.json"])
@@ -143,10 +143,10 @@ def card(desk: Desk, version: str, file: str) -> None:
 @click.argument("file", default="-", type=click.Path(dir_okay=False))
 def bom(desk: Desk, version: str, file: str) -> None:
     """The bill of materials of a version: CycloneDX 1.6 with its machine-learning profile."""
-    _write(desk, desk.control.download(f"/versions/{exact(desk, version)}/bom"), file)
+    written(desk, desk.control.download(f"/versions/{exact(desk, version)}/bom"), file)
 
 
-def _write(desk: Desk, pieces: Iterator[bytes], file: str) -> int:
+def written(desk: Desk, pieces: Iterator[bytes], file: str) -> int:
     """Write a download to a file, whole or not at all, or to the terminal."""
     if file == "-":
         for piece in pieces:
@@ -171,7 +171,7 @@ def _write(desk: Desk, pieces: Iterator[bytes], file: str) -> int:
 def export(desk: Desk, version: str, file: str) -> None:
     """A version as one signed archive, to be brought into another installation."""
     ref = exact(desk, version)
-    size = _write(desk, desk.control.download(f"/versions/{ref}/archive"), file)
+    size = written(desk, desk.control.download(f"/versions/{ref}/archive"), file)
     told = {"version": ref, "file": file, "bytes": size, "signer": desk.control.get("/signer")["fingerprint"]}
     desk.show(told, lambda: desk.screen.facts(told.items()))
 

@@ -104,8 +104,8 @@ def verify(database: Database, *, head: str = "") -> Verification:
             sa.select(audit_events).order_by(audit_events.c.number)
         ):
             event = Event(**row._mapping)
-            if problem := _problem(event, count + 1, previous):
-                return Verification(False, count, previous, problem)
+            if broken := problem(event, count + 1, previous):
+                return Verification(False, count, previous, broken)
             previous, count = event.hash, count + 1
             seen = seen or event.hash == head
     if not seen:
@@ -113,7 +113,8 @@ def verify(database: Database, *, head: str = "") -> Verification:
     return Verification(True, count, previous)
 
 
-def _problem(event: Event, number: int, previous: str) -> str:
+def problem(event: Event, number: int, previous: str) -> str:
+    """Why an event is not the one of that number behind that hash; empty when it is."""
     if event.number != number:
         return f"event {number} is missing: the next one carries number {event.number}"
     if event.previous != previous:

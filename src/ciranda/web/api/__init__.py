@@ -192,6 +192,7 @@ ROUTES: tuple[Rest, ...] = (
     Rest("GET", "/interactions/{interaction}", "view", traffic.one, asked.Nothing, "One, with feedback and scores."),
     Rest("GET", "/alerts", "view", trust.fired, asked.Alerts, "Alerts, newest first."),
     Rest("GET", "/audit", "audit", trust.log, asked.Audit, "The audit log, newest first."),
+    Rest("GET", "/audit/export", "audit", trust.extract, asked.Extract, "The audit log as a file, signed."),
     Rest("GET", "/audit/verify", "audit", trust.verify, asked.Verify, "Whether the audit chain holds."),
     Rest(
         "GET", "/keys", "keys", trust.keys, asked.Page, "Keys without their secrets, with what is used of their limits."

@@ -326,6 +326,12 @@ class Verify(Asked):
     )
 
 
+class Extract(Asked):
+    """Which part of the audit log."""
+
+    since: int = Field(0, ge=0, description="The number of the last event that is known already.")
+
+
 class Files(Asked):
     """Model files by name."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from starlette.responses import Response, StreamingResponse
+
 from ciranda import loop
 from ciranda.config import bounds
 from ciranda.errors import Forbidden
 from ciranda.gateway import usage
-from ciranda.govern import access, audit
+from ciranda.govern import access, audit, extracts
 from ciranda.govern import public as publics
 from ciranda.monitor import alerts
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Alerts, Audit, Key, Nothing, Page, Verify
+from ciranda.web.api.asked import Alerts, Audit, Extract, Key, Nothing, Page, Verify
 from ciranda.web.api.door import Call
 from ciranda.web.api.fleet import within
 from ciranda.web.api.rows import Item
@@ -65,6 +67,13 @@ def verify(call: Call[Verify]) -> Item:
     """Walk the whole chain."""
     found = audit.verify(call.platform.db, head=call.asked.head)
     return {"ok": found.ok, "events": found.events, "head": found.head, "problem": found.problem}
+
+
+def extract(call: Call[Extract]) -> Response:
+    """The log as a signed file. That it was taken is its last event."""
+    lines = extracts.extract(call.platform.db, call.platform.home, actor=call.actor, since=call.asked.since)
+    headers = {"content-disposition": 'attachment; filename="audit.jsonl"', "cache-control": "no-store"}
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
 
 def keys(call: Call[Page]) -> Item:
