@@ -142,6 +142,8 @@ TABLES = {
     "tenants": "Tenants that have limits, with them.",
     "tracked_experiments": "Experiments of MLflow's clients, numbered for each tenant.",
     "tracked_metrics": "Every point of every metric that an MLflow client logged.",
+    "tracked_models": "Models that MLflow's clients logged: a folder of artefacts with parameters and tags.",
+    "tracked_uses": "Which runs of MLflow's clients made or used which logged model.",
     "tracked_runs": "Runs of MLflow's clients, with parameters, tags and the newest value of each metric.",
     "trials": "One training run of a search, with its loss curve.",
     "tuning_events": "What happened in each fine-tuning job, as it was seen.",

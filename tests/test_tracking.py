@@ -17,7 +17,7 @@ import uvicorn
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 mlflow = pytest.importorskip("mlflow")
 
-from mlflow.entities import Metric, Param, RunTag, ViewType  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
@@ -168,7 +168,7 @@ def test_errors_are_those_that_the_client_knows(client: MlflowClient) -> None:
         (lambda: client.search_runs(["0"], "attributes.colour = 'red'"), "INVALID_PARAMETER_VALUE"),
         (lambda: (client.create_experiment("twice"), client.create_experiment("twice")), "RESOURCE_ALREADY_EXISTS"),
         (lambda: client.get_registered_model("nobody"), "RESOURCE_DOES_NOT_EXIST"),
-        (lambda: client.create_logged_model("0"), "NOT_IMPLEMENTED"),
+        (lambda: client.get_logged_model("m-none"), "RESOURCE_DOES_NOT_EXIST"),
     ):
         if code == "INVALID_PARAMETER_VALUE":
             client.create_run("0")
@@ -208,6 +208,61 @@ def test_registered_models_of_their_own_are_kept_as_the_client_says(client: Mlfl
     client.delete_registered_model("leavers")
     with pytest.raises(MlflowException, match="not found"):
         client.get_registered_model("leavers")
+
+
+def test_log_model_keeps_a_model_with_its_files_beside_its_run(client: MlflowClient, tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    from mlflow import pyfunc
+
+    class Upper(pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: list[str]) -> list[str]:
+            return [one.upper() for one in model_input]
+
+    mlflow.set_experiment("models")
+    with mlflow.start_run() as active:
+        mlflow.log_param("lr", 0.1)
+        made = pyfunc.log_model(name="upper", python_model=Upper(), tags={"by": "script"}, pip_requirements=[])
+    assert pyfunc.load_model(made.model_uri).predict(["said"]) == ["SAID"]
+    kept = client.get_logged_model(made.model_id)
+    assert (kept.name, kept.status.value, kept.source_run_id) == ("upper", "READY", active.info.run_id)
+    assert (kept.params, kept.tags["by"]) == ({"lr": "0.1"}, "script")
+    outputs = client.get_run(active.info.run_id).outputs
+    assert [one.model_id for one in outputs.model_outputs] == [made.model_id]
+    assert "MLmodel" in {one.path for one in client.list_logged_model_artifacts(made.model_id)}
+    found = client.search_logged_models([kept.experiment_id], "name = 'upper' AND params.lr = '0.1'")
+    assert [one.model_id for one in found] == [made.model_id]
+    client.set_logged_model_tags(made.model_id, {"seen": "yes"})
+    client.delete_logged_model_tag(made.model_id, "by")
+    assert "by" not in client.get_logged_model(made.model_id).tags
+    version = mlflow.register_model(made.model_uri, "shouting")
+    assert (version.version, version.run_id) == ("1", active.info.run_id)
+    assert pyfunc.load_model("models:/shouting/1").predict(["again"]) == ["AGAIN"]
+    client.delete_logged_model(made.model_id)
+    assert not client.search_logged_models([kept.experiment_id])
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_logged_model(made.model_id)
+
+
+def test_logged_models_are_a_tenants_own_and_stay_within_bounds(door: House, client: MlflowClient) -> None:
+    run = client.create_run("0").info.run_id
+    (model,) = (
+        client.create_logged_model("0", source_run_id=run, params={str(n): "1" for n in range(250)}) for _ in "1"
+    )
+    assert len(client.get_logged_model(model.model_id).params) == 250
+    other = {"authorization": f"Bearer {door.key(tenant='stranger')}"}
+    for method, path in (
+        ("GET", f"mlflow/logged-models/{model.model_id}"), ("DELETE", f"mlflow/logged-models/{model.model_id}"),
+        ("PUT", f"mlflow-artifacts/artifacts/0/models/{model.model_id}/artifacts/a.txt"),
+        ("GET", f"mlflow-artifacts/artifacts/0/models/{model.model_id}/artifacts/a.txt"),
+    ):  # fmt: skip
+        assert httpx.request(method, f"{door.url}/api/2.0/{path}", headers=other).status_code == 404, path
+    with pytest.raises(MlflowException, match="not allowed"):
+        client.log_model_params(model.model_id, {"1": "2"})
+    with pytest.raises(MlflowException):
+        client.create_model_version(MODEL, f"models:/{model.model_id}", run)  # no adapter of ours
+    with pytest.raises(MlflowException) as refused:
+        client.log_inputs(run, datasets=[DatasetInput(Dataset("rows", "1", "local", "here"))])
+    assert refused.value.error_code == "NOT_IMPLEMENTED"
 
 
 @pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")

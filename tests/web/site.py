@@ -60,6 +60,18 @@ class Recorded:
         self.asked.append(("turn", model, event, actor))
         return "turn_9"
 
+    def override(self, version: str, *, reason: str, actor: str, role: str) -> None:
+        self.asked.append(("override", version, reason, actor, role))
+
+    def remove_version(self, version: str, *, reason: str, actor: str) -> None:
+        self.asked.append(("remove", version, reason, actor))
+
+    def alias(self, version: str, name: str, *, actor: str) -> None:
+        self.asked.append(("alias", version, name, actor))
+
+    def unalias(self, version: str, name: str, *, actor: str) -> None:
+        self.asked.append(("unalias", version, name, actor))
+
     def calibrate(self, judge: str, who: Principal, *, queue: str, everything: bool) -> None:
         self.asked.append(("calibrate", judge, queue, everything))
 

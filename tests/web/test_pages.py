@@ -256,6 +256,31 @@ def test_the_other_verbs_by_form(fresh):
     assert send("/alerts/alert_2/acknowledge", back="https://evil.example/").headers["location"] == "/"
 
 
+def test_what_an_admin_does_to_a_version_asks_for_a_reason(fresh):
+    client = client_of(fresh, fresh.keys["admin"])
+
+    def send(path, **fields):
+        token = token_of(client.get("/settings").text)
+        return client.post(f"/versions/smart-home@2/{path}", data={"token": token, **fields})
+
+    for path in ("override", "remove"):
+        assert 'name="reason"' in client.get(f"/versions/smart-home@2/{path}").text
+        assert send(path, reason=" ").status_code == 400
+        assert send(path, reason="it leaks").headers["location"] == "/versions/smart-home@2"
+    assert send("name", name="champion").status_code == 303
+    assert send("unname", name="champion").status_code == 303
+    assert fresh.verbs.asked == [
+        ("override", "smart-home@2", "it leaks", "the admin", "admin"),
+        ("remove", "smart-home@2", "it leaks", "the admin"),
+        ("alias", "smart-home@2", "champion", "the admin"),
+        ("unalias", "smart-home@2", "champion", "the admin"),
+    ]
+    viewer = client_of(fresh, fresh.keys["viewer"]).get("/versions/smart-home@2").text
+    assert "/override" not in viewer
+    assert "/remove" not in viewer
+    assert "/name" not in viewer
+
+
 def test_a_search_is_started_stopped_resumed_staffed_and_released_by_form(fresh):
     client, one = client_of(fresh, fresh.keys["engineer"]), "/experiments/study/search:smart-home:fast"
 

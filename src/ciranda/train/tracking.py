@@ -268,7 +268,7 @@ def log(
     if params:
         values["params"] = _params(held, checked(params, PARAM, "parameter"))
     if tags:
-        values["tags"] = _bounded({**held.tags, **checked(tags, TAG, "tag")}, "tags")
+        values["tags"] = bounded({**held.tags, **checked(tags, TAG, "tag")}, "tags")
     if points:
         values |= _points(conn, held, points)
     if values:
@@ -283,7 +283,7 @@ def _params(held: Run, given: Mapping[str, str]) -> dict[str, str]:
                 f" value='{held.params[key][:100]}' for run ID='{held.id}'. Attempted logging new value '{value[:100]}'",
                 where="params", remedy="log it under another key, or in another run",
             )  # fmt: skip
-    return _bounded({**held.params, **given}, "parameters")
+    return bounded({**held.params, **given}, "parameters")
 
 
 def _points(conn: sa.Connection, held: Run, points: Sequence[Point]) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def _points(conn: sa.Connection, held: Run, points: Sequence[Point]) -> dict[str
     fresh = [row for row in rows.values() if not _known(conn, row)]
     if fresh:
         conn.execute(tracked_metrics.insert(), fresh)
-    return {"metrics": _bounded(newest, "metrics"), "points": held.points + len(fresh)}
+    return {"metrics": bounded(newest, "metrics"), "points": held.points + len(fresh)}
 
 
 def _place(held: Sequence[Any]) -> tuple[int, int, float]:
@@ -361,7 +361,8 @@ def _demand(name: str, longest: int, what: str) -> None:
         raise Invalid(f"no {what}: {name[:100]!r}", where=what, remedy=f"1 to {longest} printable characters")
 
 
-def _bounded(held: dict[str, Any], what: str) -> dict[str, Any]:
+def bounded(held: dict[str, Any], what: str) -> dict[str, Any]:
+    """Not too many of them. Raises LimitReached."""
     if len(held) > MOST_KEYS:
         raise LimitReached(f"over {MOST_KEYS} {what} in one run", where=what, remedy="log an artefact instead")
     return held

@@ -10,12 +10,15 @@ from ciranda import loop
 from ciranda.config.bounds import Bounds
 from ciranda.data import aliases, branches, descriptions, glossary
 from ciranda.data.descriptions import Change
+from ciranda.errors import NotFound
 from ciranda.govern import access, tenants
 from ciranda.govern.access import Principal
 from ciranda.govern.public import Public
 from ciranda.loop import calibrating, feeding, replaying, reproduce, reviews, runs, searching
 from ciranda.loop.platform import Platform
 from ciranda.monitor import alerts
+from ciranda.registry import aliases as labels
+from ciranda.registry import removal
 from ciranda.train import search as searches
 from ciranda.train import trials as rows
 from ciranda.web.load.reviews import looked
@@ -45,6 +48,23 @@ class Wired:
             loop.approve(self.platform, model, actor, note=note, version=version)
         else:
             loop.decline(self.platform, model, actor, note, version=version)
+
+    def override(self, version: str, *, reason: str, actor: str, role: str) -> None:
+        loop.override(self.platform, version, actor=actor, role=role, note=reason)
+
+    def remove_version(self, version: str, *, reason: str, actor: str) -> None:
+        removal.remove(self.platform.db, self.platform.home, version, reason=reason, actor=actor)
+
+    def alias(self, version: str, name: str, *, actor: str) -> None:
+        with self.platform.db.writing() as conn:
+            labels.put(conn, version, name, actor=actor)
+
+    def unalias(self, version: str, name: str, *, actor: str) -> None:
+        with self.platform.db.writing() as conn:
+            held = labels.find(conn, version.rpartition("@")[0], name)
+            if held is None or held.ref != version:
+                raise NotFound(f"{version} is not called {name!r}", where="name", remedy="reload the page")
+            labels.remove(conn, held.model, name, actor=actor)
 
     def turn(self, model: str, *, event: str, actor: str) -> str:
         return loop.start_turn(self.platform, model, cause="person", event=event, actor=actor)

@@ -2,6 +2,7 @@
 
     door          errors and shapes       experiments, runs   what is logged, and the search over it
     artifacts     files of runs           models, versions    registered models, and the lines of ours (`names`)
+    logged        what `log_model` makes
 
 Authentication is `MLFLOW_TRACKING_TOKEN`, a key of this installation; what is logged belongs to its tenant. docs/mlflow.md lists
 what is done; all the rest answers `ENDPOINT_NOT_FOUND` or `NOT_IMPLEMENTED`.
@@ -18,7 +19,7 @@ from starlette.routing import Route
 
 from ciranda.loop.platform import Platform
 from ciranda.web.api.door import Call, Rest, mounted
-from ciranda.web.mlflow import artifacts, experiments, models, runs, versions
+from ciranda.web.mlflow import artifacts, experiments, logged, models, runs, versions
 from ciranda.web.mlflow.door import DIALECT, Lenient, Nothing, Undone
 
 Loader = Callable[[Call[Any]], Any]
@@ -41,19 +42,15 @@ def _do(path: str, loader: Loader, asks: type[BaseModel], summary: str, method: 
     return Rest(method, f"/mlflow/{path}", "train", loader, asks, summary)
 
 
-def none_logged(call: Call[Anything]) -> dict[str, Any]:
-    """The logged models of a search: none, since none are kept. `register_model` asks before it takes a run's artefacts."""
-    return {"models": []}
-
-
 def undone(call: Call[Anything]) -> Response:
     """What this door does not do, said so that the client shows it."""
     raise Undone(
-        "logged models, inputs, outputs and traces are not kept here", where="MLflow's tracking door",
-        remedy="log files with log_artifacts, and register them as runs:/<run id>/<path>; docs/mlflow.md",
+        "this call of an older client is not done here", where="MLflow's tracking door",
+        remedy="log models with MLflow 3, or files with log_artifacts; docs/mlflow.md",
     )  # fmt: skip
 
 
+LOGGED = "logged-models/{model}"
 FILES = "/mlflow-artifacts/artifacts"
 ROUTES: tuple[Rest, ...] = (
     _do("experiments/create", experiments.create, experiments.Create, "A new experiment."),
@@ -113,11 +110,17 @@ ROUTES: tuple[Rest, ...] = (
     _do("model-versions/delete-tag", versions.untag_version, versions.Tagged, "Say it no more.", "DELETE"),
     _do("model-versions/transition-stage", versions.stage, versions.Stage, "Ours: ask to promote."),
     _do("model-versions/delete", versions.remove, versions.One, "Take one away; none of ours.", "DELETE"),
-    _search("logged-models/search", none_logged, Anything, "None: they are not kept."),
-    _do("logged-models", undone, Anything, "Refused by name."),
-    _do("runs/log-inputs", undone, Anything, "Refused by name."),
-    _do("runs/outputs", undone, Anything, "Refused by name."),
-    _do("runs/log-model", undone, Anything, "Refused by name."),
+    _do("logged-models", logged.create, logged.Create, "Begin a logged model."),
+    _search("logged-models/search", logged.search, logged.Search, "Logged models that fit a filter."),
+    _get(LOGGED, logged.one, logged.Which, "One logged model."),
+    _do(LOGGED, logged.finalize, logged.Finalize, "Whether its files came.", "PATCH"),
+    _do(LOGGED, logged.delete, Anything, "Out of sight.", "DELETE"),
+    _do(LOGGED + "/params", logged.log_params, logged.Params, "Parameters of it, once."),
+    _do(LOGGED + "/tags", logged.set_tags, logged.Tags, "Say something of it.", "PATCH"),
+    _do(LOGGED + "/tags/{key:path}", logged.delete_tag, Anything, "Say it no more.", "DELETE"),
+    _do("runs/log-inputs", logged.inputs, logged.Uses, "Which logged models a run worked with."),
+    _do("runs/outputs", logged.outputs, logged.Uses, "Which logged models a run made."),
+    _do("runs/log-model", undone, Anything, "Refused by name: MLflow 2's way."),
 )
 
 

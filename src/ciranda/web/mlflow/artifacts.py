@@ -24,7 +24,9 @@ from ciranda.errors import Invalid, NotFound, StorageFull, TooLarge
 from ciranda.govern import audit
 from ciranda.loop.platform import Platform
 from ciranda.store import files, ids
-from ciranda.train import tracking
+from ciranda.train import logged, tracking
+from ciranda.train.logged import Logged
+from ciranda.train.tracking import Run
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 from ciranda.web.mlflow.door import Lenient, Nothing, tenant_of
@@ -34,7 +36,7 @@ FILE_BYTES = 4 << 30
 SPARED_BYTES = 1 << 30  # of the disk, for everything else
 DEPTH, LONGEST = 32, 200
 PLAIN = re.compile(r"[^/\\\x00-\x1f\x7f]+")
-PLACE = re.compile(r"(\d{1,10})/([0-9a-f]{32})(?:/artifacts(?:/(.*))?)?")
+PLACE = re.compile(r"(\d{1,10})/(?:([0-9a-f]{32})|models/(m-[0-9a-f]{32}))(?:/artifacts(?:/(.*))?)?")
 
 
 class Listed(Lenient):
@@ -53,22 +55,26 @@ class Arrived(Lenient):
 
 
 def folder_of(home: Home, run: str) -> Path:
-    """Where a run's artefacts are."""
+    """Where the artefacts of a run, or of a logged model, are."""
     return home.tracked / run
 
 
 def _where(call: Call[Any], path: str, *, to_write: bool = False) -> tuple[Path, str]:
-    """The folder of the run that a path is about, and the way below it. Raises NotFound, Invalid."""
+    """The folder of the run or logged model that a path is about, and the way below it. Raises NotFound, Invalid."""
     match = PLACE.fullmatch(path.strip("/"))
     if match is None:
         raise Invalid(
             f"no path of an artefact: {path[:200]!r}", where="path", remedy="write <experiment>/<run>/artifacts/<file>"
         )
+    owner: Run | Logged
     with call.platform.db.reading() as conn:
-        run = tracking.run(conn, tenant_of(call), match[2], to_write=to_write)
-    if run.experiment != int(match[1]):
-        raise NotFound(f"run {run.id} is not of experiment {match[1]}", where="path", remedy="use its artifact_uri")
-    return folder_of(call.platform.home, run.id), below(match[3] or "")
+        if match[2]:
+            owner = tracking.run(conn, tenant_of(call), match[2], to_write=to_write)
+        else:
+            owner = logged.get(conn, tenant_of(call), match[3], deleted=not to_write)
+    if owner.experiment != int(match[1]):
+        raise NotFound(f"{owner.id} is not of experiment {match[1]}", where="path", remedy="use its artifact_uri")
+    return folder_of(call.platform.home, owner.id), below(match[4] or "")
 
 
 def below(path: str) -> str:

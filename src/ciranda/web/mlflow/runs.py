@@ -20,6 +20,7 @@ from ciranda.train.tracking import Point, Run
 from ciranda.web.api import rows
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
+from ciranda.web.mlflow import logged
 from ciranda.web.mlflow.door import Lenient, tenant_of
 from ciranda.web.mlflow.experiments import Number, Pair, View, is_seen, pairs
 
@@ -123,7 +124,8 @@ def create(call: Call[Create]) -> Item:
 
 def one(call: Call[Which]) -> Item:
     with call.platform.db.reading() as conn:
-        return {"run": shown(tracking.run(conn, tenant_of(call), call.asked.run_id))}
+        held = tracking.run(conn, tenant_of(call), call.asked.run_id)
+        return {"run": {**shown(held), **logged.of_run(conn, held.id)}}
 
 
 def update(call: Call[Update]) -> Item:

@@ -7,6 +7,7 @@ Under a name of the client's own they name artefacts, and their stage is what th
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from ciranda.errors import Invalid
 from ciranda.loop import registering
 from ciranda.registry import models as lines
 from ciranda.registry import registered
-from ciranda.train import conditions, tracking
+from ciranda.train import conditions, logged, tracking
 from ciranda.web.api.door import Call
 from ciranda.web.api.rows import Item
 from ciranda.web.mlflow import artifacts
@@ -27,7 +28,11 @@ from ciranda.web.mlflow.experiments import Pair, paged
 from ciranda.web.mlflow.models import Number, Search, Text, Which
 from ciranda.web.mlflow.names import UNSAID, line_of, named_of, theirs_of, version_of, versions_of
 
-SOURCE = ("runs:/", "mlflow-artifacts:/")
+RUN = re.compile(r"runs:/+(?P<owner>[0-9a-f]{1,64})(?:/(?P<path>.*))?")
+MODEL = re.compile(r"models:/+(?P<owner>m-[0-9a-f]{32})(?:/(?P<path>.*))?")
+PROXIED = re.compile(
+    r"mlflow-artifacts:/+\d{1,10}/(?:models/(?=m-))?(?P<owner>m-[0-9a-f]{32}|[0-9a-f]{1,64})/artifacts(?:/(?P<path>.*))?"
+)
 
 
 class New(Which):
@@ -80,22 +85,21 @@ def add(call: Call[New]) -> Item:
 
 def _found(conn: sa.Connection, call: Call[New]) -> tuple[str, Path, str]:
     """The run, the folder of artefacts and the full source that a client names. Raises Invalid, NotFound."""
-    asked = call.asked
-    scheme = next((one for one in SOURCE if asked.source.startswith(one)), "")
-    rest = asked.source.removeprefix(scheme).strip("/")
-    parts = rest.split("/")
-    if scheme == SOURCE[0]:
-        identifier, path = parts[0], "/".join(parts[1:])
-    elif scheme and len(parts) >= 3 and parts[2] == "artifacts":
-        identifier, path = parts[1], "/".join(parts[3:])
-    else:
+    source = call.asked.source
+    match = RUN.fullmatch(source) or MODEL.fullmatch(source) or PROXIED.fullmatch(source)
+    if match is None:
         raise Invalid(
-            f"no source of a version: {asked.source[:200]!r}", where="source",
-            remedy="name artefacts of a run: runs:/<run id>/<path>",
+            f"no source of a version: {source[:200]!r}", where="source",
+            remedy="name artefacts of a run or a logged model: runs:/<run id>/<path>, models:/<model id>",
         )  # fmt: skip
-    run = tracking.run(conn, tenant_of(call), identifier)
-    whole = f"{SOURCE[1]}{run.experiment}/{run.id}/artifacts/{artifacts.below(path)}"
-    return run.id, artifacts.folder_of(call.platform.home, run.id) / artifacts.below(path), whole
+    owner, path = match["owner"], artifacts.below((match["path"] or "").strip("/"))
+    if owner.startswith("m-"):
+        model = logged.get(conn, tenant_of(call), owner)
+        run, place = model.run, f"{model.experiment}/models/{model.id}"
+    else:
+        held = tracking.run(conn, tenant_of(call), owner)
+        run, place = held.id, f"{held.experiment}/{held.id}"
+    return run, artifacts.folder_of(call.platform.home, owner) / path, f"mlflow-artifacts:/{place}/artifacts/{path}"
 
 
 def version(call: Call[One]) -> Item:

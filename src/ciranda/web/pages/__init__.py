@@ -22,12 +22,14 @@ from ciranda.web.pages import (
     sources,
     suites,
     turns,
+    versions,
 )
 
 ENTRIES: tuple[Entry, ...] = (
     *door.ENTRIES,
     *fleet.ENTRIES,
     *release.ENTRIES,
+    *versions.ENTRIES,
     *turns.ENTRIES,
     *interactions.ENTRIES,
     *catalogue.ENTRIES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_30d85748"
+revision = "0001_a6e3d994"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -668,6 +668,25 @@ def tables() -> None:
         sa.UniqueConstraint("tenant", "name", name=op.f("uq_tracked_experiments_tenant_name")),
     )
     op.create_table(
+        "tracked_models",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("tenant", sa.String(length=100), nullable=False),
+        sa.Column("experiment", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=500), nullable=False),
+        sa.Column("kind", sa.String(length=500), nullable=False),
+        sa.Column("run", sa.String(length=32), nullable=False),
+        sa.Column("status", sa.String(length=30), nullable=False),
+        sa.Column("lifecycle", sa.String(length=10), nullable=False),
+        sa.Column("params", sa.JSON(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tracked_models")),
+    )
+    op.create_index(
+        "ix_tracked_models_place", "tracked_models", ["tenant", "experiment", "created_ms", "id"], unique=False
+    )
+    op.create_table(
         "tracked_runs",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("tenant", sa.String(length=100), nullable=False),
@@ -875,6 +894,16 @@ def tables() -> None:
         sa.Column("value", sa.String(length=32), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["tracked_runs.id"], name=op.f("fk_tracked_metrics_run")),
         sa.PrimaryKeyConstraint("run", "key", "at_ms", "step", "value", name=op.f("pk_tracked_metrics")),
+    )
+    op.create_table(
+        "tracked_uses",
+        sa.Column("run", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("model", sa.String(length=40), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["model"], ["tracked_models.id"], name=op.f("fk_tracked_uses_model")),
+        sa.ForeignKeyConstraint(["run"], ["tracked_runs.id"], name=op.f("fk_tracked_uses_run")),
+        sa.PrimaryKeyConstraint("run", "kind", "model", name=op.f("pk_tracked_uses")),
     )
     op.create_table(
         "trials",
