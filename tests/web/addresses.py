@@ -58,6 +58,8 @@ PAGES = {
     "review": "/review/smart-home",
     "review-rows": "/review/tickets",
     "experiments": "/experiments",
+    "tracked-runs": "/experiments/logged",
+    "tracked-run": "/experiments/logged/0199c2d47b2c7d1e8f00000000000009",
     "study": "/experiments/study/search:smart-home:nightly",
     "study-weighed": "/experiments/study/search:smart-home:fast",
     "study-failed": "/experiments/study/search:smart-home:first",

@@ -65,6 +65,7 @@ from ciranda.web.views.suites import (
     SuiteRow,
     SuitesPage,
 )  # fmt: skip
+from ciranda.web.views.tracked import TrackedCurve, TrackedFile, TrackedModel, TrackedRow, TrackedRun, TrackedRuns
 from ciranda.web.views.turns import TurnRow, TurnStep
 
 HOME = "smart-home"
@@ -205,6 +206,12 @@ HEARD = telemetry.read([
     {"sample": {"step": 40, "prompt": "acenda a luz", "reference": '{"intent": "On"}', "answer": '{"intent": "On"}'}},
     *({"system": {"rss_bytes": 1.2e9 + n * 1e7, "cpu_percent": 98.0, "at": ""}} for n in range(20)),
 ])  # fmt: skip
+TRACKED = (
+    TrackedRow("0199c2d47b2c7d1e8f00000000000009", "first", 1, "ana", "complete", ago(hours=3), 431.0,
+               {"loss": 0.31, "accuracy": 0.8}),
+    TrackedRow("0199c2d47b2c7d1e8f00000000000008", "", 1, "ana", "failed", ago(hours=4), 12.0, {"loss": 2.4}),
+    TrackedRow("0199c2d47b2c7d1e8f00000000000007", "a run that goes on", 0, "", "running", ago(minutes=4), None, {}),
+)  # fmt: skip
 SEARCH = SearchRow("search_1", HOME, "smart-home@2", "running", "exact_match", ago(minutes=39), TRIALS, TURN, 894.0)
 DRAWN = (
     ("complete", 0.783, 96.0, {"learning_rate": 0.003, "rank": 8, "layers": 12, "mix": "everything"}),
@@ -831,6 +838,23 @@ class Showcase:
     def experiments(self, reach: Sequence[str], model: str, before: str) -> Experiments:
         rows = () if self.empty else tuple(one.row for one in STUDIES if model in ("", one.row.model))
         return Experiments(rows, (HOME,) if rows else (), model)
+
+    def tracked_runs(self, who: Principal, experiment: int | None, before: str) -> TrackedRuns:
+        experiments = ((0, "Default"),) if self.empty else ((1, "tickets"), (0, "Default"))
+        return TrackedRuns(() if self.empty else TRACKED, experiments, -1 if experiment is None else experiment)
+
+    def tracked_run(self, who: Principal, id: str) -> TrackedRun:
+        row = next((one for one in TRACKED if one.id == id), None)
+        if row is None:
+            raise NotFound(f"Run with id={id} not found", where="runs", remedy="search the runs")
+        falling = tuple((n, 2.0 / (1 + n / 9) + 0.1 * (n % 3)) for n in range(80))
+        rising = tuple((n * 10, min(0.9, 0.1 * n) if n != 3 else None) for n in range(9))
+        return TrackedRun(
+            row, "tickets", {"lr": "0.001", "layers": "12"}, {"mlflow.source.name": "train.py", "note": "<b>olá</b>"},
+            (TrackedCurve("loss", 0.31, falling), TrackedCurve("accuracy", 0.8, rising), TrackedCurve("worst", None, ())),
+            (TrackedFile("plots/loss.txt", 14), TrackedFile("adapter/adapter model.safetensors", 4_200_000)),
+            (TrackedModel("m-0199c2d47b2c7d1e8f00000000000001", "adapter", "peft", "LOGGED_MODEL_READY"),), (1, 0),
+        )  # fmt: skip
 
     def study(self, id: str) -> StudyPage:
         found = next((one for one in STUDIES if one.row.id == id), None)

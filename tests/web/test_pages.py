@@ -147,7 +147,8 @@ def test_model_text_is_shown_as_text(fresh):
 def concrete(entry):
     given = {"model": HOME, "version": f"{HOME}@2", "turn:path": "turn_1", "interaction": "int_1", "dataset": HOME,
              "number:int": "2", "old:int": "1", "new:int": "2", "trial:path": "trial_12", "search": "search:smart-home:fast",
-             "alert": "alert_1", "key": "key_3", "erasure": "erasure_1", "term": "customer", "queue": HOME}  # fmt: skip
+             "alert": "alert_1", "key": "key_3", "erasure": "erasure_1", "term": "customer", "queue": HOME,
+             "run": "0199c2d47b2c7d1e8f00000000000009"}  # fmt: skip
     path = entry.path
     for name, value in given.items():
         path = path.replace("{" + name + "}", value)

@@ -21,6 +21,7 @@ from ciranda.web.pages import (
     searches,
     sources,
     suites,
+    tracked,
     turns,
     versions,
 )
@@ -35,6 +36,7 @@ ENTRIES: tuple[Entry, ...] = (
     *catalogue.ENTRIES,
     *datasets.ENTRIES,
     *lines.ENTRIES,
+    *tracked.ENTRIES,
     *searches.ENTRIES,
     *runs.ENTRIES,
     *sources.ENTRIES,

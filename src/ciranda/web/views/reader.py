@@ -26,6 +26,7 @@ from ciranda.web.views.runs import RunsBeside, TrialPage
 from ciranda.web.views.searches import Experiments, StudyPage
 from ciranda.web.views.sources import FeedPage, FeedRow, RunPage
 from ciranda.web.views.suites import Asked, EvaluationPage, SuitePage, SuitesPage
+from ciranda.web.views.tracked import TrackedRun, TrackedRuns
 from ciranda.web.views.turns import TurnRow
 
 
@@ -78,6 +79,11 @@ class Reader(Protocol):
         """One search with its trials."""
         ...
 
+    def tracked_runs(self, who: Principal, experiment: int | None, before: str) -> TrackedRuns:
+        """Runs of MLflow's clients, of one experiment or all, newest first."""
+        ...
+
+    def tracked_run(self, who: Principal, id: str) -> TrackedRun: ...
     def suites(self, reach: Sequence[str], after: str) -> SuitesPage: ...
     def suite(self, name: str, number: int, page: int, who: Principal) -> SuitePage:
         """A version of a suite with a page of its cases; the newest one without a number."""

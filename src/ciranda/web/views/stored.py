@@ -39,6 +39,7 @@ from ciranda.web.load import (
     searches,
     sources,
     suites,
+    tracked,
     trust,
     turns,
     versions,
@@ -62,6 +63,7 @@ from ciranda.web.views.runs import RunsBeside, TrialPage
 from ciranda.web.views.searches import Experiments, StudyPage
 from ciranda.web.views.sources import FeedPage, FeedRow, RunPage
 from ciranda.web.views.suites import Asked, EvaluationPage, SuitePage, SuitesPage
+from ciranda.web.views.tracked import TrackedRun, TrackedRuns
 from ciranda.web.views.turns import TurnRow
 
 ON_A_PAGE = 5
@@ -218,6 +220,12 @@ class Stored:
 
     def study(self, id: str) -> StudyPage:
         return searches.study(self.platform, id)
+
+    def tracked_runs(self, who: Principal, experiment: int | None, before: str) -> TrackedRuns:
+        return tracked.listing(self.platform, who.tenant, experiment=experiment, before=before)
+
+    def tracked_run(self, who: Principal, id: str) -> TrackedRun:
+        return tracked.run(self.platform, who.tenant, id)
 
     def trial(self, id: str, who: Principal) -> TrialPage:
         return runs.single(self.platform, id, who)
