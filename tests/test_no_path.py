@@ -7,6 +7,7 @@ the same version is live, gateways are sent to it alone, and no version has beco
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ciranda.loop import gatekeeping
 from ciranda.monitor import alerts
 from ciranda.registry import admission, aliases, history, verdicts, versions
 from ciranda.registry.gates import Verdict
-from ciranda.web import api, pages
+from ciranda.web import api, mlflow, openai, pages
 from ciranda.web.app import create
 from registry_world import MODEL, PASSED, World
 from test_api import Door, prepared
@@ -89,6 +90,12 @@ POSTS = [
     for rest in api.ROUTES
     if rest.method == "POST" and "{model}" in rest.path and rest.path not in (EMERGENCY, JOB)
 ]
+DOORS = [
+    (dialect.prefix, rest)
+    for dialect, table in ((openai.DIALECT, openai.ROUTES), (mlflow.DIALECT, mlflow.ROUTES))
+    for rest in table
+    if rest.method != "GET"
+]
 
 
 @pytest.mark.parametrize("ref", KEPT_IN)
@@ -100,6 +107,33 @@ def test_no_route_puts_such_a_version_out(door: Door, rest: api.Rest, ref: str, 
     answer = door.post(path, body, role=role)
     assert answer.status_code < 500, answer.text
     nothing_went_out(door.world)
+
+
+@pytest.mark.parametrize("ref", KEPT_IN)
+@pytest.mark.parametrize("role", ["engineer", "admin"])
+def test_no_other_door_puts_such_a_version_out(door: Door, ref: str, role: str) -> None:
+    """OpenAI's and MLflow's tables, each route with all that could name the version and say that it is live."""
+    app = create(door.platform)
+    client = TestClient(app, base_url="http://testserver", follow_redirects=False, raise_server_exceptions=False)
+    number = ref.rpartition("@")[2]
+    said = {
+        "model": ref, "name": MODEL, "version": number, "stage": "Production", "alias": "live", "key": "ciranda.stage",
+        "value": "live", "training_file": "file-none", "source": f"ciranda:/{ref}", "run_id": "0" * 32, "new_name": "mine",
+        "filename": "x.jsonl", "purpose": "fine-tune", "bytes": 1, "mime_type": "text/plain", "part_ids": ["part_none"],
+        "experiment_id": "0", "status": "LOGGED_MODEL_READY", "models": [{"model_id": "m-none"}], "tags": [], "params": [],
+    }  # fmt: skip
+    walked = 0
+    for prefix, rest in DOORS:
+        path = prefix + re.sub(r"\{[^}]+\}", ref if "job" not in rest.path else "ftjob-none", rest.path)
+        for stage in ("Production", "Staging") if "transition" in path else ("",):
+            body = {**said, "stage": stage} if stage else said
+            known = {name: body[name] for name in rest.asks.model_fields if name in body}
+            carrying = {"authorization": f"Bearer {door.keys[role]}"}
+            answer = client.request(rest.method, path, json=known, headers=carrying)
+            assert answer.status_code < 500 or answer.status_code == 501, f"{path}: {answer.text}"
+            walked += 1
+    nothing_went_out(door.world)
+    assert walked >= 40
 
 
 def test_fewer_approvals_are_an_admins_to_apply(door: Door) -> None:
