@@ -152,6 +152,7 @@ TABLES = {
     "partial_uploads": "Files that clients announced to send in pieces, and what became of them.",
     "upload_parts": "The pieces of those that are not whole yet.",
     "uploads": "Files that clients of the fine-tuning door sent, and those that jobs left; deleted ones without content.",
+    "judge_samples": "How many live answers each judge was asked about, and when.",
     "judges": "Models that judge answers: engine, criteria, scale; the newest of a name counts.",
     "judgements": "What judges said of evaluations, case by case, so that no question is asked twice.",
     "replays": "Real traffic asked of another version before users see it, with what came of it.",

@@ -44,10 +44,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield stage
 
 
-def ciranda(stage: Stage, *arguments: str) -> Any:
+def ciranda(stage: Stage, *arguments: str, limit_s: float = 60) -> Any:
     """A command's answer."""
     command = [sys.executable, "-m", "ciranda.cli", *arguments, "--home", str(stage.home.path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
@@ -179,20 +179,30 @@ def foreign(stage: Stage, variable: str, form: str, folder: Path, *argv: str) ->
     return folder
 
 
-def test_inspect_ai_asks_a_registered_suite_at_our_door(stage: Stage, tmp_path: Path) -> None:
+def inspected(stage: Stage, folder: Path) -> tuple[float, int]:
+    """The share that inspect-ai finds right, and of how many cases."""
     argv = ("-m", "inspect_ai", "eval", "suite.py", "-T", "cases=cases.jsonl", "-T", "whole=true", "--model", "openai/house",
             "--log-format", "json", "--display", "plain")  # fmt: skip
-    foreign(stage, INSPECT_PYTHON, "inspect", tmp_path, *argv)
-    (log,) = (json.loads(path.read_text()) for path in (tmp_path / "logs").glob("*.json"))
+    foreign(stage, INSPECT_PYTHON, "inspect", folder, *argv)
+    (log,) = (json.loads(path.read_text()) for path in (folder / "logs").glob("*.json"))
     assert log["status"] == "success"
     (scored,) = log["results"]["scores"]
-    assert (scored["metrics"]["accuracy"]["value"], log["results"]["completed_samples"]) == (0.5, 2)
+    return scored["metrics"]["accuracy"]["value"], log["results"]["completed_samples"]
 
 
-def test_lm_eval_asks_a_registered_suite_at_our_door(stage: Stage, tmp_path: Path) -> None:
+def measured(stage: Stage, folder: Path) -> tuple[float, int]:
+    """The share that lm-eval finds right, and of how many cases."""
     argv = ("-m", "lm_eval", "run", "--model", "local-chat-completions", "--apply_chat_template", "--tasks", "ciranda_suite",
             "--include_path", ".", "--output_path", "out",
             "--model_args", "model=house,base_url={door}/v1/chat/completions,num_concurrent=2")  # fmt: skip
-    foreign(stage, LM_EVAL_PYTHON, "lm-eval", tmp_path, *argv)
-    (told,) = (json.loads(path.read_text()) for path in (tmp_path / "out").rglob("results*.json"))
-    assert told["results"]["ciranda_suite"]["exact_match,none"] == 0.5
+    foreign(stage, LM_EVAL_PYTHON, "lm-eval", folder, *argv)
+    (told,) = (json.loads(path.read_text()) for path in (folder / "out").rglob("results*.json"))
+    return told["results"]["ciranda_suite"]["exact_match,none"], told["n-samples"]["ciranda_suite"]["effective"]
+
+
+def test_inspect_ai_asks_a_registered_suite_at_our_door(stage: Stage, tmp_path: Path) -> None:
+    assert inspected(stage, tmp_path) == (0.5, 2)
+
+
+def test_lm_eval_asks_a_registered_suite_at_our_door(stage: Stage, tmp_path: Path) -> None:
+    assert measured(stage, tmp_path) == (0.5, 2)

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from ciranda.config.model import ModelSpec
-from ciranda.errors import Conflict, Refused
+from ciranda.errors import Conflict, NotFound, Refused
 from ciranda.evals import asking, calibration, judge, judgements, replays, suites
 from ciranda.evals.judge import Judge
 from ciranda.govern import access
 from ciranda.jobs.local import Local
-from ciranda.loop import calibrating, comparing, exam, judging, opinions, overlaps, replaying
+from ciranda.loop import calibrating, comparing, exam, judging, opinions, overlaps, replaying, sampling
 from ciranda.loop.demands import demand
+from ciranda.monitor.quality import quality_states
 from ciranda.registry import models
 from ciranda.store import clock
 from court import ENGINEER, Court, lenient, serving
@@ -251,6 +252,55 @@ def test_replayed_traffic_is_no_registered_suite_that_data_is_compared_with(cour
         spec = models.get(conn, MODEL).spec
     demand(court.platform, spec)
     assert overlaps.registered(court.platform) == []
+
+
+# --- on live traffic --------------------------------------------------------------------------------------------------
+
+
+def judged(court: Court, name: str) -> dict[str, float]:
+    """The scores that a judge gave to answers of the record."""
+    found = court.platform.interactions.page(model=MODEL, limit=200)
+    scores = (court.platform.interactions.get(one.id) for one in found)
+    return {one.id: said.value for one in scores if one for said in one.scores if said.scorer == f"judge:{name}"}
+
+
+def watching(court: Court, **how: object) -> ModelSpec:
+    sampled = {"judge": "sampler", "share": 0.5, "per_hour": 20, **how}
+    court.world.apply(serve={"engine": "fake"}, watch={"judges": [sampled]})
+    with court.world.db.reading() as conn:
+        return models.get(conn, MODEL).spec
+
+
+def test_a_believed_judge_scores_a_sample_of_live_answers_within_its_bounds(
+    court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(lenient) as (url, seen):
+        registered(court, url, "sampler")
+        spec = watching(court)
+        sampling.look(court.platform, [spec])
+        assert not seen, "a judge that nobody held against people costs nothing"
+        calibrated(court, "sampler")
+        asked = len(seen)
+        with monkeypatch.context() as dying:
+            dying.setattr(sampling, "_move", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                sampling.look(court.platform, [spec])
+        sampling.look(court.platform, [spec])  # finds the job that was begun
+        sampling.look(court.platform, [spec])  # one at a time
+        until(lambda: (opinions.keep(court.platform), judged(court, "sampler"))[1], seconds=60)
+        scores = judged(court, "sampler")
+        assert len(scores) == len(seen) - asked == 20
+        assert set(scores.values()) <= {0.5, 1.0}
+        with court.world.db.writing() as conn:  # the same traffic again, an hour's bound later
+            conn.execute(quality_states.delete())
+        sampling.look(court.platform, [spec])
+        assert len(seen) - asked == 20
+    known = [court.platform.interactions.get(one) for one in scores]
+    assert {one.version for one in known if one} == {court.live.ref}
+    for folder in court.world.home.jobs.glob("judge:live:*"):
+        assert "please turn on lamp" not in "".join(path.read_text() for path in folder.glob("*.json*"))
+    with pytest.raises(NotFound, match="no judge 'nobody'"):
+        demand(court.platform, watching(court, judge="nobody"))
 
 
 # --- by its doors -----------------------------------------------------------------------------------------------------

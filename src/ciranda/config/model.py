@@ -244,6 +244,17 @@ class Turns(Part):
     turns_per_week: int = Field(7, ge=0, description="Automatic turns allowed in any seven days.")
 
 
+class Sampled(Part):
+    """A judge of a sample of the live answers, and what it may cost."""
+
+    judge: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="A registered judge, which is believed for this model."
+    )
+    share: float = Field(0.05, gt=0, le=1, description="The share of the answers that it is asked about.")
+    per_hour: int = Field(60, ge=1, le=10_000, description="At most so many questions in any hour.")
+    per_day: int = Field(500, ge=1, le=100_000, description="At most so many questions in any day.")
+
+
 class Watch(Part):
     """What is watched, and what a change leads to."""
 
@@ -266,6 +277,7 @@ class Watch(Part):
         max_length=50,
         description="Scorers of every live answer, beside `release: quality`: refusal, toxicity, pii_leak, latency_ms, …",
     )
+    judges: tuple[Sampled, ...] = Field((), max_length=5, description="Judges of a sample of the live answers.")
 
 
 class Retention(Part):

@@ -15,7 +15,7 @@ from ciranda.evals.scorers import GIVEN, Scorer
 from ciranda.govern import audit, erasures
 from ciranda.interactions.client import status_of
 from ciranda.jobs.durable import Body, Durable
-from ciranda.loop import chores, exam, opinions, papers, registering, replaying, steps, tuning, turns
+from ciranda.loop import chores, exam, opinions, papers, registering, replaying, sampling, steps, tuning, turns
 from ciranda.loop.beat import Beat, Task
 from ciranda.loop.intake import Intake
 from ciranda.loop.overlaps import Overlaps
@@ -106,6 +106,7 @@ class Control:
     def _judges(self) -> None:
         opinions.keep(self.platform)
         replaying.keep(self.platform)
+        sampling.look(self.platform, self._specs())
 
     def _chores(self) -> None:
         chores.keep(self.platform)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ciranda.config.model import ModelSpec
 from ciranda.errors import CirandaError, Invalid
-from ciranda.evals import fields, library
+from ciranda.evals import fields, judge, library
 from ciranda.evals.scorers import GIVEN, Scorer, scorer
 from ciranda.loop.papers import OWN, is_file
 from ciranda.loop.platform import Platform
@@ -29,6 +29,9 @@ def demand(platform: Platform, spec: ModelSpec) -> None:
         except CirandaError as error:
             error.where = f"{spec.model}: {key}"
             raise
+    with platform.db.reading() as conn:
+        for sampled in spec.watch.judges:
+            judge.get(conn, sampled.judge)
     for name in dict.fromkeys(gate.suite for gate in spec.gates):
         if name not in OWN and not is_file(name):
             with platform.db.reading() as conn:
@@ -52,7 +55,7 @@ def _able(key: str, named: Scorer, spec: ModelSpec) -> None:
                       where=key, remedy="choose valid_json, json_schema, refusal, same_language, …")  # fmt: skip
     if key == "watch: scorers" and named.needs == "judge":
         raise Invalid(f"{named.name} costs a question for each answer, which live traffic has too many of", where=key,
-                      remedy="let a gate ask it, or `ciranda replay --judge`")  # fmt: skip
+                      remedy="let it judge a sample: `watch: {judges: [{judge: NAME, share: 0.05}]}`")  # fmt: skip
     if key == "watch: scorers" and (named.needs_reference or named.needs == "partner" or named.name in CASES):
         raise Invalid(f"{named.name} needs a reference or a pair, and live traffic has none", where=key,
                       remedy="choose valid_json, refusal, toxicity, pii_leak, relevance, latency_ms, …")  # fmt: skip

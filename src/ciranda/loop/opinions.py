@@ -1,12 +1,14 @@
 """Jobs that ask judges: begun, kept, started again when they died. What they are asked for is decided elsewhere.
 
 Questions go to our own gateway by a key of their own, which can only chat, or to an address elsewhere by the key that the
-judge's registration names. What a job has found is kept once: a calibration (`loop.calibrating`) or a judgement (`loop.judging`).
+judge's registration names. What a job has found is kept once: a calibration (`loop.calibrating`), a judgement (`loop.judging`), or
+scores of live answers (`loop.sampling`).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,11 +24,16 @@ from ciranda.evals.judge import Ask, Judge
 from ciranda.evals.judgements import Judgement
 from ciranda.govern import access
 from ciranda.govern.outgoing import Door
+from ciranda.interactions.table import Score
 from ciranda.jobs.local import ATTEMPTS, JobSpec
 from ciranda.loop.platform import Platform
 from ciranda.store import clock, files
 
+log = logging.getLogger("ciranda.loop")
+
 PREFIX = "judge:"
+KEY = "judges"  # the name of the key that our own gateway is asked with
+LIVE = "live"  # the purpose of opinions about live answers
 
 
 def begin(platform: Platform, key: str, by: Judge, asks: Sequence[Ask], about: Mapping[str, Any]) -> None:
@@ -65,7 +72,7 @@ def _key_file(platform: Platform) -> Path:
         access.check(platform.db, path.read_text().strip())
     except (FileNotFoundError, Unauthenticated):
         with platform.db.writing() as conn:
-            _, secret = access.create(conn, "judges", role="client", actor="loop")
+            _, secret = access.create(conn, KEY, role="client", actor="loop")
             files.write_atomic(path, secret)
         routing.taken(platform.home, routing.refresh(platform.db, platform.home))
     return path
@@ -79,7 +86,11 @@ def keep(platform: Platform) -> None:
     for key in mine:
         folder = platform.home.jobs / key
         if not (folder / "recorded").exists() and platform.jobs.status(key).state == "succeeded":
-            _record(platform, folder)
+            try:
+                _record(platform, folder)
+            except Unavailable as error:
+                log.warning("what %s found waits to be kept: %s", key, error)
+                continue
             files.write_atomic(folder / "recorded", "")
 
 
@@ -99,6 +110,11 @@ def _record(platform: Platform, folder: Path) -> None:
     served = tuple(sorted({one.served for one in said.values() if one.served}))
     spoken = {case: score for case, score in opinions.items() if score is not None}
     silent = len(opinions) - len(spoken)
+    if about["purpose"] == LIVE:
+        platform.interactions.insert_scores(_scores(about, spoken))
+        files.write_atomic(folder / "spec.json", json.dumps({"kind": "judge", "asks": [], "about": about}))
+        (folder / "answers.jsonl").unlink(missing_ok=True)
+        return
     with platform.db.writing() as conn:
         if about["purpose"] == "calibrate":
             calibration.record(conn, _calibration(about, spoken, silent, served))
@@ -107,6 +123,15 @@ def _record(platform: Platform, folder: Path) -> None:
             made = Judgement(**{name: about[name] for name in fields}, scores=spoken, silent=silent, served=served,
                              created_at=clock.iso())  # fmt: skip
             judgements.record(conn, made, actor=about["actor"])
+
+
+def _scores(about: Mapping[str, Any], spoken: Mapping[str, float]) -> list[Score]:
+    """What a judge said of live answers, as scores of them; kept twice, they are there once."""
+    name, of = f"judge:{about['judge']}", about["of"]
+    return [
+        Score(one, name, value, model=about["model"], version=of[one][0], arm=of[one][1], rollout=of[one][2], ts_ms=clock.now_ms())
+        for one, value in spoken.items()
+    ]  # fmt: skip
 
 
 def _calibration(

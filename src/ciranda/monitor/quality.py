@@ -3,7 +3,8 @@
 The same functions that judge a suite judge live traffic (`evals.scorers`), only without a reference answer. Scores are kept by
 interaction and scorer, so a kill between storing them and remembering the cursor means that some are offered twice and
 kept once. Answers of every arm are scored, shadows too: that is what releases are compared by.
-Answers that the client spoilt (4xx) or left (499) say nothing; a failed answer has quality 0. A sampled judge is no part of this.
+Answers that the client spoilt (4xx) or left (499) say nothing; a failed answer has quality 0. Judges, which cost,
+are asked about a sample (`loop.sampling`) and keep their place here too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ BATCHES = 20
 quality_states = sa.Table(
     "quality_states",
     metadata,
-    sa.Column("model", sa.String(120), primary_key=True),
+    sa.Column("model", sa.String(200), primary_key=True),
     sa.Column("cursor", sa.Text, nullable=False),
     sa.Column("scored", sa.Integer, nullable=False),
     sa.Column("updated_at", sa.String(32), nullable=False),
@@ -71,15 +72,16 @@ def score(db: Database, store: Store, model: str, scorers: Sequence[Scorer], *, 
     """
     count, mine = 0, f"{model}+{queue}" if queue else model
     for _ in range(BATCHES):
-        cursor = _cursor(db, mine)
+        cursor = place(db, mine)
         answers = store.since(cursor, model=model, limit=BATCH) if scorers else []
         if not answers:
             break
         store.insert_scores(
             [_row(one, name, value) for one in answers for name, value in scores_of(one, scorers).items()]
         )
-        if not _move(db, mine, cursor, answers[-1].cursor, len(answers)):
-            break  # another process scored these; its cursor counts
+        with db.writing() as conn:
+            if not moved(conn, mine, cursor, answers[-1].cursor, len(answers)):
+                break  # another process scored these; its cursor counts
         count += len(answers)
     return count
 
@@ -89,22 +91,22 @@ def _row(one: Interaction, name: str, value: float) -> Score:
                  ts_ms=clock.now_ms())  # fmt: skip
 
 
-def _cursor(db: Database, model: str) -> str | None:
+def place(db: Database, model: str) -> str | None:
+    """How far the answers of a model (or of a queue of it) were read."""
     with db.reading() as conn:
         found = conn.execute(sa.select(quality_states.c.cursor).where(quality_states.c.model == model)).scalar()
     return str(found) if found else None
 
 
-def _move(db: Database, model: str, cursor: str | None, to: str, count: int) -> bool:
+def moved(conn: sa.Connection, model: str, cursor: str | None, to: str, count: int) -> bool:
     """Remember how far we are, unless another process has moved on meanwhile."""
     values = {"cursor": to, "updated_at": clock.iso()}
-    with db.writing() as conn:
-        table, here = quality_states, quality_states.c.model == model
-        known = conn.execute(sa.select(table.c.cursor).where(here)).scalar()
-        if known != cursor:
-            return False
-        if cursor is None:
-            conn.execute(table.insert().values(model=model, scored=count, **values))
-        else:
-            conn.execute(table.update().where(here).values(scored=table.c.scored + count, **values))
+    table, here = quality_states, quality_states.c.model == model
+    known = conn.execute(sa.select(table.c.cursor).where(here)).scalar()
+    if known != cursor:
+        return False
+    if cursor is None:
+        conn.execute(table.insert().values(model=model, scored=count, **values))
+    else:
+        conn.execute(table.update().where(here).values(scored=table.c.scored + count, **values))
     return True
