@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ from ciranda.config import Home
 from ciranda.data import catalog, descriptions, entries, fields, freshness, glossary, statistics, tags, versions
 from ciranda.data.descriptions import Change
 from ciranda.data.entries import Wanted
-from ciranda.data.rows import Row
+from ciranda.data.rows import Message, Row
 from ciranda.errors import Conflict, Invalid, NotFound
+from ciranda.evals import library
+from ciranda.evals.cases import Case, Suite
 from ciranda.govern import audit
 from ciranda.store import schema
 from ciranda.store.database import Database
@@ -125,6 +129,28 @@ class TestSqlite(Contract):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/ciranda.db"
+
+
+def test_suites_that_are_registered_at_once_get_numbers_of_their_own(server: str, tmp_path: Path) -> None:
+    """On PostgreSQL writers are not alone: five suites of one name, the last of them twice."""
+    db, home = Database(postgres.fresh(server, f"suites{next(NAMES)}")), Home(tmp_path)
+    home.make()
+    schema.migrate(db)
+    cases = [*range(5), 4]
+    barrier = threading.Barrier(len(cases))
+
+    def one(number: int) -> library.SuiteVersion:
+        barrier.wait(20)
+        asked = Suite("routing", (Case("c", (Message("user", f"question {number}"),), "yes"),))
+        return library.register(db, home, asked, actor="ana")
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        made = list(pool.map(one, cases))
+    assert {one.number for one in made} == set(range(1, len({one.number for one in made}) + 1))
+    assert len({one.digest for one in made}) == 5
+    with db.reading() as conn:
+        assert library.find(conn, "routing").number == len({one.ref for one in made})
+    db.close()
 
 
 class TestPostgresql(Contract):

@@ -145,6 +145,30 @@ def test_a_version_is_not_evaluated_on_what_nobody_registered(stage: Stage) -> N
         stage.control.post("/models/house/evaluate", {"version": "house@0", "suites": ["greetings"], "scorers": ["x"]})
 
 
+@pytest.mark.slow
+def test_a_turn_asks_yesterdays_traffic_of_its_candidate_where_a_gate_wants_it(tmp_path: Path) -> None:
+    gate = "  - {suite: replay, metric: valid_json, rule: not worse than live by 0.2, least: 20}\n"
+    file = house.project(tmp_path, spec=house.SPEC.replace("gates:\n", f"gates:\n{gate}"))
+    with house.platform(tmp_path) as stage:
+        house.apply(stage, file)
+        house.live(stage, "house@0")
+        first = stage.control.post("/models/house/turns", {"event": "silent"})["turn"]
+        house.ended(stage, first, "refused", limit_s=120)
+        told = stage.control.get("/versions/house@1")["verdicts"][0]
+        assert told["outcome"] != "pass", "there was no traffic to ask again"
+        with house.users(stage):
+            stage.until("there is traffic", lambda: house.recorded(stage) >= 60, limit_s=60)
+        turn = stage.control.post("/models/house/turns", {"event": "after"})["turn"]
+        house.ended(stage, turn, "released", "promoted", limit_s=180)
+        version = house.turn(stage, turn).version
+        (verdict,) = stage.control.get(f"/versions/{version}")["verdicts"]
+        (spoken,) = (one for one in verdict["gates"] if one["suite"] == "replay")
+        assert (verdict["outcome"], spoken["outcome"]) == ("pass", "pass")
+        assert spoken["n"] >= 20
+        found = stage.control.get("/replays", model="house")["items"]
+        assert [one["state"] for one in found if one["version"] == version] == ["complete"]
+
+
 # Other evaluators, each in an environment of its own, at the same door that users come through
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "evaluators"

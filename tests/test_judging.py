@@ -22,7 +22,7 @@ from ciranda.loop.demands import demand
 from ciranda.monitor.quality import quality_states
 from ciranda.registry import models
 from ciranda.store import clock
-from court import ENGINEER, Court, lenient, serving
+from court import ASKED, ENGINEER, Court, answer, lenient, serving
 from recorded import until
 from registry_world import MODEL
 from test_cli import Desk
@@ -349,6 +349,12 @@ def test_judges_and_replays_from_the_command_line(court: Court, desk: Desk, lead
         assert "fewer than 30" in desk.run("judges", "calibrate", "fair", "--queue", "lamps").err
         assert "believed" in desk.run("judges", "calibrate", "fair", "--queue", "lamps", "--all").out
         assert f"{MODEL} (judge)" in desk.run("judges").out
+        cases = [{"prompt": text, "labels": {"answer": answer(n), "verdict": "wrong" if n % 3 == 0 else "right"}}
+                 for n, text in enumerate(ASKED)]  # fmt: skip
+        (tmp_path / "labelled.json").write_text(json.dumps({"suite": "labelled", "cases": cases}))
+        assert desk.run("suite", "add", str(tmp_path / "labelled.json")).code == 0
+        again = desk.run("judges", "calibrate", "fair", "--suite", "labelled", "--model", MODEL, "--json").json
+        assert [(one["labels"], one["believed"]) for one in again["worth"]] == [(60, True)]
         told = desk.run("replay", court.candidate.ref, "--count", "20", "--judge", "fair", "--json").json
     assert (told["state"], told["cases"], len(told["examples"])) == ("complete", 20, told["figures"]["changed"])
     assert "answers that change" in (shown := desk.run("replay", told["id"]).out)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import random
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import pytest
 
 from ciranda.data.rows import Message
-from ciranda.errors import Invalid, Refused
+from ciranda.errors import Failed, Invalid, Refused, Unavailable
 from ciranda.evals import bias, embedding, live, replies, scorers, suites, swaps
 from ciranda.evals.cases import Call, Case, Reply, Said, Suite
 from ciranda.evals.scorers import Scorer
@@ -139,6 +142,63 @@ def test_a_scorer_that_compares_meaning_is_given_an_embedding() -> None:
     assert far is not None
     assert 0 <= far < 0.3 < 0.7 < near <= 1
     assert given.score(Said("?", "same", "same")) == 1
+
+
+class Vectors(BaseHTTPRequestHandler):
+    """A server that embeds: a text by how many lamps and invoices it speaks of, or as its model's name says."""
+
+    asked: ClassVar[list[tuple[str, str, dict[str, Any]]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.asked.append((self.path, self.headers.get("authorization", ""), body))
+        text = body["input"][0]
+        known = {"busy": (503, {}), "odd": (200, {"data": []}), "strict": (400, {"error": "no"})}
+        row = {"data": [{"embedding": [text.count("lamp") + 0.1, text.count("invoice") + 0.1]}]}
+        status, told = known.get(body["model"], (200, row))
+        sent = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(sent)))
+        self.end_headers()
+        self.wfile.write(sent)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def vectors() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Vectors)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_similarity_by_a_server_elsewhere(vectors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VECTORS", "sk-1")
+    there = embedding.Server(vectors, "meaning", "env:VECTORS", private=True)
+    similar = scorers.scorer("similarity").given(there)
+    near, far = (similar.score(Said("?", said, "a lamp")) for said in ("lamp, lamp, lamp", "an invoice"))
+    assert near is not None
+    assert far is not None
+    assert near > 0.95 > 0.5 > far
+    path, key, body = Vectors.asked[0]
+    assert (path, key, body["model"]) == ("/v1/embeddings", "Bearer sk-1", "meaning")
+    before = len(Vectors.asked)
+    similar.score(Said("?", "an invoice", "a lamp"))
+    assert len(Vectors.asked) == before, "a text is embedded once"
+    for other, error in (("busy", Unavailable), ("odd", Failed), ("strict", Failed)):
+        with pytest.raises(error):
+            embedding.Server(vectors, other, private=True)(["x"])
+    with pytest.raises(Refused, match="private address"):
+        embedding.Server(vectors, "meaning")(["y"])
+    with pytest.raises(Unavailable, match="no secret at env:NOWHERE"):
+        embedding.Server(vectors, "meaning", "env:NOWHERE", private=True)(["z"])
+    with pytest.raises(Unavailable):
+        embedding.Server("http://127.0.0.1:9/v1", "meaning", private=True)(["z"])
 
 
 @pytest.mark.parametrize(

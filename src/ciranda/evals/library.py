@@ -25,6 +25,8 @@ from ciranda.govern import audit
 from ciranda.store import clock, files
 from ciranda.store.database import Database, metadata
 
+LOCK = 0x53554954
+
 suite_versions = sa.Table(
     "suite_versions",
     metadata,
@@ -91,6 +93,7 @@ def register(db: Database, home: Home, suite: Suite, *, actor: str, origin: str 
         return last
     content = _write(home, suite)
     with db.writing() as conn:
+        _one_at_a_time(conn)
         last = _newest(conn, suite.name)
         if last is not None and last.digest == suite.digest:
             return last
@@ -102,6 +105,12 @@ def register(db: Database, home: Home, suite: Suite, *, actor: str, origin: str 
         detail = {"digest": made.digest, "cases": made.cases, "origin": origin}
         audit.record(conn, actor=actor, action="suite.registered", subject=made.ref, detail=detail)
     return made
+
+
+def _one_at_a_time(conn: sa.Connection) -> None:
+    """Numbers follow each other: on SQLite a writer is alone anyway."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
 
 
 def _demand(suite: Suite) -> None:

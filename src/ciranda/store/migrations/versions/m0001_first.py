@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_a6e3d994"
+revision = "0001_1f33f4de"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -339,6 +339,16 @@ def tables() -> None:
     )
     op.create_index(op.f("ix_judge_calibrations_judge"), "judge_calibrations", ["judge"], unique=False)
     op.create_table(
+        "judge_samples",
+        sa.Column("job", sa.String(length=200), nullable=False),
+        sa.Column("judge", sa.String(length=63), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("asked", sa.Integer(), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("job", name=op.f("pk_judge_samples")),
+    )
+    op.create_index("ix_judge_samples_place", "judge_samples", ["judge", "model", "at"], unique=False)
+    op.create_table(
         "judgements",
         sa.Column("id", sa.String(length=71), nullable=False),
         sa.Column("judge", sa.String(length=63), nullable=False),
@@ -430,7 +440,7 @@ def tables() -> None:
     )
     op.create_table(
         "quality_states",
-        sa.Column("model", sa.String(length=120), nullable=False),
+        sa.Column("model", sa.String(length=200), nullable=False),
         sa.Column("cursor", sa.Text(), nullable=False),
         sa.Column("scored", sa.Integer(), nullable=False),
         sa.Column("updated_at", sa.String(length=32), nullable=False),
