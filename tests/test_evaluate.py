@@ -164,7 +164,7 @@ def test_a_turn_asks_yesterdays_traffic_of_its_candidate_where_a_gate_wants_it(t
         (verdict,) = stage.control.get(f"/versions/{version}")["verdicts"]
         (spoken,) = (one for one in verdict["gates"] if one["suite"] == "replay")
         assert (verdict["outcome"], spoken["outcome"]) == ("pass", "pass")
-        assert spoken["n"] >= 20
+        assert spoken["comparison"]["n"] >= 20
         found = stage.control.get("/replays", model="house")["items"]
         assert [one["state"] for one in found if one["version"] == version] == ["complete"]
 
