@@ -213,6 +213,37 @@ def test_the_emergency_is_an_admins_and_everybody_hears_of_it(tmp_path: Path) ->
     door.world.db.close()
 
 
+def test_the_forms_of_an_admin_do_what_they_say_and_no_more(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    prepared(door, "tiny")
+    furnish(door.world)
+    app = create(loop.Platform(door.world.home, Settings(), door.world.db))
+    client = TestClient(app, base_url="http://testserver", follow_redirects=False, raise_server_exceptions=False)
+    token = client.get("/sign-in").text.partition('name="token" value="')[2].partition('"')[0]
+    client.post("/sign-in", data={"key": door.keys["admin"], "token": token})
+
+    def send(ref: str, verb: str, **fields: str) -> int:
+        said = client.get("/").text.partition('name="token" value="')[2].partition('"')[0]
+        return client.post(f"/versions/{ref}/{verb}", data={"token": said, **fields}).status_code
+
+    assert (send(FAILED, "override"), send(NEVER, "remove")) == (400, 400)
+    nothing_went_out(door.world)
+    assert send(FAILED, "name", name="champion") == 303
+    assert send(NEVER, "unname", name="champion") == 404
+    assert send(FAILED, "name", name="live") == 400
+    nothing_went_out(door.world)
+    assert send(f"{MODEL}@0", "remove", reason="it is old") in (400, 409)
+    assert send(NEVER, "remove", reason="nobody needs it") == 303
+    assert send(FAILED, "override", reason="the live one leaks") == 303
+    assert (door.world.version(FAILED).stage, bool(door.world.version(NEVER).removed_at)) == ("approved", True)
+    with door.world.db.reading() as conn:
+        assert aliases.resolve(conn, f"{MODEL}@champion") == FAILED
+        assert versions.live(conn, MODEL) == versions.get(conn, f"{MODEL}@0")
+        assert [one.kind for one in alerts.page(conn, model=MODEL, state="open", limit=10) if one.kind == "override"]
+    assert send(FAILED, "unname", name="champion") == 303
+    door.world.db.close()
+
+
 def test_the_inbox_says_what_waits_and_whose_word_does_not_count(tmp_path: Path) -> None:
     door = Door(tmp_path)
     prepared(door, "tiny")
