@@ -54,6 +54,18 @@ def test_memory_is_near_what_was_measured_on_the_packaged_base(layers: int, batc
     assert 0.9 * measured_mb <= said <= 1.25 * measured_mb
 
 
+@pytest.mark.parametrize(
+    ("recipe", "measured_mb"),
+    [
+        (Recipe(), 1366), (Recipe(layers=30, batch_size=8), 1987), (Recipe(method="dpo"), 2182),
+        (Recipe(method="kto"), 1789), (Recipe(method="pretrain"), 1574),
+    ],
+)  # fmt: skip
+def test_no_method_takes_more_memory_than_is_said(recipe: Recipe, measured_mb: float) -> None:
+    found = estimate.estimate(SHAPE, recipe, Load(800, 57, 19, 30), ROOMY)  # bench/estimates.py
+    assert 1.0 <= found.memory_bytes / 1e6 / measured_mb <= 1.5
+
+
 @given(recipes)
 def test_more_to_do_takes_no_less(recipe: Recipe) -> None:
     more = recipe.model_copy(update={"batch_size": recipe.batch_size + 1, "layers": min(30, recipe.layers + 1)})

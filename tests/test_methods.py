@@ -60,7 +60,7 @@ def told(folder: Path) -> list[dict[str, Any]]:
 def test_answers_that_people_prefer_gain_on_the_others(
     tmp_path: Path, method: str, rows: list[dict[str, Any]], measure: str
 ) -> None:
-    spec = tiny(tmp_path, rows=rows, method=method, validate_every=4)
+    spec = tiny(tmp_path, rows=rows, method=method, validate_every=4, anchor=0)
     result = smallmodel.trained(tmp_path, spec)
     assert result["method"] == method
     assert result["validation"]["measure"] == measure
@@ -111,11 +111,52 @@ def test_preference_goes_on_from_an_adapter_and_measures_against_it(tmp_path: Pa
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     smallmodel.trained(tmp_path / "first", tiny(tmp_path / "first"))
-    spec = tiny(tmp_path / "second", rows=pairs(), method="dpo")
+    spec = tiny(tmp_path / "second", rows=pairs(), method="dpo", anchor=0)
     spec = replace(spec, init_adapter=tmp_path / "first/output/adapter")
     result = smallmodel.trained(tmp_path / "second", spec)
     assert result["loss_curve"][0][1] == pytest.approx(np.log(2), rel=1e-3), "at the start it is its own reference"
     assert result["validation"]["exact_match"] >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "column"), [("dpo", pairs(), "chosen_ids"), ("kto", thumbs(), "completion_ids")]
+)
+def test_what_is_preferred_is_learnt_in_the_tokens_that_answers_are_taught_and_asked_in(
+    tmp_path: Path, method: str, rows: list[dict[str, Any]], column: str
+) -> None:
+    from ciranda.engines import peft
+
+    spec = tiny(tmp_path, rows=rows, method=method)
+    tokenizer = peft.transformers.AutoTokenizer.from_pretrained(spec.base / "hf")
+    school = peft.prepared(spec, tokenizer)
+    taught, _ = peft.read_rows(spec.rows, tokenizer, spec.recipe.max_tokens)  # as `sft` does
+    for place, number in enumerate(school.order):
+        told = school.trainer.train_dataset[place]
+        assert (tuple(told["prompt_ids"]), tuple(told[column])) == (taught[number].prompt, taught[number].answer)
+        assert told[column][-1] == tokenizer.eos_token_id
+
+
+def test_the_anchor_holds_the_better_answers_up(tmp_path: Path) -> None:
+    reached = {}
+    for method, rows in (("dpo", pairs()), ("kto", thumbs())):
+        for anchor in (0.0, 2.0):
+            folder = tmp_path / f"{method}-{anchor}"
+            folder.mkdir()
+            spec = tiny(folder, rows=rows, method=method, anchor=anchor)
+            liked = smallmodel.write_rows(folder / "liked.jsonl", smallmodel.lights()[:12])
+            smallmodel.trained(folder, spec)
+            reached[method, anchor] = loss_of(spec, liked)
+    assert reached["dpo", 2.0] < reached["dpo", 0.0]
+    assert reached["kto", 2.0] < reached["kto", 0.0]
+
+
+def loss_of(spec: Spec, rows: Path) -> float:
+    """The loss of a job's result on some answers."""
+    from ciranda.engines import peft, peft_shape
+
+    model = peft_shape.shaped(replace(spec, init_adapter=spec.output / "adapter"))
+    tokenizer = peft.transformers.AutoTokenizer.from_pretrained(spec.base / "hf")
+    return float(peft.evaluate(model, peft.read_rows(rows, tokenizer, 256)[0])["loss"])
 
 
 @pytest.mark.parametrize(("method", "named"), [("dpo", "rejected"), ("kto", "thumb")])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import save_file
+from tests import smallmodel
 
+import house
 from ciranda import loop
-from ciranda.config import Settings
+from ciranda.config import Home, Settings
 from ciranda.errors import Invalid, Refused
-from ciranda.loop import reproduce
-from ciranda.train import likeness
+from ciranda.jobs import process
+from ciranda.loop import intake, reproduce, searching, steps
+from ciranda.registry import models
+from ciranda.train import likeness, reproductions
 from registry_world import MODEL, World
 
 
@@ -96,3 +102,56 @@ def test_what_was_not_trained_here_is_refused(tmp_path: Path) -> None:
     for ref in (f"{MODEL}@0", f"{MODEL}@1"):
         with pytest.raises(Refused, match="was not trained here"):
             reproduce.ask(platform, ref, actor="ana")
+
+
+# --- the real small model -------------------------------------------------------------------------------------------------
+
+REAL = """\
+model: house
+data: {sources: [{files: ../data/*.jsonl}]}
+train:
+  search: {trials: 1, budget: 10m, workers: 1}
+  recipe: {steps: 48, layers: 2}
+evaluate: {cases: 12, max_tokens: 32}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_version_of_the_real_small_model_comes_out_bit_by_bit_the_same_also_after_a_kill(tmp_path: Path) -> None:
+    platform = loop.open(Home(tmp_path / ".ciranda"))
+    file = house.project(tmp_path, spec=REAL)
+    loop.apply(platform, loop.plan(platform, {str(file): file.read_text()}), "test")
+    with platform.db.reading() as conn:
+        spec = models.get(conn, house.MODEL).spec
+    intake.take(platform, spec, actor="test", patient=True)
+    best = searching.best(platform, spec, "house@1", turn="turn:house:first", tell=lambda _: None)
+    version = steps.register(platform, spec, {"dataset": "house@1"}, best, turn="")
+
+    whole = followed(platform, version.ref)
+    assert whole.state == "complete", whole.reason
+    assert (whole.verdict["summary"], whole.verdict["differences"]) == ("bit by bit the same", [])
+
+    killed = followed(platform, version.ref, at=lambda told: 42 in told)  # the checkpoint of step 40 is there
+    assert killed.state == "complete", killed.reason
+    assert platform.jobs.status(killed.job).attempt == 2
+    assert killed.verdict["equal"], "a run that went on from its checkpoint ends as the whole one"
+    platform.close()
+
+
+def followed(
+    platform: loop.Platform, ref: str, *, at: Callable[[list[int]], bool] = lambda _: False
+) -> reproductions.Reproduction:
+    """Ask for a reproduction and do the leader's part; its trainer is killed once, when the steps that it told say so."""
+    leader, asked, left = reproduce.Reproducing(platform), reproduce.ask(platform, ref, actor="ana"), 1
+    while True:
+        leader.look()
+        with platform.db.reading() as conn:
+            one = reproductions.get(conn, asked.id)
+        if not one.open:
+            return one
+        if left and at(smallmodel.steps_done(platform.home.jobs / one.job)):
+            for process_ in process.marked(f"CIRANDA_JOB={platform.home.jobs / one.job}"):
+                process.kill(process_)
+            left = 0
+        time.sleep(0.05)

@@ -20,7 +20,7 @@ from ciranda.cli.stage import Stage
 from ciranda.config import Settings
 from ciranda.errors import Conflict, Invalid, NotFound
 from ciranda.jobs import process
-from ciranda.jobs.usage import Usage, resident
+from ciranda.jobs.usage import Usage, peak, resident
 from ciranda.loop import runs
 from ciranda.train import provenance, search, telemetry, trials
 from ciranda.train.plans import Place, Plan
@@ -107,6 +107,15 @@ def test_what_a_process_takes_is_told_and_ever_more_rarely() -> None:
     assert 0.5 < first["rss_bytes"] / resident() < 2
     assert first["cpu_percent"] >= 0
     assert (usage.pause_s(0), usage.pause_s(600), usage.pause_s(1e6)) == (0.01, 10.0, 60.0)
+
+
+def test_the_most_memory_is_a_program_s_own_and_not_that_of_whoever_started_it() -> None:
+    held = bytearray(b"1") * (300 << 20)
+    said = subprocess.run(
+        [sys.executable, "-c", "from ciranda.jobs import usage; print(usage.peak())"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert 0 < int(said.stdout) < len(held) < peak()
 
 
 def test_what_was_not_the_same_is_named() -> None:

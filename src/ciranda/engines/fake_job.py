@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -29,7 +28,7 @@ from ciranda.data.rows import Row, parse
 from ciranda.engines import parrot
 from ciranda.engines.parrot import Parrot
 from ciranda.errors import Invalid
-from ciranda.jobs import inside
+from ciranda.jobs import inside, usage
 from ciranda.jobs.inside import Progress
 from ciranda.jobs.usage import Usage
 from ciranda.store import clock, files
@@ -84,7 +83,7 @@ def train(folder: Path, values: Mapping[str, Any], report: Progress) -> None:
         "method": spec.recipe.method, "tuning": "full" if spec.whole else "lora",
         "loss_curve": school.curve, "validation": judged, "rows": len(rows), "rows_left_out": left_out,
         "tokens": school.words, "tokens_per_s": school.words / max(seconds, 1e-6), "resumed_at": school.resumed_at,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "seconds": seconds,
+        "peak_rss_bytes": usage.peak(), "seconds": seconds,
         "cpu_seconds": time.process_time(), "provenance": made_of,
         "environment": {"fake": "1", "python": platform.python_version()},
     }  # fmt: skip

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ import transformers
 from ciranda.engines import peft_shape
 from ciranda.engines.peft_samples import Samples
 from ciranda.errors import Failed, Invalid
+from ciranda.jobs import usage
 from ciranda.store import files
 from ciranda.train import packing
 from ciranda.train.packing import SHARED, Pack, Tokens
@@ -71,7 +71,7 @@ def train(spec: Spec, report: Report) -> dict[str, Any]:
         "tokens": school.tokens,
         "tokens_per_s": school.tokens_per_s,
         "resumed_at": school.resumed_at,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": usage.peak(),
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time(),
         "environment": environment(),
@@ -102,7 +102,9 @@ def _preferences(spec: Spec, tokenizer: Any) -> Any:
     validation, _ = peft_pairs.read(spec.validation, tokenizer, spec.recipe)
     _some(rows, left_out, spec)
     model = peft_shape.shaped(spec)
-    school = peft_pairs.School(model, tokenizer, rows, validation, spec, likelihoods=likelihoods, finite=finite)
+    school = peft_pairs.School(
+        model, tokenizer, rows, validation, spec, likelihoods=likelihoods, finite=finite, loss=loss
+    )
     school.left_out = left_out
     return school
 
@@ -304,6 +306,15 @@ def evaluate(model: Any, rows: Sequence[Tokens], *, by_token: bool = False) -> d
             tokens += len(due)
     share = right / tokens if by_token else exact / len(rows)
     return {"exact_match": share, "loss": loss / tokens, "n": len(rows), "measure": measure}
+
+
+def loss(model: Any, rows: Sequence[Tokens]) -> torch.Tensor:
+    """The loss per answer token, with its gradient."""
+    found = [
+        torch.nn.functional.cross_entropy(logits(model, pack), torch.tensor(pack.targets), reduction="sum")
+        for pack in packing.packs(rows)
+    ]
+    return torch.stack(found).sum() / sum(len(row.answer) for row in rows)
 
 
 def likelihoods(model: Any, rows: Sequence[Tokens]) -> list[float]:

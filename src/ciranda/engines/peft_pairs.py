@@ -1,6 +1,8 @@
 """Learning from what people preferred, through TRL: pairs of answers (DPO), answers with thumbs (KTO). The one file that names it.
 
-    DPO   Rafailov et al. 2023: the chosen answer gains on the rejected one, beside a reference
+    DPO   Rafailov et al. 2023: the chosen answer gains on the rejected one, beside a reference; with the chosen answer's own loss
+          as an anchor (Pang et al. 2024), since of two that are merely compared both may become unlikely: without it, held-out
+          preference rose from 18 to 91 % on smart-home answers, and right answers fell from 22 to 3 %
     KTO   Ethayarajh et al. 2024: an answer with a thumb up gains, one with a thumb down loses; no pairs are needed
 
 The reference is the model as it was at the start: for a fresh adapter the weights beneath it, for one to go on from a frozen copy
@@ -36,6 +38,7 @@ from ciranda.train.recipe import Recipe, Spec
 Report = Callable[[dict[str, Any]], None]
 Likelihoods = Callable[[Any, Sequence[Tokens]], list[float]]
 Finite = Callable[[float, int, Spec], None]
+Loss = Callable[[Any, Sequence[Tokens]], Any]
 CLIP = 1.0
 
 
@@ -101,14 +104,14 @@ class School(transformers.TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self, model: Any, tokenizer: Any, rows: Sequence[Judged], validation: Sequence[Judged], spec: Spec,
-        *, likelihoods: Likelihoods, finite: Finite,
+        *, likelihoods: Likelihoods, finite: Finite, loss: Loss,
     ) -> None:  # fmt: skip
         self.model, self.spec, self.recipe = model, spec, spec.recipe
         self.order = packing.schedule(
             [row.group for row in rows], spec.recipe.steps * spec.recipe.batch_size, spec.recipe.seed
         )
         self.rows, self.validation = rows, validation
-        self.likelihoods, self.finite = likelihoods, finite
+        self.likelihoods, self.finite, self.loss = likelihoods, finite, loss
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.folder = spec.output / f"trl-{spec.digest[:16]}"
         self.curve: list[tuple[int, float]] = []
@@ -156,16 +159,19 @@ class School(transformers.TrainerCallback):  # type: ignore[misc]
         sums = iter(flat)
         return [[next(sums) for _ in row.tokens] for row in self.validation]
 
+    def step(self, number: int) -> list[Judged]:
+        """The rows of a step (from 0)."""
+        size = self.recipe.batch_size
+        return [self.rows[n] for n in self.order[number * size : (number + 1) * size]]
+
     # --- what TRL calls ---------------------------------------------------------------------------------------------
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self._began = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        size, number = self.recipe.batch_size, state.global_step
         self.seconds += time.perf_counter() - self._began
-        step = self.order[(number - 1) * size : number * size]
-        self.tokens += sum(len(one) for n in step for one in self.rows[n].tokens)
+        self.tokens += sum(len(one) for row in self.step(state.global_step - 1) for one in row.tokens)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         if "loss" not in (logs or {}):
@@ -207,12 +213,29 @@ def _trainer(school: School, tokenizer: Any) -> Any:
     lines: list[dict[str, Any]]
     if recipe.method == "dpo":
         lines = [{"prompt": one.prompt, "chosen": one.answers[0], "rejected": one.answers[1]} for one in drawn]
-        return trl.DPOTrainer(args=trl.DPOConfig(**given), train_dataset=datasets.Dataset.from_list(lines), **shared)
+        anchored = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, recipe.anchor]} if recipe.anchor else {}
+        return trl.DPOTrainer(
+            args=trl.DPOConfig(**given, **anchored), train_dataset=datasets.Dataset.from_list(lines), **shared
+        )
     lines = [{"prompt": one.prompt, "completion": one.answers[0], "label": one.thumb > 0} for one in drawn]
     liked = sum(one.thumb > 0 for one in drawn)
     weight = liked / (len(drawn) - liked) if 0 < liked < len(drawn) else 1.0
     args = trl.KTOConfig(**given, undesirable_weight=weight)
-    return trl.KTOTrainer(args=args, train_dataset=datasets.Dataset.from_list(lines), **shared)
+    return Anchored(school, args=args, train_dataset=datasets.Dataset.from_list(lines), **shared)
+
+
+class Anchored(trl.KTOTrainer):  # type: ignore[misc]
+    """KTO with the loss of the liked answers beside it, by the recipe's `anchor`; TRL has that for pairs alone."""
+
+    def __init__(self, school: School, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.school = school
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **more: Any) -> Any:
+        loss = super().compute_loss(model, inputs, return_outputs=return_outputs, **more)
+        liked = [row.tokens[0] for row in self.school.step(self.state.global_step) if row.thumb > 0]
+        anchor = self.school.recipe.anchor
+        return loss + anchor * self.school.loss(model, liked) if anchor and liked and not return_outputs else loss
 
 
 def _whole(folder: Path) -> Path | None:

@@ -50,7 +50,11 @@ def shaped(spec: Spec) -> Any:
     if spec.init_adapter is None:
         return peft.get_peft_model(model, wanted)
     _same_shape(spec.init_adapter, wanted)
-    return peft.PeftModel.from_pretrained(model, spec.init_adapter, is_trainable=True)
+    going_on = peft.PeftModel.from_pretrained(model, spec.init_adapter, is_trainable=True)
+    going_on.peft_config[going_on.active_adapter].base_model_name_or_path = str(
+        spec.base / "hf"
+    )  # else it asks the hub
+    return going_on
 
 
 def upper_layers(spec: Spec, count: int) -> list[int]:

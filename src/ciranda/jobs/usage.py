@@ -67,3 +67,9 @@ class Usage:
 def resident() -> int:
     """The bytes of memory that this process holds now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+def peak() -> int:
+    """The most bytes of memory that this program held so far; what `getrusage` says begins with what its starter held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024

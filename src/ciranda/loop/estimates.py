@@ -40,7 +40,7 @@ WEIGHED = 300  # rows that say how long rows are
 REMEMBERED = 200
 RUNS = 10
 SIDE = 384
-MEASURE_S = 0.03
+MEASURE_S = 0.15  # less is a matter of luck while others work
 USUAL_TOKENS, USUAL_ANSWER = 60.0, 20.0  # of a row, where there is none yet
 
 

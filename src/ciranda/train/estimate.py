@@ -19,19 +19,21 @@ from typing import Any
 
 from ciranda.errors import Refused
 from ciranda.train.packing import PACK_TOKENS
-from ciranda.train.recipe import Recipe
+from ciranda.train.recipe import PREFERRING, Recipe
 
 FLOAT_BYTES = 4
 EFFICIENCY = 0.7  # of a plain matrix product's speed; measured on the packaged base, 12 of 30 layers
 LOADING_S = 15.0
-RUNTIME_BYTES = 430 << 20  # interpreter, torch and transformers
+RUNTIME_BYTES = 500 << 20  # interpreter, torch and transformers
+TRL_BYTES = 200 << 20  # TRL, datasets and accelerate
 KEPT = 2.0  # numbers that a trained layer keeps for each token, in units of eight hidden and four inner vectors
 HELD = 5  # copies of each number in training: itself, two moments, and a checkpoint in the making or its gradient
 LOGITS = 3.5  # copies of the logits at the widest moment
 CHARACTERS = 3.2  # in a token, roughly, where no run has told
-TEMPLATE_TOKENS = 16  # that a chat template puts around a row
+TEMPLATE_TOKENS = 7  # that a chat template puts around a message
 PAIRED = {"dpo": 2.0, "kto": 1.0}  # sequences of a row
-REFERENCE = {"dpo": 1.0, "kto": 2.0}  # passes without a gradient beside the one that is trained
+REFERENCE = {"dpo": 1.0, "kto": 3.0}  # passes without a gradient beside the one that is trained
+PADDED = 1.9  # TRL pads rows, repeats the system prompt in each, and makes logits everywhere (bench/train.py)
 MARGIN = 1.15
 RATIOS = (0.5, 2.0)  # how far earlier runs may put the arithmetic right
 
@@ -148,12 +150,13 @@ def shape(config: Mapping[str, Any]) -> Shape:
 
 def work(shape: Shape, recipe: Recipe, load: Load) -> float:
     """Multiplications and additions for one token of a row, trained."""
-    trained, judged = _trained(shape, recipe), min(1.0, load.answer / max(load.tokens, 1.0))
+    trained, judged = _trained(shape, recipe), _judged(recipe, load)
     forward = 2 * shape.layers * shape.layer + 2 * judged * shape.vocabulary * shape.hidden
     backward = 2 * trained * shape.layer + 2 * judged * shape.vocabulary * shape.hidden
     if recipe.tuning == "full":
         backward *= 2
-    return PAIRED.get(recipe.method, 1.0) * (forward * (1 + REFERENCE.get(recipe.method, 0.0)) + backward)
+    whole = PAIRED.get(recipe.method, 1.0) * (forward * (1 + REFERENCE.get(recipe.method, 0.0)) + backward)
+    return whole * (PADDED if recipe.method in PREFERRING else 1.0)
 
 
 def memory(shape: Shape, recipe: Recipe, load: Load) -> float:
@@ -164,11 +167,17 @@ def memory(shape: Shape, recipe: Recipe, load: Load) -> float:
     numbers = _numbers(shape, recipe)
     paired = PAIRED.get(recipe.method, 1.0)
     tokens = min(recipe.batch_size * load.tokens * paired, max(PACK_TOKENS, recipe.max_tokens))
-    judged = tokens * min(1.0, load.answer / max(load.tokens, 1.0))
+    trl = recipe.method in PREFERRING
+    judged = tokens * (1.0 if trl else _judged(recipe, load))
     kept = KEPT * trained * tokens * (8 * shape.hidden + 4 * shape.inner)
-    looked = min(PACK_TOKENS, load.validation * load.tokens) * min(1.0, load.answer / max(load.tokens, 1.0))
+    looked = min(PACK_TOKENS, load.validation * load.tokens) * _judged(recipe, load)
     wide = max(kept + LOGITS * judged * shape.vocabulary, 2 * looked * shape.vocabulary)
-    return RUNTIME_BYTES + FLOAT_BYTES * (shape.weights + HELD * numbers + wide)
+    return RUNTIME_BYTES + (TRL_BYTES if trl else 0) + FLOAT_BYTES * (shape.weights + HELD * numbers + wide)
+
+
+def _judged(recipe: Recipe, load: Load) -> float:
+    """The share of a row's tokens that are judged: all of a text, of a conversation the answer."""
+    return 1.0 if recipe.method == "pretrain" else min(1.0, load.answer / max(load.tokens, 1.0))
 
 
 def _trained(shape: Shape, recipe: Recipe) -> int:
