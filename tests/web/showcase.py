@@ -621,7 +621,7 @@ class Showcase:
             else DriftPage(name, "", ())
         )
 
-    def interactions(self, reach: Sequence[str], filters: Filters, before: str) -> InteractionList:
+    def interactions(self, reach: Sequence[str], filters: Filters, before: str, who: Principal) -> InteractionList:
         rows = [] if self.empty else [self._interaction(number) for number in range(50)]
         rows = [row for row in rows if filters.q.lower() in (row.input + row.output).lower()]
         rows = [row for row in rows if not filters.thumb or row.thumb == {"up": 1, "down": -1}.get(filters.thumb, 0)]
@@ -642,7 +642,7 @@ class Showcase:
                               "canary" if canary else "live", 503 if broken else 200, 380.0 + number * 9 % 400, asked, "" if broken else answered,
                               0 if number % 3 else (-1 if number % 9 == 0 else 1), "upstream_unavailable" if broken else "", language, number % 2 == 0)  # fmt: skip
 
-    def interaction(self, id: str) -> InteractionPage:
+    def interaction(self, id: str, who: Principal) -> InteractionPage:
         if not id.startswith("019bafe2") and not id.startswith("int_"):
             raise NotFound(f"no interaction {id!r}", where="interactions", remedy="the list finds it by its text")
         number = int(id[-2:]) if id[-2:].isdecimal() else 0

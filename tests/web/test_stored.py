@@ -118,18 +118,18 @@ def test_a_version_has_its_lineage_and_its_champion_beside_it(home):
 
 def test_interactions_are_filtered_searched_and_paged(home):
     reader = Stored(home.platform)
-    first = reader.interactions(("*",), Filters(), "")
+    first = reader.interactions(("*",), Filters(), "", ADMIN)
     assert len(first.rows) == 50
-    rest = reader.interactions(("*",), Filters(), first.older)
+    rest = reader.interactions(("*",), Filters(), first.older, ADMIN)
     assert len(rest.rows) == 11
     assert rest.older == ""
     assert {row.id for row in first.rows}.isdisjoint({row.id for row in rest.rows})
-    assert [row.error for row in reader.interactions(("*",), Filters(status="error"), "").rows] == [
+    assert [row.error for row in reader.interactions(("*",), Filters(status="error"), "", ADMIN).rows] == [
         "upstream_unavailable"
     ]
-    assert [row.thumb for row in reader.interactions(("*",), Filters(thumb="down"), "").rows] == [-1]
-    assert len(reader.interactions(("*",), Filters(q="QUESTION 7 ", since="1h"), "").rows) == 1
-    assert reader.interactions(("other",), Filters(), "").rows == ()
+    assert [row.thumb for row in reader.interactions(("*",), Filters(thumb="down"), "", ADMIN).rows] == [-1]
+    assert len(reader.interactions(("*",), Filters(q="QUESTION 7 ", since="1h"), "", ADMIN).rows) == 1
+    assert reader.interactions(("other",), Filters(), "", ADMIN).rows == ()
 
 
 def test_one_interaction_has_everything_that_is_known(client, home):

@@ -12,8 +12,12 @@ from collections import defaultdict
 import sqlalchemy as sa
 
 from ciranda.data import descriptions, glossary, tags
-from ciranda.data.versions import dataset_parents, datasets
+from ciranda.data.sources.runs import ingestions
+from ciranda.data.versions import dataset_parents, dataset_versions, datasets
+from ciranda.govern import policies
 from ciranda.govern.policy import Facts
+
+RECORD = "interactions"
 
 
 def of(conn: sa.Connection, dataset: str) -> Facts:
@@ -34,7 +38,27 @@ def of(conn: sa.Connection, dataset: str) -> Facts:
             elif one.sensitivity:
                 fields[field].add(f"sensitivity:{one.sensitivity}")
     own = fields.pop("", set())
-    return Facts(frozenset(names), frozenset(own), frozenset(levels), {k: frozenset(v) for k, v in fields.items()})
+    return Facts(
+        frozenset(names) | _recorded(conn, names),
+        frozenset(own),
+        frozenset(levels),
+        {k: frozenset(v) for k, v in fields.items()},
+    )
+
+
+def _recorded(conn: sa.Connection, names: list[str]) -> set[str]:
+    """`interactions`, when rows of one of these came from the record: by a source, gathered, or from a queue of review.
+
+    Which models' it were is not asked: what is said of any model's interactions (`interactions:<model>`) binds such a dataset.
+    """
+    fed = sa.select(ingestions.c.dataset).where(ingestions.c.dataset.in_(names), ingestions.c.kind == RECORD)
+    text = sa.cast(dataset_versions.c.counts, sa.String)
+    held = sa.or_(*(text.contains(f'"{source}') for source in (RECORD, "review")))
+    made = sa.select(dataset_versions.c.dataset).where(dataset_versions.c.dataset.in_(names), held)
+    if not any(conn.execute(query.limit(1)).first() for query in (fed, made)):
+        return set()
+    named = (name for one in policies.current(conn) for name in one.datasets.names)
+    return {RECORD, *(name for name in named if name.startswith(f"{RECORD}:"))}
 
 
 def lineage(conn: sa.Connection, dataset: str) -> set[str]:

@@ -8,12 +8,14 @@ from functools import partial
 
 from ciranda.config.model import ModelSpec
 from ciranda.data import pieces, reading, sources, statistics, uploads
+from ciranda.data.hearing import Hearing
 from ciranda.deploy import rollout, routing, stages
 from ciranda.errors import CirandaError, Conflict
 from ciranda.evals import embedding, scorers
 from ciranda.evals.scorers import GIVEN, Scorer
 from ciranda.govern import audit, erasures
 from ciranda.interactions.client import status_of
+from ciranda.interactions.table import Interaction
 from ciranda.jobs.durable import Body, Durable
 from ciranda.loop import chores, exam, opinions, papers, registering, replaying, sampling, steps, tuning, turns
 from ciranda.loop.beat import Beat, Task
@@ -42,7 +44,7 @@ class Control:
         self.durable = Durable(url, workflows)
         self.watch = drift.Watch(platform.db, platform.interactions)
         self._openlineage = openlineage.Lineage(platform.db, platform.settings)
-        self._export = export.Export(platform.db, platform.interactions, platform.settings)
+        self._export = export.Export(platform.db, platform.interactions, platform.settings, hear=self._hear)
         self.intake = Intake(platform)
         self._seen: dict[str, tuple[str, str]] = {}
         self.overlaps = Overlaps(platform)
@@ -92,6 +94,10 @@ class Control:
         self.durable.close()
 
     # --- releases -----------------------------------------------------------------------------------------------------
+
+    def _hear(self, found: Sequence[Interaction]) -> list[Interaction]:
+        """What policies leave of interactions that go out of the house as spans."""
+        return Hearing(self.platform.db, self.platform.home, reading.itself("export")).these(found)
 
     def _routing(self) -> None:
         routing.refresh(self.platform.db, self.platform.home)

@@ -27,7 +27,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.config.model import ModelSpec
-from ciranda.data import feedback
+from ciranda.data import feedback, reading
+from ciranda.data.hearing import Hearing
 from ciranda.errors import Conflict, Invalid, Refused
 from ciranda.evals import compare, exams, judge, judgements, live, replays, suites
 from ciranda.evals.cases import Case, Reply, Suite
@@ -128,13 +129,15 @@ def _drawn(
 
 
 def _newest(platform: Platform, model: str, version: str, since: datetime, until: datetime) -> Iterator[Interaction]:
-    before = None
+    before, hearing = None, Hearing(platform.db, platform.home, reading.itself("evaluation"))
     while True:
         page = platform.interactions.page(
             model=model, version=version, since=since, until=until, status=200, before=before, limit=PAGE
         )
         yield from (
-            one for one in page if one.arm != "shadow" and one.output_text and not one.cached and not one.failed
+            one
+            for one in hearing.these(page)
+            if one.arm != "shadow" and one.output_text and not one.cached and not one.failed
         )
         if len(page) < PAGE:
             return

@@ -20,6 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.data import feedback, reading, succession, versions
+from ciranda.data.hearing import Hearing
 from ciranda.data.reviews import items, queues
 from ciranda.data.reviews import taught as teaching
 from ciranda.data.reviews.agreement import agreement
@@ -170,13 +171,19 @@ def look(platform: Platform, item: Item, asker: Principal) -> Shown | None:
         found = reading.read(platform.db, platform.home, ref, reading.asking(asker, "labelling"), key=key)
         row = next(found, None)
         return _of_row(row, item) if row else None
-    one = platform.interactions.get(item.ref)
+    kept = platform.interactions.get(item.ref)
+    one = _hearing(platform, asker).one(kept) if kept else None
     return _of_interaction(one) if one else None
+
+
+def _hearing(platform: Platform, asker: Principal) -> Hearing:
+    return Hearing(platform.db, platform.home, reading.asking(asker, "labelling"))
 
 
 def look_at_all(platform: Platform, wanted: Sequence[Item], asker: Principal) -> dict[str, Shown]:
     """What items speak of, by their ids: those of interactions in a few questions to the store, however many they are."""
-    found = platform.interactions.several([one.ref for one in wanted if one.kind == "interaction"])
+    held = platform.interactions.several([one.ref for one in wanted if one.kind == "interaction"])
+    found = {one.id: one for one in _hearing(platform, asker).these([*held.values()])}
     shown = {
         one.id: _of_interaction(found[one.ref]) if one.ref in found else None
         for one in wanted

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -84,14 +85,21 @@ def move(db: Database, name: str, cursor: str, *, sent: int = 0, refused: int = 
             conn.execute(exports.insert().values(name=name, sent=sent, refused=refused, reason="", **values))
 
 
+Heard = Callable[[Sequence[Interaction]], list[Interaction]]
+
+
 class Export:
     """The export of one home. `tick` again and again, from one process at a time.
 
     Args:
         settings: `otlp_endpoint`, `otlp_headers_file` and `otlp_content`.
+        hear: What policies leave of interactions that go out; without it all.
     """
 
-    def __init__(self, db: Database, interactions: Interactions, settings: Settings) -> None:
+    def __init__(
+        self, db: Database, interactions: Interactions, settings: Settings, *, hear: Heard | None = None
+    ) -> None:
+        self._hear = hear or list
         self._db, self._interactions, self._settings = db, interactions, settings
         self._not_before = 0.0
 
@@ -112,7 +120,7 @@ class Export:
             found = self._interactions.since(done.cursor, limit=BATCH)
             if not found:
                 break
-            sent, refused, reason = self._send(writing.own(found))
+            sent, refused, reason = self._send(writing.own(self._hear(found)))
             before += sent
             done = Progress(found[-1].cursor, done.sent + sent, done.refused + refused, reason or done.reason)
             self._keep(done)

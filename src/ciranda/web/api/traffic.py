@@ -9,13 +9,16 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from ciranda.data.exports import note
+from ciranda.data.hearing import Hearing
 from ciranda.data.reading import asking
 from ciranda.errors import NotFound
 from ciranda.govern import audit, pseudonyms
+from ciranda.govern.policy import Purpose
 from ciranda.interactions import export
 from ciranda.interactions.filters import Filters
 from ciranda.interactions.table import Interaction
 from ciranda.loop.gather import gather
+from ciranda.registry import models as registered
 from ciranda.store import clock
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Arrivals, Export, Gather, Interactions, Nothing
@@ -30,37 +33,41 @@ CLASSES = {"ok": 2, "error": 5}
 
 def listing(call: Call[Interactions]) -> Item:
     """One page; for a key that is limited to several models, the pages of each, merged."""
-    asked = call.asked
-    ask = call.platform.interactions
+    asked, ask, hearing = call.asked, call.platform.interactions, _hearing(call)
     found = [
-        one for chosen in _chosen(call) for one in ask.page(before=asked.cursor or None, limit=asked.limit, **chosen)
+        one
+        for chosen in _chosen(call, hearing)
+        for one in ask.page(before=asked.cursor or None, limit=asked.limit, **chosen)
     ]
     found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
     shown = found[: asked.limit]
-    return rows.listed([line(one) for one in shown], shown[-1].place if len(shown) == asked.limit else None)
+    following = shown[-1].place if len(shown) == asked.limit else None
+    return rows.listed([line(one) for one in hearing.these(shown)], following)
 
 
 def arrivals(call: Call[Arrivals]) -> Item:
     """The next ones in the order of arrival. `next` is always there: ask again with it for what came since."""
-    asked, ask = call.asked, call.platform.interactions
+    asked, ask, hearing = call.asked, call.platform.interactions, _hearing(call)
     if not asked.cursor:
         return rows.listed([], ask.cursor())
-    found = [one for chosen in _chosen(call) for one in ask.since(asked.cursor, limit=asked.limit, **chosen)]
+    found = [one for chosen in _chosen(call, hearing) for one in ask.since(asked.cursor, limit=asked.limit, **chosen)]
     found.sort(key=lambda one: one.sequence)
     shown = found[: asked.limit]
-    return rows.listed([line(one) for one in shown], shown[-1].cursor if shown else asked.cursor)
+    return rows.listed([line(one) for one in hearing.these(shown)], shown[-1].cursor if shown else asked.cursor)
 
 
 def exported(call: Call[Export]) -> Response:
     """All that the filters leave, as a file, while it is read. Who took it is in the audit log."""
-    asked, ask = call.asked, call.platform.interactions
-    found = (one for chosen in _chosen(call) for one in ask.everything(**chosen))
+    asked, ask, hearing = call.asked, call.platform.interactions, _hearing(call, "export")
+    every = _chosen(call, hearing)
+    found = hearing.all(one for chosen in every for one in ask.everything(**chosen))
     pieces = export.written(found, asked.format)
     first = next(pieces, b"")  # what goes wrong at the start is an error, not a file that ends early
     told = _told(call)
     with call.platform.db.writing() as conn:
         audit.record(conn, actor=call.actor, action="interactions.exported", subject=asked.model or "*", detail=told)
-        note(conn, f"interactions:{asked.model or '*'}", asking(call.principal, "export"), format_=asked.format)
+        bound = hearing.decision(asked.model)
+        note(conn, f"interactions:{asked.model or '*'}", hearing.reader, format_=asked.format, found=bound)
     headers = {
         "content-disposition": f'attachment; filename="interactions.{asked.format}"',
         "cache-control": "no-store",
@@ -79,12 +86,16 @@ def _told(call: Call[Export]) -> Item:
 def gathered(call: Call[Gather]) -> Item:
     """The next version of a dataset, out of what the filters leave."""
     call.require(call.asked.model, right="data")
-    (chosen,) = _chosen(call)
+    (chosen,) = _chosen(call, _hearing(call))
     return gather(call.platform, call.asked.dataset, chosen, call.actor)
 
 
-def _chosen(call: Call[Any]) -> list[Filters]:
-    """The filters asked for, once for each model that they are narrowed to."""
+def _hearing(call: Call[Any], purpose: Purpose = "viewing") -> Hearing:
+    return Hearing(call.platform.db, call.platform.home, asking(call.principal, purpose))
+
+
+def _chosen(call: Call[Any], hearing: Hearing) -> list[Filters]:
+    """The filters asked for, once for each model that they are narrowed to. Raises Forbidden for what the reader may not ask."""
     asked = call.asked
     reach = within(call, asked.model)
     chosen: Filters = {
@@ -94,12 +105,17 @@ def _chosen(call: Call[Any]) -> list[Filters]:
         "since": clock.parse(asked.since) if asked.since else None,
         "until": clock.parse(asked.until) if asked.until else None,
     }  # fmt: skip
-    return [{**chosen, "model": model} for model in (reach if isinstance(reach, tuple) else (reach,))]
+    models = reach if isinstance(reach, tuple) else (reach,)
+    with call.platform.db.reading() as conn:
+        names = [one.name for one in registered.every(conn)]
+    hearing.bound(models, names, chosen)
+    return [{**chosen, "model": model} for model in models]
 
 
 def one(call: Call[Nothing]) -> Item:
     """One interaction with its bodies, feedback and scores."""
-    found = call.platform.interactions.get(call.path["interaction"])
+    kept = call.platform.interactions.get(call.path["interaction"])
+    found = _hearing(call).one(kept) if kept else None
     if found is None:
         raise NotFound(
             f"no interaction {call.path['interaction']!r}",

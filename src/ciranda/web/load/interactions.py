@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
+from ciranda.data.hearing import Hearing
+from ciranda.data.reading import asking
 from ciranda.errors import NotFound
+from ciranda.govern.access import Principal
 from ciranda.interactions.answers import Glance, messages_of
 from ciranda.interactions.table import Interaction, moment
 from ciranda.loop.platform import Platform
@@ -25,16 +29,15 @@ FACTS = (
 
 
 def listing(
-    platform: Platform, reach: Sequence[str], filters: Filters, before: str, names: Sequence[str]
+    platform: Platform, reach: Sequence[str], filters: Filters, before: str, names: Sequence[str], who: Principal
 ) -> InteractionList:
-    """One page, newest first; for a key that is limited to several models, their pages merged."""
+    """One page, newest first; for a key that is limited to several models, their pages merged. Raises Forbidden."""
     models: Sequence[str | None] = [filters.model] if filters.model else [None] if "*" in reach else list(reach)
-    found = [one for model in models for one in _page(platform, model, filters, before)]
-    found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
-    shown = found[:PAGE]
-    older = shown[-1].place if len(found) > PAGE else ""
+    hearing, asked = _hearing(platform, who), _asked(filters, before)
+    bound = hearing.bound(models, names, asked)
+    shown, older = _whole(platform, models, asked, hearing) if bound else _glanced(platform, models, asked)
     return InteractionList(
-        tuple(line_of(one) for one in shown),
+        shown,
         filters,
         tuple(names),
         _versions(platform, filters.model, names),
@@ -43,21 +46,42 @@ def listing(
     )
 
 
-def _page(platform: Platform, model: str | None, filters: Filters, before: str) -> list[Glance]:
-    return platform.interactions.glance(
-        model=model,
-        version=filters.version or None,
-        arm=filters.arm or None,
-        status=STATUS.get(filters.status),
-        thumb=THUMB.get(filters.thumb),
-        user=filters.user or None,
-        conversation=filters.conversation or None,
-        search=filters.q or None,
-        since=_since(filters.since),
-        before=before or None,
-        limit=PAGE + 1,
-        shown=SHOWN,
-    )
+def _hearing(platform: Platform, who: Principal) -> Hearing:
+    return Hearing(platform.db, platform.home, asking(who, "viewing"))
+
+
+def _glanced(
+    platform: Platform, models: Sequence[str | None], asked: dict[str, Any]
+) -> tuple[tuple[InteractionRow, ...], str]:
+    found = [one for model in models for one in platform.interactions.glance(model=model, shown=SHOWN, **asked)]
+    found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
+    older = found[PAGE - 1].place if len(found) > PAGE else ""
+    return tuple(line_of(one) for one in found[:PAGE]), older
+
+
+def _whole(
+    platform: Platform, models: Sequence[str | None], asked: dict[str, Any], hearing: Hearing
+) -> tuple[tuple[InteractionRow, ...], str]:
+    """The same where policies bind the reader: they look at more than a line shows, so whole interactions are read."""
+    found = [one for model in models for one in platform.interactions.page(model=model, **asked)]
+    found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
+    older = found[PAGE - 1].place if len(found) > PAGE else ""
+    return tuple(row_of(one) for one in hearing.these(found[:PAGE])), older
+
+
+def _asked(filters: Filters, before: str) -> dict[str, Any]:
+    return {
+        "version": filters.version or None,
+        "arm": filters.arm or None,
+        "status": STATUS.get(filters.status),
+        "thumb": THUMB.get(filters.thumb),
+        "user": filters.user or None,
+        "conversation": filters.conversation or None,
+        "search": filters.q or None,
+        "since": _since(filters.since),
+        "before": before or None,
+        "limit": PAGE + 1,
+    }
 
 
 def _since(span: str) -> datetime | None:
@@ -89,9 +113,10 @@ def row_of(one: Interaction) -> InteractionRow:
     )  # fmt: skip
 
 
-def single(platform: Platform, identifier: str) -> InteractionPage:
-    """One interaction with everything that is known of it. Raises NotFound."""
-    one = platform.interactions.get(identifier)
+def single(platform: Platform, identifier: str, who: Principal) -> InteractionPage:
+    """One interaction with everything that is known of it, as the reader may hear it. Raises NotFound."""
+    found = platform.interactions.get(identifier)
+    one = _hearing(platform, who).one(found) if found else None
     if one is None:
         raise NotFound(
             f"no interaction {identifier!r}", where="interactions",

@@ -22,14 +22,14 @@ def interactions(page: Page) -> Response:
     chosen = filters(page)
     if chosen.model:
         page.require("view", chosen.model)
-    view = page.reader.interactions(page.reach, chosen, page.text("before"))
+    view = page.reader.interactions(page.reach, chosen, page.text("before"), page.who)
     template = "parts/interactions.html" if page.target == "results" else "pages/interactions.html"
     return page.render(template, view=view)
 
 
 def interaction(page: Page) -> Response:
     """One interaction with everything known of it."""
-    view = page.reader.interaction(page.request.path_params["interaction"])
+    view = page.reader.interaction(page.request.path_params["interaction"], page.who)
     page.require("view", view.row.model)
     return page.render("pages/interaction.html", view=view)
 

@@ -145,11 +145,11 @@ class Stored:
     def drift(self, name: str) -> DriftPage:
         return alerts.watched(self.platform, name)
 
-    def interactions(self, reach: Sequence[str], filters: Filters, before: str) -> InteractionList:
-        return interactions.listing(self.platform, reach, filters, before, self.names(reach))
+    def interactions(self, reach: Sequence[str], filters: Filters, before: str, who: Principal) -> InteractionList:
+        return interactions.listing(self.platform, reach, filters, before, self.names(reach), who)
 
-    def interaction(self, id: str) -> InteractionPage:
-        return interactions.single(self.platform, id)
+    def interaction(self, id: str, who: Principal) -> InteractionPage:
+        return interactions.single(self.platform, id, who)
 
     def catalogue(self, reach: Sequence[str], wanted: Wanted, after: str) -> Catalogue:
         return catalogue.listing(self.platform, self.reached(reach), wanted, after)
