@@ -125,6 +125,23 @@ def odd(row):
 def dies(row):
     import os
     os._exit(3)
+
+def sleeps(row):
+    while True:
+        pass
+
+def swallows(row):
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+
+def hangs(row):
+    import signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    signal.sigwait([signal.SIGUSR2])
 """
 
 
@@ -156,6 +173,13 @@ def test_a_function_that_raises_is_named_with_the_row(own: Path) -> None:
         judged(rows, {"custom": {"mychecks.prices:odd": "block"}}, custom=own)
     with pytest.raises(Failed, match="ended with 3"):
         judged(rows, {"custom": {"mychecks.prices:dies": "block"}}, custom=own)
+
+
+@pytest.mark.parametrize("way", ["sleeps", "swallows", "hangs"])
+def test_a_function_that_takes_too_long_is_named_with_the_row(own: Path, way: str) -> None:
+    with pytest.raises(Failed, match=rf"mychecks\.prices:{way} on one row took more than 0.2 s") as raised:
+        judged([row("how much", "R$ 10")], {"custom": {f"mychecks.prices:{way}": "block"}}, custom=own, row_s=0.2)
+    assert raised.value.where == "file:how much"
 
 
 @pytest.mark.parametrize("name", ["os:system", "mychecks.absent:f", "subprocess:run"])

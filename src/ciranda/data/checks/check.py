@@ -58,6 +58,7 @@ class Bounds:
         suites: The prompts that training must not see, by the name of their suite.
         parent: What the version before was like, for the drift check; None when there is none.
         custom: The folder of this home that functions of its own stand in.
+        row_s: How long such a function may take on one row, in seconds.
     """
 
     max_characters: int = 2000
@@ -65,6 +66,7 @@ class Bounds:
     settings: Checks = field(default_factory=Checks)
     parent: Profile | None = None
     custom: Path | None = None
+    row_s: float = 10.0
 
     @cached_property
     def asked(self) -> Asked:

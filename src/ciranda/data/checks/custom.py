@@ -7,14 +7,19 @@ A function takes a row and says None (fine), a text (the reason), or the row wit
 processes alone, so neither a crash nor a stale module is control's. It stands in the folder `checks` of the home, which only who
 owns the machine can write into, or in an installed package that declares it as an entry point of the group `ciranda.checks`. Any
 other name is refused, since a model's file may come over the network and must not pick what code runs. A function that raises
-stops the checks with an error that names it, the row and what it raised.
+stops the checks with an error that names it, the row and what it raised. So does one that takes longer than ten seconds for a row
+(or IMPORT_S to be imported): an alarm ends it, and where that is of no use, as in foreign code that does not come back, its process
+is ended from outside (`pulse`, `workers`).
 """
 
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -22,13 +27,63 @@ from pathlib import Path
 from typing import Any
 
 from ciranda.data.checks.check import MASKING, Bounds, Check, Flaw, Part, RowCheck
+from ciranda.data.checks.pulse import Pulse
 from ciranda.data.rows import Row
 from ciranda.errors import CirandaError, Failed, Invalid, NotFound
 
 PREFIX = "custom: "
 GROUP = "ciranda.checks"
 
+IMPORT_S = 60.0
+AGAIN_S = 0.5  # between alarms that the function swallows
+
 Function = Callable[[Row], object]
+
+
+class Late(BaseException):
+    """The alarm; no function's `except Exception` stops it."""
+
+
+_pulses: list[Pulse] = []  # of this process, when it is a worker
+
+
+def watched(pulse: Pulse) -> None:
+    """From here on, say there what this process is at."""
+    _pulses[:] = [pulse]
+
+
+@contextmanager
+def _within(seconds: float, what: str) -> Iterator[None]:
+    """Raise Late here after so long, in the main thread, where alarms arrive."""
+    mine = threading.current_thread() is threading.main_thread()
+    for pulse in _pulses:
+        pulse.begin(what)
+    before = signal.signal(signal.SIGALRM, _ring) if mine else None
+    try:
+        if mine:
+            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+        yield
+    finally:
+        if mine:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        for pulse in _pulses:
+            pulse.end()
+
+
+def _ring(_signal: int, _frame: object) -> None:
+    raise Late
+
+
+def late(what: str, seconds: float) -> Failed:
+    """The error of a function that took too long; `what` as its pulse says it."""
+    spec, _, where = what.partition("\n")
+    doing = f"the check {spec} on one row" if where else f"importing the check {spec}"
+    return Failed(
+        f"{doing} took more than {seconds:g} s",
+        where=where or f"checks: custom: {spec}",
+        remedy="make the function faster, or leave it out: `custom: {…: off}`",
+    )
 
 
 @dataclass(frozen=True)
@@ -40,15 +95,19 @@ class Custom:
     def __call__(self, part: Part, bounds: Bounds) -> Iterator[Flaw]:
         function = load(self.spec, bounds.custom)
         for place, row in enumerate(part.rows):
-            said = self._said(function, row)
+            said = self._said(function, row, bounds.row_s)
             if isinstance(said, Row):
                 yield Flaw(place, f"{self.spec} would change the row", said)
             elif said:
                 yield Flaw(place, str(said))
 
-    def _said(self, function: Function, row: Row) -> str | Row | None:
+    def _said(self, function: Function, row: Row, seconds: float) -> str | Row | None:
+        what = f"{self.spec}\n{row.origin or row.key[:12]}"
         try:
-            said = function(row)
+            with _within(seconds, what):
+                said = function(row)
+        except Late as error:
+            raise late(what, seconds) from error
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | CirandaError):
                 raise
@@ -86,7 +145,10 @@ def load(spec: str, folder: Path | None) -> Function:
         Failed: Importing it failed.
     """
     try:
-        found = _imported(spec, folder)
+        with _within(IMPORT_S, spec):
+            found = _imported(spec, folder)
+    except Late as error:
+        raise late(spec, IMPORT_S) from error
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | CirandaError):
             raise

@@ -16,15 +16,17 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ciranda.data.checks import stage
+from ciranda.data.checks import custom, stage
 from ciranda.data.checks.check import Bounds
 from ciranda.data.checks.look import Looked, Plan, look
+from ciranda.data.checks.pulse import Pulse
 from ciranda.errors import CirandaError, Failed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST = 8
+LOOK_S, GRACE_S = 1.0, 2.0
 
 
 def wanted() -> int:
@@ -35,9 +37,11 @@ def wanted() -> int:
 class Workers:
     """Some processes, each with at most one batch in hand."""
 
-    def __init__(self, links: list[Connection], processes: list[Any], folder: Path) -> None:
+    def __init__(self, links: list[Connection], processes: list[Any], folder: Path, row_s: float) -> None:
+        self._row_s = row_s
         self._links, self._processes, self._folder = links, processes, folder
         self._idle, self._given = list(links), 0
+        self._pulses = [Pulse(_pulse(folder, number)) for number in range(len(links))]
 
     def give(self, batch: pa.RecordBatch, *, sealed: bool) -> Iterator[tuple[int, Path, Looked]]:
         """Hand a batch to a worker; yields what came back from those that are done while waiting for a free one."""
@@ -64,7 +68,10 @@ class Workers:
             raise self._dead(link) from error
 
     def _heard(self) -> Iterator[tuple[int, Path, Looked]]:
-        for link in wait([link for link in self._links if link not in self._idle]):
+        ready = wait([link for link in self._links if link not in self._idle], LOOK_S)
+        if not ready:
+            self._watch()
+        for link in ready:
             assert isinstance(link, Connection)
             try:
                 told = link.recv()
@@ -74,6 +81,15 @@ class Workers:
                 raise told
             self._idle.append(link)
             yield told
+
+    def _watch(self) -> None:
+        """End a worker that hangs in a function of somebody's own, where no alarm reaches it."""
+        for process, pulse in zip(self._processes, self._pulses, strict=True):
+            seconds, what = pulse.read()
+            most = self._row_s if "\n" in what else custom.IMPORT_S
+            if seconds > most + GRACE_S:
+                process.kill()
+                raise custom.late(what, most)
 
     def _dead(self, link: Connection) -> Failed:
         number = self._links.index(link)
@@ -100,7 +116,7 @@ def hired(count: int, plan: Plan, bounds: Bounds, folder: Path) -> Iterator[Work
             theirs.close()
             links.append(mine)
             processes.append(process)
-        yield Workers(links, processes, folder)
+        yield Workers(links, processes, folder, bounds.row_s)
     finally:
         for link in links:
             link.close()
@@ -111,11 +127,16 @@ def hired(count: int, plan: Plan, bounds: Bounds, folder: Path) -> Iterator[Work
                 process.join()
 
 
+def _pulse(folder: Path, number: int) -> Path:
+    return folder / f"worker-{number}.pulse"
+
+
 def _work(link: Connection, plan: Plan, bounds: Bounds, folder: Path, number: int) -> None:
     """A worker's life: batches in, findings out, until the pipe ends."""
     import pyarrow as pa
 
     sys.stderr = (folder / f"worker-{number}.log").open("w", buffering=1)
+    custom.watched(Pulse(_pulse(folder, number)))
     while True:
         try:
             index, sealed = link.recv()
