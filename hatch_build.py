@@ -1,10 +1,15 @@
-"""Builds what the pages need beside Python: the browser's files from npm, and the message catalogues.
+"""Builds what is not Python source: the browser's files from npm, the message catalogues, the gateway's compiled hot path.
 
 Runs inside `pip install` and `hatch build`; also by hand, `python hatch_build.py`. Three npm packages are fetched by the
 lock file (integrity-checked, no scripts run), five named files of theirs are copied to `src/ciranda/web/vendor`, and
 their names, versions, licences and SHA-256 go to `THIRD_PARTY.json`, which Settings > About shows. Nothing is bundled.
 A stamp over the inputs makes a second build free, and lets an sdist, which carries the built files, install without Node.
 No Node on PATH: pip brings it as a wheel for the build alone. `CIRANDA_SKIP_UI=1`: an install with the REST API only.
+
+The modules that every request passes are compiled with mypyc where a C compiler (`CC`) and Python's headers are there; a wheel
+is then for this platform. Without them, or where the compiler fails, a line says so and the gateway runs as plain Python.
+`CIRANDA_COMPILED=no` leaves it out, `yes` makes a failure an error. How a worker tells stale from fresh:
+`src/ciranda/gateway/compiled.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,6 +37,27 @@ FILES = {  # package -> {file in the package: name in vendor}
     "uplot": {"dist/uPlot.iife.min.js": "uplot.js", "dist/uPlot.min.css": "uplot.css", "LICENSE": "uplot.LICENSE"},
     "@fontsource-variable/inter": {"files/inter-latin-wght-normal.woff2": "inter.woff2", "LICENSE": "inter.LICENSE"},
 }
+
+# What every request passes. Structs of msgspec stay outside (`record`, `tap`): mypyc breaks classes that another library makes.
+HOT = (
+    "gateway/answers.py", "gateway/app.py", "gateway/events.py", "gateway/journal.py", "gateway/limits.py",
+    "gateway/metrics.py", "gateway/outbox.py", "gateway/relay.py", "gateway/reply.py", "gateway/route.py",
+    "gateway/server.py", "gateway/trace.py", "gateway/tries.py", "gateway/upstream.py", "interactions/spool.py",
+    "store/clock.py", "store/ids.py",
+)  # fmt: skip
+BUILT = Path("src/ciranda/gateway/built")
+GROUP = "ciranda_gateway"
+MYPY_WHEELS = ("mypy>=2.4,<2.5", "setuptools>=77")
+SETUP = """\
+import json, sys
+from mypyc.build import mypycify
+from setuptools import setup
+options = json.loads(sys.argv.pop(1))
+setup(name="hot", packages=[], ext_modules=mypycify(
+    ["--config-file", options["config"], "--cache-dir", options["cache"], *options["modules"]],
+    group_name=options["group"], target_dir=options["work"], opt_level="2", debug_level="0"))
+"""
+MYPY = "[mypy]\nfollow_imports = silent\nignore_missing_imports = true\n"
 
 
 def skipped() -> bool:
@@ -114,6 +142,86 @@ def build_catalogues(root: Path) -> None:
             write_mo(made, read_po(given))
 
 
+def compiling() -> str:
+    """What the person who installs wants compiled: auto, yes or no."""
+    wanted = os.environ.get("CIRANDA_COMPILED", "auto")  # noqa: TID251 - the build has no ciranda to ask
+    if wanted not in ("auto", "yes", "no"):
+        raise SystemExit(f"CIRANDA_COMPILED is {wanted!r}: write auto, yes or no")
+    return wanted
+
+
+def uncompilable() -> str:
+    """Why nothing can be compiled here; empty when it can."""
+    compiler = os.environ.get("CC") or (sysconfig.get_config_var("CC") or "cc").split()[0]  # noqa: TID251 - as above
+    if shutil.which(compiler.split()[0]) is None:
+        return f"there is no C compiler ({compiler}): apt-get install gcc"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return f"Python's headers are not here: apt-get install python{sys.version_info.major}.{sys.version_info.minor}-dev"
+    if sys.implementation.name != "cpython" or not sysconfig.get_config_var("SOABI"):
+        return f"{sys.implementation.name} on {sys.platform} is not one that mypyc compiles for"
+    return ""
+
+
+def stamp_of_hot(root: Path) -> str:
+    """What the compiled form is of: the SHA-256 of each source, and how it was compiled."""
+    sources = {name: hashlib.sha256((root / "src/ciranda" / name).read_bytes()).hexdigest() for name in HOT}
+    return json.dumps({"how": [SETUP, MYPY, *MYPY_WHEELS], "sources": sources}, indent=1)
+
+
+def place_of_hot(root: Path) -> Path:
+    """Where the compiled form for this Python lies."""
+    return root / BUILT / str(sysconfig.get_config_var("SOABI"))
+
+
+def is_compiled(root: Path) -> bool:
+    """Whether the compiled form is of these sources."""
+    stamp = place_of_hot(root) / "STAMP"
+    return stamp.is_file() and stamp.read_text() == stamp_of_hot(root)
+
+
+def build_hot(root: Path) -> str:
+    """Compile in a scratch folder, then replace the old form in one rename. Why it could not be done; empty when it was."""
+    stamp, target = stamp_of_hot(root), place_of_hot(root)
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".built-", dir=target.parent) as scratch:
+        work = Path(scratch)
+        (work / "setup.py").write_text(SETUP)
+        (work / "mypy.ini").write_text(MYPY)
+        options = {"config": str(work / "mypy.ini"), "cache": str(work / "cache"), "work": str(work / "c"), "group": GROUP,
+                   "modules": [f"ciranda/{name}" for name in HOT]}  # fmt: skip
+        command = [sys.executable, str(work / "setup.py"), json.dumps(options), "-q", "build_ext", "--build-temp", str(work / "o"),
+                   "--build-lib", str(work / "lib")]  # fmt: skip
+        done = subprocess.run(command, cwd=root / "src", capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            return f"mypyc failed: {said[-1] if said else done.returncode}"
+        made = work / "lib" / "ciranda"
+        for extension in (work / "lib").glob(f"{GROUP}__mypyc*"):
+            shutil.move(extension, made / extension.name)
+        (made / "STAMP").write_text(stamp)
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            made.rename(target)
+        except OSError as error:  # another build was faster
+            return "" if is_compiled(root) else f"{target} cannot be replaced: {error.strerror}"
+    return ""
+
+
+def compile_hot(root: Path) -> bool:
+    """Compile what is stale; whether there is a compiled form now. Ends the build only where the person insists on one."""
+    if compiling() == "no":
+        return False
+    if is_compiled(root):
+        return True
+    print("compiling the gateway's hot path (half a minute)", file=sys.stderr, flush=True)
+    why = uncompilable() or build_hot(root)
+    if why and compiling() == "yes":
+        raise SystemExit(f"the gateway's hot path cannot be compiled: {why}")
+    if why:
+        print(f"the gateway runs as plain Python, with two thirds of the speed: {why}", file=sys.stderr, flush=True)
+    return not why
+
+
 class PagesHook(BuildHookInterface):  # type: ignore[type-arg]
     """The hook that hatchling calls; its name in pyproject.toml is `custom`."""
 
@@ -122,18 +230,28 @@ class PagesHook(BuildHookInterface):  # type: ignore[type-arg]
         needed = ["babel>=2.16"]
         if not (skipped() or is_fresh(Path(self.root)) or node_on_path()):
             needed.append(NODE_WHEEL)
+        if self.compiles() and not is_compiled(Path(self.root)):
+            needed += MYPY_WHEELS
         return needed
 
+    def compiles(self) -> bool:
+        """Whether this build is to hold the compiled form: an sdist holds sources alone."""
+        return self.target_name == "wheel" and (compiling() == "yes" or (compiling() == "auto" and not uncompilable()))
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build what is stale and add it, although git ignores it."""
+        """Build what is stale and add it, although git ignores it. A wheel with compiled code is one for this platform."""
         root = Path(self.root)
         build_catalogues(root)
         if not skipped() and not is_fresh(root):
             build_vendor(root)
         build_data["artifacts"] += [f"{WEB}/locale/**/*.mo"] + ([] if skipped() else [f"{WEB}/vendor/**"])
+        if self.target_name == "wheel" and compile_hot(root):
+            build_data["artifacts"].append(f"{place_of_hot(root).relative_to(root)}/**")
+            build_data["pure_python"], build_data["infer_tag"] = False, True
 
 
 if __name__ == "__main__":
     build_catalogues(ROOT)
     if not skipped() and not is_fresh(ROOT):
         build_vendor(ROOT)
+    compile_hot(ROOT)

@@ -20,6 +20,7 @@ import argparse
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import statistics
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -254,7 +256,19 @@ def throughput(folder: Path, seconds: float, rounds: int, wanted: list[Peer]) ->
         beside = {one.name: against(one, ours, folder, seconds, rounds) for one in wanted}
         for path in (rig.home / "spool").glob("*/*.ready"):
             path.unlink()
-    return {"doors": rows, "steady": steady, "memory": memory, "peers": beside}
+        told = {"python": interpreter(), "compiled": form(ours)}
+    return {**told, "doors": rows, "steady": steady, "memory": memory, "peers": beside}
+
+
+def interpreter() -> str:
+    """Which Python serves: the system's is built with its optimisations, one of pyenv is not and costs a sixth more."""
+    return f"{platform.python_version()} ({'the system' if sys.base_prefix == '/usr' else 'not the system'}'s)"
+
+
+def form(ours: Door) -> bool:
+    """Whether our worker runs its compiled hot path."""
+    with urllib.request.urlopen(ours.url.removesuffix("/v1/chat/completions") + "/readyz", timeout=5) as answer:
+        return bool(json.load(answer)["compiled"])
 
 
 def grown(ours: Door, folder: Path, rps: float) -> dict[str, float]:
@@ -360,6 +374,9 @@ def verdicts(result: dict[str, Any]) -> dict[str, str]:
 
 
 def show(result: dict[str, Any]) -> None:
+    print(
+        f"Python {result['python']}; the gateway {'runs compiled' if result['compiled'] else 'runs as plain Python'}\n"
+    )
     print(
         f"{'door':<14}{'rps':>9}{'of nginx':>10}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}{'errors':>8}   (64 connections)"
     )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ciranda.errors import Invalid
 from ciranda.gateway import splice, tap
+from ciranda.gateway.events import Events
 
 WIRE = "smart-home@12"
 ENCODED = msgspec.json.encode(WIRE)
@@ -110,7 +111,7 @@ def test_a_stream_passes_whole_and_its_end_is_held_back(
     usage = USAGE.replace(b'": ', b'":') if spaced else USAGE
     whole = b"".join(chunks) + END + usage + DONE
     places = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
-    events, shown = tap.Events(hides_usage=hides), b""
+    events, shown = Events(hides_usage=hides), b""
     for start, stop in itertools.pairwise(places):
         shown += events.push(whole[start:stop])
         assert shown.endswith(b"\n\n") or not shown
@@ -130,7 +131,7 @@ def test_tokens_and_reason_are_read_off_the_end(said: list[str]) -> None:
 
 @given(st.binary(max_size=300))
 def test_no_bytes_of_an_engine_upset_the_tap(noise: bytes) -> None:
-    events = tap.Events(hides_usage=True)
+    events = Events(hides_usage=True)
     assert len(events.push(noise) + events.last()) <= len(noise) + 2
     tap.of_stream(noise)
     tap.of_answer(noise)

@@ -11,7 +11,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,6 +35,13 @@ class Settings(BaseModel):
     ] = 7700
     gateway_port: Annotated[int, Field(ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")] = 7701
     gateway_workers: Annotated[int, Field(ge=1, le=64, description="Gateway processes, each on its own listener.")] = 1
+    compiled: Annotated[
+        Literal["auto", "yes", "no"],
+        Field(
+            description="Whether gateway workers run compiled: auto (where what was compiled is of these sources), yes (else they "
+            "do not start) or no."
+        ),
+    ] = "auto"
     proxies: Annotated[
         str,
         Field(

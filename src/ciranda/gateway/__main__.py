@@ -1,4 +1,7 @@
-"""`python -m ciranda.gateway`: one worker of the gateway."""
+"""`python -m ciranda.gateway`: one worker of the gateway.
+
+What it serves with is imported once `compiled` has decided in which form: as C, or as plain Python.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 
 from ciranda import config
 from ciranda.errors import CirandaError
-from ciranda.gateway.worker import Options, run
+from ciranda.gateway import compiled
 
 
 def main() -> int:
@@ -28,6 +31,9 @@ def main() -> int:
     try:
         home.make()
         settings = config.settings(home)
+        compiled.load(settings.compiled)
+        from ciranda.gateway.worker import Options, run
+
         shared = "" if settings.database_url.startswith("sqlite") else settings.database_url
         run(
             Options(

@@ -49,7 +49,8 @@ _CODES: dict[type[CirandaError], str] = {
 class UpstreamFailed(Failed):
     """The engine broke: it gave no answer, half of one, or nonsense."""
 
-    status, retry = 502, True
+    status = 502
+    retry = True
 
 
 class UpstreamSlow(Failed):
@@ -103,7 +104,8 @@ def after(seconds: float) -> bytes:
 class TimedOut(CirandaError):
     """The client did not send its request in time."""
 
-    status, kind = 408, "invalid_request_error"
+    status = 408
+    kind = "invalid_request_error"
 
 
 class HeadersTooLarge(TooLarge):
@@ -115,7 +117,8 @@ class HeadersTooLarge(TooLarge):
 class WrongMethod(CirandaError):
     """The path exists, but not for this method."""
 
-    status, kind = 405, "invalid_request_error"
+    status = 405
+    kind = "invalid_request_error"
 
 
 class UnknownPath(NotFound):

@@ -15,7 +15,7 @@ from time import monotonic
 import msgspec
 
 from ciranda.errors import CirandaError, Forbidden, LimitReached, StorageFull, Unauthenticated, Unavailable
-from ciranda.gateway import answers, feedback, limits, listing, onward, route, strangers, widget
+from ciranda.gateway import answers, compiled, feedback, limits, listing, onward, route, strangers, widget
 from ciranda.gateway.cache import Cache
 from ciranda.gateway.doors import DOORS
 from ciranda.gateway.journal import Journal
@@ -205,7 +205,8 @@ class Gateway:
     def _ready(self, connection: Connection, request: Request) -> None:
         if self.server.draining:
             raise Unavailable("this worker is draining", remedy="use another one")
-        connection.answer(200, answers.JSON, b'{"status":"ready","generation":%d}' % self.snapshot().generation)
+        told = {"status": "ready", "generation": self.snapshot().generation, "compiled": compiled.loaded()}
+        connection.answer(200, answers.JSON, msgspec.json.encode(told))
 
     def _metrics(self, connection: Connection, request: Request) -> None:
         forwarded = b"x-forwarded-for" in request.headers or b"forwarded" in request.headers
@@ -232,6 +233,7 @@ class Gateway:
         yield "cache_hits_total", "Requests that were answered from what is kept.", self.cache.hits
         yield "cache_misses_total", "Requests whose answer might have been kept, and was not.", self.cache.misses
         yield "limited_total", "Requests refused by a limit or a budget.", self.quotas.refused
+        yield "compiled", "Whether this worker runs the compiled hot path (1) or plain Python (0).", compiled.loaded()
         yield "limits_waiting", "Requests that wait for a share of a limit.", len(self.quotas.waiting)
 
     # What relays share.

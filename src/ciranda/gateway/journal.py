@@ -6,7 +6,7 @@ itself, and those that cannot be are refused (507). A client that left in the me
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ciranda.errors import CirandaError
 from ciranda.interactions.spool import INTERACTION, pack
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from ciranda.gateway.relay import Relay
 
 
-class Entry(NamedTuple):
+class Entry:
     """One whole answer: how it is recorded (`body`), and how it is shown."""
 
-    relay: Relay
-    status: int
-    body: bytes
-    lines: bytes
-    shown: bytes
+    __slots__ = ("body", "lines", "relay", "shown", "status")
+
+    def __init__(self, relay: Relay, status: int, body: bytes, lines: bytes, shown: bytes) -> None:
+        self.relay = relay
+        self.status = status
+        self.body = body
+        self.lines = lines
+        self.shown = shown
 
 
 class Journal:

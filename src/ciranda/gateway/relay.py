@@ -19,6 +19,7 @@ from ciranda.errors import CirandaError, StorageFull, Unavailable
 from ciranda.gateway import answers, limits, route, splice, tap, trace, tries
 from ciranda.gateway.answers import UpstreamFailed, UpstreamSlow
 from ciranda.gateway.doors import DOORS, Door
+from ciranda.gateway.events import Events, without_usage
 from ciranda.gateway.guarded import Guarded
 from ciranda.gateway.record import Record, encode
 from ciranda.gateway.reply import Reply
@@ -44,22 +45,29 @@ class Relay:
     # Defaults live on the class: most requests never change them, and making a request is on the hot path.
     arm: Arm | None = None
     replica: Replica | None = None
-    door: Door = CHAT
-    streams = over = False
-    _paused = pinned = _told = False
+    streams: bool = False
+    over: bool = False
+    pinned: bool = False
+    _paused: bool = False
     _call: Upstream | None = None
     _guard: Guarded | None = None
-    cache_key = b""  # under which its answer will be kept
+    cache_key: bytes = b""  # under which its answer will be kept
     promise: Promise | None = None  # what it holds of its bounds of use
     held: CirandaError | None = None  # what to say when the wait for new routing was in vain
-    held_at = waits_since = sent_at = heard_at = waited = 0.0  # first held, held last
-    _status = _size = 0
+    held_at: float = 0.0  # at first
+    waits_since: float = 0.0  # held last
+    sent_at: float = 0.0
+    heard_at: float = 0.0
+    waited: float = 0.0
+    _status: int = 0
+    _size: int = 0
 
     def __init__(self, gateway: Gateway, connection: Connection, request: Request, key: Key) -> None:
         self.gateway = gateway
         self.connection = connection
         self.request = request
         self.key = key
+        self.door: Door = CHAT
         # What is recorded: the chat form, as the client sent it, but for what the guard masked.
         self.body = request.body
         self.outgoing = request.body  # what an engine gets, but for the model's name
@@ -67,7 +75,7 @@ class Relay:
         self.tried: list[Replica] = []
         self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
-        self._events: tap.Events
+        self._events: Events
         self._reply = Reply(connection)
 
     def start(self) -> None:
@@ -90,15 +98,12 @@ class Relay:
         try:
             self.gateway.admit(self.model)
             if not snapshot.bounded or self.gateway.quotas.admit(self, snapshot):
-                self._proceed()
+                self.admitted()
         except CirandaError as error:
             self.refuse(error)
 
     def admitted(self) -> None:
         """What the request needs is promised to it now. Raises a CirandaError, for who calls to refuse it with."""
-        self._proceed()
-
-    def _proceed(self) -> None:
         if self.model.guard.input or self.model.guard.output:
             self._guard = Guarded(self)
             self._guard.start()
@@ -123,7 +128,7 @@ class Relay:
         replica = self.replica if fresh else route.pick(arm.replicas, now, self.tried)
         if replica is None:
             raise Unavailable(f"{arm.version} has no replica that is ready", remedy="try again in a moment")
-        record = self.record
+        record, told = self.record, self.sent_at > 0
         self.arm, self.replica = arm, replica
         record.name(arm, replica.id)
         if arm.name == FALLBACK:
@@ -131,12 +136,11 @@ class Relay:
         usage = self.streams and not self.seen.wants_usage  # asked for by us, so hidden from the client
         body = splice.rewrite(self.outgoing, self.seen, replica.wire, usage=usage)
         self._status, self._pieces, self._size = 0, [], 0
-        self._events = tap.Events(hides_usage=usage)
+        self._events = Events(hides_usage=usage)
         self.sent_at = self.heard_at = now
         lines = trace.lines(self.request.headers, record) if record.trace_id else b""
         self._call = replica.send(self, self.door.wire, body, self.request.request_id, lines=lines, fresh=fresh)
-        if record.stream and not self._told:
-            self._told = True
+        if record.stream and not told:
             self.gateway.write(STARTED, encode(record))
 
     # What the engine says.
@@ -157,9 +161,8 @@ class Relay:
         self._pieces.append(payload)
         if self.streams:
             self._show(self._events.push(payload))
-        if self.over or (self._size <= limits.ANSWER_BYTES and len(self._events.held) <= limits.EVENT_BYTES):
-            return
-        self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
+        if not self.over and (self._size > limits.ANSWER_BYTES or len(self._events.held) > limits.EVENT_BYTES):
+            self.break_off(UpstreamFailed("the engine's answer is too large", remedy="lower max_tokens"))
 
     def _show(self, events: bytes) -> None:
         try:
@@ -214,7 +217,7 @@ class Relay:
         self._reply.finish(last, self.headers)
         self._copy()
         if self.cache_key:
-            shown = tap.without_usage(text) if self._events.hides_usage else text
+            shown = without_usage(text) if self._events.hides_usage else text
             self.gateway.cache.keep(self, text, shown, answers.EVENTS, streamed=True)
 
     # A whole answer.
@@ -278,10 +281,9 @@ class Relay:
 
     def seal(self, status: int) -> bytes:
         """The record of a whole answer that is about to be written; the `journal` calls."""
-        gone = self.connection.exchange is not self
-        if gone:
-            self.record.error = "client_left"
-        self._sum_up(LEFT if gone else status)
+        if self.connection.exchange is not self:
+            self.record.error, status = "client_left", LEFT
+        self._sum_up(status)
         return encode(self.record)
 
     def settle(self, entry: Entry, full: CirandaError | None) -> None:
@@ -365,9 +367,7 @@ class Relay:
             self._reply.ping(now, self.headers)
 
     def _since_start(self) -> float:
-        return (
-            int((monotonic() - self.request.received_at) * 1e6) / 1000
-        )  # in whole microseconds; `round` takes ten times as long
+        return int((monotonic() - self.request.received_at) * 1e6) / 1000  # `round` takes ten times as long
 
     def _wait_over(self) -> None:
         call, self._call = self._call, None

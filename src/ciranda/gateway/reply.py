@@ -16,7 +16,7 @@ from ciranda.errors import CirandaError
 from ciranda.gateway import answers, limits
 from ciranda.gateway.answers import UpstreamFailed
 from ciranda.gateway.doors.chunks import as_events, usage_event
-from ciranda.gateway.tap import done_at
+from ciranda.gateway.events import done_at
 
 if TYPE_CHECKING:
     from ciranda.gateway.doors import Translation

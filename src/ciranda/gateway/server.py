@@ -1,4 +1,4 @@
-"""The server's half of HTTP/1.1: an `asyncio.Protocol` on httptools, with bounds and deadlines on everything a client can do.
+"""The server's half of HTTP/1.1: a protocol of asyncio on httptools, with bounds and deadlines on everything a client can do.
 
 One request at a time per connection, in order; pipelined ones wait in a bounded queue. Deadlines are kept by one sweep over all
 connections instead of a timer each. A refusal is always sent (also 413 in the middle of an upload: the rest is read and thrown
@@ -33,11 +33,15 @@ class Request:
     """One request, whole."""
 
     # Defaults live on the class: one is made per request, and most fields are set once, later.
-    method = path = query = body = request_id = b""
-    keep_alive = True
-    modern = True  # HTTP/1.1, so chunked answers are understood
-    received_at = 0.0
-    ident = ""
+    method: bytes = b""
+    path: bytes = b""
+    query: bytes = b""
+    body: bytes = b""
+    request_id: bytes = b""
+    keep_alive: bool = True
+    modern: bool = True  # HTTP/1.1, so chunked answers are understood
+    received_at: float = 0.0
+    ident: str = ""
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
@@ -82,9 +86,9 @@ class Server:
         self.date = b""
         self.sweep()
 
-    def protocol(self) -> Connection:
+    def protocol(self) -> asyncio.Protocol:
         """A fresh connection; what `loop.create_server` wants."""
-        return Connection(self)
+        return cast("asyncio.Protocol", Connection(self))
 
     def sweep(self) -> None:
         """End what is over its deadline. Call every `SWEEP_SECONDS`."""
@@ -100,8 +104,11 @@ class Server:
             connection.close_if_idle()
 
 
-class Connection(asyncio.Protocol):
-    """One client connection: the parsing half is here, the answering half in the methods from `answer` on."""
+class Connection:
+    """One client connection: the parsing half is here, the answering half in the methods from `answer` on.
+
+    It has all that `asyncio.Protocol` wants, but does not inherit from it: see `compiled`.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -141,6 +148,9 @@ class Connection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_left()
+
+    def eof_received(self) -> None:
+        """Nothing more comes: the transport closes."""
 
     def data_received(self, data: bytes) -> None:
         if self._sinking:

@@ -167,8 +167,8 @@ def _lines(host: str, secret: str, *, pooled: bool) -> bytes:
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-class Upstream(asyncio.Protocol):
-    """One connection to an engine, and the call that is on it."""
+class Upstream:
+    """One connection to an engine, and the call that is on it; a protocol of asyncio, though not by inheritance: see `compiled`."""
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
@@ -253,9 +253,12 @@ class Upstream(asyncio.Protocol):
         replica, loop = self.replica, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limits.CONNECT_SECONDS):
-                await loop.create_connection(lambda: self, replica.host, replica.port, ssl=replica.tls)
+                await loop.create_connection(self._protocol, replica.host, replica.port, ssl=replica.tls)
         except (OSError, TimeoutError) as error:
             self._fail(f"cannot connect: {error or 'timed out'}")
+
+    def _protocol(self) -> asyncio.Protocol:
+        return cast("asyncio.Protocol", self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -272,6 +275,15 @@ class Upstream(asyncio.Protocol):
             self._finish()
         else:
             self._fail(f"the connection was lost: {exc or 'closed by the engine'}")
+
+    def eof_received(self) -> None:
+        """Nothing more comes: the transport closes."""
+
+    def pause_writing(self) -> None:
+        """The engine reads slowly; a request is one body, which waits in the transport."""
+
+    def resume_writing(self) -> None:
+        """It reads again."""
 
     def data_received(self, data: bytes) -> None:
         if self._sink is None:  # bytes that nobody asked for: the connection cannot be trusted
