@@ -58,7 +58,7 @@ def test_a_source_that_changed_is_never_shadowed_by_what_was_compiled_before(pac
 
 
 def test_who_insists_on_compiled_code_is_told_why_there_is_none(package: Path) -> None:
-    with pytest.raises(errors.Unavailable, match="cannot be loaded|imported already") as told:
+    with pytest.raises(errors.Unavailable, match=r"cannot be loaded|imported already") as told:
         compiled.load("yes", package)
     assert "hatch_build.py" in told.value.remedy
     shutil.rmtree(compiled.place(package))
