@@ -1,11 +1,12 @@
 """Whether a search finds a better recipe than the default: eight trials on the demo's sentences, judged on rows that none has seen.
 
-    python bench/search.py                      some twenty minutes of two cores
-    python bench/search.py --home /tmp/searched             and keep it, to look at, or to go on with:
+    python bench/search.py                      some forty minutes of one core
+    python bench/search.py --home /tmp/searched             and keep it, to look at; killed, it goes on; over, it may have more:
     python bench/search.py --home /tmp/searched --more 4
+    python bench/search.py --home /tmp/searched --exam      do not search on: the exam of the best so far
 
 What `ciranda search start` does is done here without a platform around it: the demo's English sentences, the packaged base, the
-space below, trials as jobs of their own, two at a time. Trial 0 is the default recipe. The best by validation and the default then
+space below, trials as jobs of their own, one at a time. Trial 0 is the default recipe. The best by validation and the default then
 sit the same exam on the test split, served by llama.cpp, and are compared pair by pair. Nothing is held: what came out is written
 to bench/results/search.json, better or not.
 """
@@ -30,7 +31,7 @@ from ciranda.jobs.local import JobSpec
 from ciranda.loop import intake, picks, searching
 from ciranda.loop.platform import Platform
 from ciranda.registry import models
-from ciranda.train import trials
+from ciranda.train import plans, trials
 from ciranda.train.search import resume
 from ciranda.train.trials import Trial
 
@@ -40,18 +41,18 @@ FILE = """\
 model: smart-home
 base: smollm2-135m-instruct
 data:
-  sources: [{intents: en, count: 1200}]
+  sources: [{intents: en, count: 3000}]
 train:
-  recipe: {steps: 120}
   search:
     trials: TRIALS
     budget: 3h
     workers: WORKERS
     space:
-      learning_rate: {low: 0.001, high: 0.009}
-      rank: [4, 8, 16, 32]
-      layers: [8, 12, 15]
-      warmup_steps: [4, 8, 24]
+      learning_rate: {low: 0.0015, high: 0.005}
+      steps: [240, 360, 480]
+      batch_size: [1, 2]
+      layers: [12, 16, 20]
+      rank: [8, 16]
 evaluate: {cases: 90, max_tokens: 64}
 """
 
@@ -91,7 +92,7 @@ def followed(platform: Platform, search: str) -> str:
 def line(one: Trial) -> str:
     r = one.recipe
     reached = f"{one.objective:.1%}" if one.objective is not None else one.reason
-    drawn = f"rate {r.learning_rate:g} rank {r.rank} layers {r.layers} warm-up {r.warmup_steps}"
+    drawn = f"rate {r.learning_rate:g} steps {r.steps} of {r.batch_size} layers {r.layers} rank {r.rank}"
     return f"trial {one.number} {one.state} {reached}: {drawn}"
 
 
@@ -106,7 +107,7 @@ def examined(platform: Platform, suite: Suite, one: Trial) -> Evaluation:
     }
     engine = picks.serving(platform.home, "llamacpp", "trial", about, ready_file="{ready}")
     exam = exams.Spec(tuple(engine), "trial", str(platform.home.engine_key), (suite,), ("exact_match",), max_tokens=64)
-    key = f"exam:{one.number}"
+    key = f"exam:{one.number}:{len(suite.cases)}"
     folder = platform.home.jobs / key
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.json").write_text(json.dumps(exam.to_dict()))
@@ -117,7 +118,7 @@ def examined(platform: Platform, suite: Suite, one: Trial) -> Evaluation:
 
 
 def told(one: Trial) -> dict[str, Any]:
-    names = ("learning_rate", "rank", "layers", "warmup_steps", "steps")
+    names = ("learning_rate", "steps", "batch_size", "layers", "rank")
     return {
         "number": one.number, "state": one.state, "recipe": {name: getattr(one.recipe, name) for name in names},
         "validation": one.objective, "loss": one.loss, "seconds": round(one.spent_s),
@@ -129,24 +130,36 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--trials", type=int, default=8)
     options.add_argument("--more", type=int, default=0, help="Trials to add to the search that --home holds.")
-    options.add_argument("--workers", type=int, default=2)
+    options.add_argument(
+        "--exam", action="store_true", help="Only examine the best so far of the search that --home holds."
+    )
+    options.add_argument("--cases", type=int, default=300, help="Questions of the exam.")
+    options.add_argument("--workers", type=int, default=1)
     options.add_argument("--home", type=Path, help="Where it is done; kept. Without it a folder that goes.")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as fresh:
         folder = asked.home or Path(fresh)
         folder.mkdir(parents=True, exist_ok=True)
         platform = loop.open(Home(folder.absolute() / ".ciranda"))
-        search = more(platform, asked.more) if asked.more else searched(platform, asked.trials, asked.workers)
+        if not asked.exam:
+            if asked.more:
+                more(platform, asked.more)
+            else:
+                searched(platform, asked.trials, asked.workers)
+        search = f"search:{MODEL}:bench"
         row, known = trials.get(platform.db, search), trials.of(platform.db, search)
-        if row["best"] is None:
+        plan = plans.of(row)
+        number = plans.chosen(plan, known) if plan else None
+        if number is None:
             sys.exit(f"no trial has a result: {row['reason']}")
-        best, default = known[row["best"]], known[0]
-        suite = suites.from_dataset(platform.db, platform.home, row["dataset"], limit=200)
-        found = {one.number: examined(platform, suite, one) for one in {best.number: best, 0: default}.values()}
+        best = known[number]
+        suite = suites.from_dataset(platform.db, platform.home, row["dataset"], limit=asked.cases)
+        found = {one.number: examined(platform, suite, one) for one in {best.number: best, 0: known[0]}.values()}
         verdict = compare.compare(found[best.number], found[0], "exact_match").to_dict()
         result = {
-            "model": "SmolLM2-135M-Instruct, Q8_0, llama.cpp", "dataset": row["dataset"], "trials": [told(one) for one in known],
-            "best": best.number, "minutes": round(row["worked_s"] / 60, 1),
+            "model": "SmolLM2-135M-Instruct, Q8_0, llama.cpp", "dataset": row["dataset"], "state": row["state"],
+            "trials": [told(one) for one in known],
+            "best": best.number, "minutes": round(trials.elapsed_s(row) / 60, 1),
             "worker_minutes": round(sum(one.spent_s for one in known) / 60, 1),
             "test": {"n": len(suite.cases), "best": verdict["mean_a"], "default": verdict["mean_b"], "comparison": verdict},
         }  # fmt: skip

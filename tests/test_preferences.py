@@ -76,7 +76,7 @@ def test_what_users_said_makes_right_answers_likelier_than_wrong_ones(
     world: World, tmp_path: Path, method: str, learn: Any
 ) -> None:
     rows, validation = ([staging.line(row) for row in learn(voices)[0]] for voices in (world.heard, world.held))
-    one = replace(spec(tmp_path, rows, validation, method=method, steps=40), init_adapter=world.adapter)
+    one = replace(spec(tmp_path, rows, validation, method=method), init_adapter=world.adapter)
     result = smallmodel.trained(tmp_path, one)
     judged, before = result["validation"], exact(tmp_path / "before", world, world.adapter)
     after = exact(tmp_path / "after", world, tmp_path / "output/adapter")
@@ -85,7 +85,7 @@ def test_what_users_said_makes_right_answers_likelier_than_wrong_ones(
     assert judged["n"] >= 15
     assert judged["exact_match"] >= 0.7, "of answers that nobody learnt from, the better ones gained"
     assert judged["likelier"] >= judged["before"] + 0.05
-    assert after >= before - 0.05, "and what it could is not unlearnt"
+    assert after >= before - 0.05, "and what it could is not unlearnt, of templates never seen"
 
 
 def exact(folder: Path, world: World, adapter: Path) -> float:

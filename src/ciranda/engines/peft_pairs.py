@@ -1,9 +1,11 @@
 """Learning from what people preferred, through TRL: pairs of answers (DPO), answers with thumbs (KTO). The one file that names it.
 
-    DPO   Rafailov et al. 2023: the chosen answer gains on the rejected one, beside a reference; with the chosen answer's own loss
-          as an anchor (Pang et al. 2024), since of two that are merely compared both may become unlikely: without it, held-out
-          preference rose from 18 to 91 % on smart-home answers, and right answers fell from 22 to 3 %
+    DPO   Rafailov et al. 2023: the chosen answer gains on the rejected one, beside a reference
     KTO   Ethayarajh et al. 2024: an answer with a thumb up gains, one with a thumb down loses; no pairs are needed
+
+Beside both stands the loss of the better answers as an anchor (Pang et al. 2024), and `beta` is 1: of answers that are merely
+compared both may become unlikely, the more so when they are short and differ in a few tokens, since with the 0.1 that is usual for
+long ones the comparison is not content before some 30 nats lie between them (docs/train.md).
 
 The reference is the model as it was at the start: for a fresh adapter the weights beneath it, for one to go on from a frozen copy
 of it, for whole weights their likelihoods, computed beforehand. Rows come in the order that `train.packing` laid down for the whole

@@ -37,12 +37,12 @@ PREFERRING = ("dpo", "kto")
 
 def usual(method: str, tuning: str) -> dict[str, Any]:
     """What a recipe has where nothing is written, by method and tuning."""
-    rate = {"lora": {"sft": 3e-3, "pretrain": 1e-3, "dpo": 5e-4, "kto": 5e-4}, "full": {"dpo": 5e-6, "kto": 5e-6}}
+    rate = {"lora": {"sft": 3e-3, "pretrain": 1e-3, "dpo": 3e-4, "kto": 3e-4}, "full": {"dpo": 5e-6, "kto": 5e-6}}
     found: dict[str, Any] = {"learning_rate": rate.get(tuning, {}).get(method, 1e-4)}
     if tuning == "full":
         found["layers"] = 0
     if method in PREFERRING:
-        found |= {"batch_size": 4, "steps": 120}
+        found |= {"batch_size": 4, "steps": 24}
     return found
 
 
@@ -60,7 +60,7 @@ class Recipe(BaseModel):
     rslora: Annotated[bool, Field(description="Scale by alpha over the root of rank, for higher ranks.")] = False
     dora: Annotated[bool, Field(description="Magnitude and direction apart; needs `merge` to be served.")] = False
     merge: Annotated[bool, Field(description="Leave whole weights with the adapter merged in.")] = False
-    beta: Annotated[float, Field(gt=0, le=100, description="Pull back to the reference (`dpo`, `kto`).")] = 0.1
+    beta: Annotated[float, Field(gt=0, le=100, description="Pull back to the reference (`dpo`, `kto`).")] = 1.0
     learning_rate: Annotated[float, Field(gt=0, le=0.1, description="Peak rate, after the warm-up.")] = 3e-3
     batch_size: Annotated[int, Field(ge=1, le=1024, description="Rows in one step.")] = 2
     steps: Annotated[int, Field(ge=1, le=1_000_000, description="Optimiser steps.")] = 240
@@ -68,7 +68,7 @@ class Recipe(BaseModel):
     max_tokens: Annotated[int, Field(ge=8, le=131_072, description="A longer row is left out, and counted.")] = 256
     anchor: Annotated[
         float, Field(ge=0, le=100, description="Weight of the better answers' own loss (`dpo`, `kto`).")
-    ] = 1.0
+    ] = 2.0
     validate_every: Annotated[int, Field(ge=0, description="Steps between looks at validation; 0 only at the end.")] = 0
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Fixes order and initial values.")] = 17
 
