@@ -318,3 +318,45 @@ def test_a_signal_to_control_ends_it_and_leaves_the_trainers(lab: Lab, patient: 
     lab.start()
     assert held or all(one.state == "complete" for one in lab.known(search))
     assert lab.ended(search)["state"] == "complete"
+
+
+REAL = """\
+model: house
+data: {sources: [{files: ../data/*.jsonl}]}
+train:
+  search: {trials: 2, budget: 30m, workers: 1, space: {learning_rate: {low: 0.001, high: 0.004}}}
+  recipe: {steps: 60, layers: 2}
+evaluate: {cases: 12, max_tokens: 32}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_with_the_real_small_model_it_is_the_same_search_after_trainer_worker_and_control_were_killed(
+    tmp_path: Path, warm: Warm
+) -> None:
+    lab = Lab(tmp_path, warm, REAL)
+    try:
+        search = started(lab)
+        first = lab.until(lambda: lab.running(search), seconds=600)[0]
+        for one in lab.trainers(search):
+            process.kill(one)  # the trainer, and the worker that waits for it
+        lab.until(lambda: lab.platform.jobs.status(first.job).attempt == 2, seconds=600)
+        lab.until(lambda: len(lab.known(search)[0].loss_curve) > 40, seconds=600)  # past a checkpoint
+        lab.kill()
+        for one in lab.trainers(search):
+            process.kill(one)  # while nobody looks
+        lab.start()
+        lab.ended(search, seconds=1800)
+        again = started(lab, "--trials", "1")
+        lab.ended(again, seconds=1800)
+        known = lab.known(search)
+        assert [(one.state, len(one.loss_curve)) for one in known] == [("complete", 60)] * 2
+        assert known[0].figures["resumed_at"] == 40
+        undisturbed = lab.known(again)[0]
+        assert known[0].loss_curve == undisturbed.loss_curve
+        assert known[0].objective == undisturbed.objective
+        folders = [Path(one.folder) / "adapter/adapter_model.safetensors" for one in (known[0], undisturbed)]
+        assert folders[0].read_bytes() == folders[1].read_bytes(), "bit by bit"
+    finally:
+        lab.close()
