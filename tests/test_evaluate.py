@@ -153,13 +153,13 @@ def test_a_turn_asks_yesterdays_traffic_of_its_candidate_where_a_gate_wants_it(t
         house.apply(stage, file)
         house.live(stage, "house@0")
         first = stage.control.post("/models/house/turns", {"event": "silent"})["turn"]
-        house.ended(stage, first, "refused", limit_s=120)
+        house.ended(stage, first, "refused", limit_s=240)
         told = stage.control.get("/versions/house@1")["verdicts"][0]
         assert told["outcome"] != "pass", "there was no traffic to ask again"
         with house.users(stage):
             stage.until("there is traffic", lambda: house.recorded(stage) >= 60, limit_s=60)
         turn = stage.control.post("/models/house/turns", {"event": "after"})["turn"]
-        house.ended(stage, turn, "released", "promoted", limit_s=180)
+        house.ended(stage, turn, "released", "promoted", limit_s=240)
         version = house.turn(stage, turn).version
         (verdict,) = stage.control.get(f"/versions/{version}")["verdicts"]
         (spoken,) = (one for one in verdict["gates"] if one["suite"] == "replay")

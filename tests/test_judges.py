@@ -205,6 +205,9 @@ def test_few_labels_no_relation_and_silence_are_not_believed() -> None:
     assert "fewer than 30" in refusal(opinions(0.7, 20, 1))
     assert "no clear relation" in refusal([(dice.random(), float(dice.random() < 0.5)) for _ in range(150)])
     assert "no opinion on 30 of 100" in refusal(opinions(0.7, 150, 1), silent=30, asked=100)
+    mute = replace(calibrated(opinions(0.7, 150, 1)), silent=150)
+    said = calibration.standing("judge:kind", "kind", KIND.digest, mute, now=clock.now()).refusal
+    assert "no opinion on 150 of 300 answers that people labelled" in said
     never = calibration.standing("judge:kind", "kind", KIND.digest, None, now=clock.now())
     assert "never held against people" in never.refusal
 

@@ -295,6 +295,8 @@ def test_a_believed_judge_scores_a_sample_of_live_answers_within_its_bounds(
             conn.execute(quality_states.delete())
         sampling.look(court.platform, [spec])
         assert len(seen) - asked == 20
+    with court.world.db.reading() as conn:
+        assert sampling.told(conn, "sampler") == [{"model": MODEL, "hour": 20, "day": 20}]
     known = [court.platform.interactions.get(one) for one in scores]
     assert {one.version for one in known if one} == {court.live.ref}
     for folder in court.world.home.jobs.glob("judge:live:*"):

@@ -6,7 +6,6 @@ a model of 135M parameters is any good: as a judge it is not, and calibration ha
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -128,15 +127,11 @@ def test_the_packaged_base_is_a_bad_judge_and_calibration_says_so(stage: Stage) 
     small = Judge("small", "house", "It is one line of JSON that names an intent.", scale=2, max_tokens=48)
     with stage.platform.db.writing() as conn:
         judge.register(conn, small, actor="test")
-    told = test_evaluate.ciranda(
-        stage, "judges", "calibrate", "small", "--suite", "labelled", "--model", "house", limit_s=900
-    )
-    shown = json.loads(test_evaluate.ciranda(stage, "judges", "show", "small", "--json"))
-    (worth,) = shown["worth"]
+    asked = ("judges", "calibrate", "small", "--suite", "labelled", "--model", "house", "--json")
+    (worth,) = test_evaluate.ciranda(stage, *asked, limit_s=900)["worth"]
     print(f"\nthe base as a judge: {worth['refusal']}; {worth['figures']}")
-    assert "not believed" in told
-    assert worth["labels"] <= 36
-    assert (worth["believed"], bool(worth["refusal"])) == (False, True)
+    assert not worth["believed"]
+    assert "not believed: it had no opinion on" in worth["refusal"] or "from wrong to right" in worth["refusal"]
 
 
 def test_inspect_ai_and_lm_eval_ask_the_packaged_base(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> None:

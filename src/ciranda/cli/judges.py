@@ -92,6 +92,9 @@ def _drawn(desk: Desk, told: Told) -> None:
     ]  # fmt: skip
     columns = ("of", "kind", "labels", "rise", "agreement", "until", "worth")
     desk.screen.table(columns, rows, empty="never held against people: no gate believes it")
+    if told["live"]:
+        live = [(one["model"], one["hour"], one["day"]) for one in told["live"]]
+        desk.screen.table(("live answers of", "last hour", "last day"), live, empty="")
     said = [
         (one["version"], one["against"], one["suite"], one["n"], one["silent"], one["mean"])
         for one in told["judgements"]

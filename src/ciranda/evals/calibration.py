@@ -287,6 +287,8 @@ def _refusal(digest: str, found: Calibration | None, now: datetime, served: froz
         return "it was never held against people"
     if found.digest != digest:
         return "it is another one since it was calibrated"
+    if found.silent and found.silent / (found.n + found.silent) > SILENT:
+        return f"it had no opinion on {found.silent} of {found.n + found.silent} answers that people labelled"
     if found.n < LEAST:
         return f"it was held against {found.n} labels, fewer than {LEAST}"
     if clock.parse(found.valid_until) <= now:

@@ -89,6 +89,18 @@ def _look(platform: Platform, spec: ModelSpec, sampled: Sampled) -> None:
     )
 
 
+def told(conn: sa.Connection, name: str) -> list[dict[str, Any]]:
+    """What a judge was asked about live answers, by model: in the last hour and in the last day."""
+    table = judge_samples
+    models = conn.execute(
+        sa.select(table.c.model).where(table.c.judge == name).distinct().order_by(table.c.model)
+    ).scalars()
+    return [
+        {"model": model, "hour": _asked(conn, name, model, HOUR), "day": _asked(conn, name, model, DAY)}
+        for model in models
+    ]
+
+
 def drawn(one: Interaction, share: float) -> bool:
     """Whether an answer is in the sample: its id decides, so that everybody who asks says the same."""
     return int.from_bytes(hashlib.sha256(f"judged {one.id}".encode()).digest()[:8]) < share * 2**64

@@ -9,7 +9,7 @@ from pydantic import Field
 from ciranda.config.shape import NAME
 from ciranda.evals import calibration, judge, judgements
 from ciranda.evals.judge import Judge
-from ciranda.loop import calibrating, comparing, opinions
+from ciranda.loop import calibrating, comparing, opinions, sampling
 from ciranda.web.api import reviews, rows
 from ciranda.web.api.asked import Asked, Nothing, Page
 from ciranda.web.api.door import Call
@@ -67,9 +67,10 @@ def one(call: Call[Nothing]) -> Item:
             for made in judgements.of(conn, found.name, limit=SHOWN)
             if call.reaches(made.version.partition("@")[0])
         ]
+        live = [one for one in sampling.told(conn, found.name) if call.reaches(one["model"])]
     return {
         **found.to_dict(), "worth": _worth(call, found), "calibrations": [made.to_dict() for made in known],
-        "judgements": [made.to_dict() for made in said],
+        "judgements": [made.to_dict() for made in said], "live": live,
     }  # fmt: skip
 
 
