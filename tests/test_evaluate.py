@@ -183,12 +183,12 @@ cases:
 """
 
 
-def foreign(stage: Stage, variable: str, form: str, folder: Path, *argv: str) -> Path:
-    """Run another evaluator on the cases of the suite `known`, exported for it; skips where it is not installed."""
+def foreign(stage: Stage, variable: str, form: str, folder: Path, cases: str, *argv: str) -> Path:
+    """Run another evaluator on the cases of a suite `known`, exported for it; skips where it is not installed."""
     python = os.environ.get(variable)
     if not python:
         pytest.skip(f"set {variable} to an interpreter that has it; docs/evaluate.md says how")
-    (folder / "known.yaml").write_text(KNOWN)
+    (folder / "known.yaml").write_text(cases)
     ciranda(stage, "suite", "add", str(folder / "known.yaml"))
     (folder / "cases.jsonl").write_text(ciranda(stage, "suite", "export", "known@1", "--as", form))
     for example in EXAMPLES.iterdir():
@@ -203,23 +203,23 @@ def foreign(stage: Stage, variable: str, form: str, folder: Path, *argv: str) ->
     return folder
 
 
-def inspected(stage: Stage, folder: Path) -> tuple[float, int]:
+def inspected(stage: Stage, folder: Path, cases: str = KNOWN) -> tuple[float, int]:
     """The share that inspect-ai finds right, and of how many cases."""
     argv = ("-m", "inspect_ai", "eval", "suite.py", "-T", "cases=cases.jsonl", "-T", "whole=true", "--model", "openai/house",
             "--log-format", "json", "--display", "plain")  # fmt: skip
-    foreign(stage, INSPECT_PYTHON, "inspect", folder, *argv)
+    foreign(stage, INSPECT_PYTHON, "inspect", folder, cases, *argv)
     (log,) = (json.loads(path.read_text()) for path in (folder / "logs").glob("*.json"))
     assert log["status"] == "success"
     (scored,) = log["results"]["scores"]
     return scored["metrics"]["accuracy"]["value"], log["results"]["completed_samples"]
 
 
-def measured(stage: Stage, folder: Path) -> tuple[float, int]:
+def measured(stage: Stage, folder: Path, cases: str = KNOWN) -> tuple[float, int]:
     """The share that lm-eval finds right, and of how many cases."""
     argv = ("-m", "lm_eval", "run", "--model", "local-chat-completions", "--apply_chat_template", "--tasks", "ciranda_suite",
             "--include_path", ".", "--output_path", "out",
             "--model_args", "model=house,base_url={door}/v1/chat/completions,num_concurrent=2")  # fmt: skip
-    foreign(stage, LM_EVAL_PYTHON, "lm-eval", folder, *argv)
+    foreign(stage, LM_EVAL_PYTHON, "lm-eval", folder, cases, *argv)
     (told,) = (json.loads(path.read_text()) for path in (folder / "out").rglob("results*.json"))
     return told["results"]["ciranda_suite"]["exact_match,none"], told["n-samples"]["ciranda_suite"]["effective"]
 

@@ -134,12 +134,29 @@ def test_the_packaged_base_is_a_bad_judge_and_calibration_says_so(stage: Stage) 
     assert "not believed: it had no opinion on" in worth["refusal"] or "from wrong to right" in worth["refusal"]
 
 
+FACTS = {
+    "What is the capital of France?": "Paris", "What is the capital of Italy?": "Rome", "What is the capital of Japan?": "Tokyo",
+    "What is the capital of Spain?": "Madrid", "What is the capital of Germany?": "Berlin",
+    "What is the capital of Egypt?": "Cairo", "What is the opposite of hot?": "Cold", "What is the opposite of big?": "Small",
+    "What colour is the sky by day?": "Blue", "What colour is grass?": "Green", "How many legs has a dog?": "Four",
+    "What do bees make?": "Honey",
+}  # fmt: skip
+SYSTEM = "Answer with one word and nothing else, as in: Paris"
+
+
 def test_inspect_ai_and_lm_eval_ask_the_packaged_base(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> None:
-    for variable, run in (
-        ("INSPECT_PYTHON", test_evaluate.inspected), ("LM_EVAL_PYTHON", test_evaluate.measured),
-    ):  # fmt: skip
+    """The same model at the same door as in our own exam."""
+    cases = [{"system": SYSTEM, "prompt": asked, "reference": answer} for asked, answer in FACTS.items()]
+    suite = yaml.safe_dump({"suite": "known", "cases": cases})
+    found = {}
+    for name, run in (("inspect-ai", test_evaluate.inspected), ("lm-eval", test_evaluate.measured)):
         began = time.monotonic()
-        share, cases = run(stage, tmp_path_factory.mktemp(variable.lower()))
-        print(f"\n{variable}: {cases} cases in {time.monotonic() - began:.1f} s, right: {share:.2f}")
-        assert cases == 2
-        assert 0 <= share <= 1
+        share, count = run(stage, tmp_path_factory.mktemp(name), suite)
+        found[name] = share
+        print(f"\n{name}: {count} cases in {time.monotonic() - began:.1f} s, right: {share:.3f}")
+        assert count == len(FACTS)
+    asked = ("evaluate", "house@0", "--suite", "known", "--scorer", "exact_match", "--json")
+    (ours,) = test_evaluate.ciranda(stage, *asked, limit_s=600)["items"]
+    print(f"\nciranda evaluate: right {ours['metrics']['exact_match']['mean']:.3f}")
+    assert ours["metrics"]["exact_match"]["mean"] <= found["lm-eval"] <= 1  # which leaves capitals and full stops aside
+    assert 0 <= found["inspect-ai"] <= 1
