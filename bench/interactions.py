@@ -8,9 +8,12 @@
 3. Live: a writer goes on at `--pace` records a second while the questions of the pages are asked in turn, and the time from
    the spool to a reader's eyes is measured.
 
-4. Peers, with `--peers`: MLflow tracing and Phoenix take calls of the same size, see `recorders`.
+4. Lists, with nobody writing: what the page of interactions and the API ask, filtered, searched and far back, see `lists`.
+5. Peers, with `--peers`: MLflow tracing and Phoenix take calls of the same size, see `recorders`.
 
-`--large` is a past of ten million. The result is printed and written to bench/results/interactions.json, with the load that the
+`--filled` makes the past with the engine itself instead of the spool, see `filled`: ten million take minutes instead of an hour.
+`--large` is a filled past of ten million; `--home` is one that `filled` has made already, and stays. Each size of the past has its
+own part of the result. The result is printed and written to bench/results/interactions.json, with the load that the
 machine had. On a machine that others use, `cpu_us_per_record` is the
 figure to trust: CPU of all cores that the collector used for a record of the burst.
 """
@@ -36,6 +39,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
+import filled
+import lists
 import recorders
 
 import ciranda.interactions.seals  # noqa: F401 - declares its table
@@ -156,7 +161,7 @@ def live(home: config.Home, ask: Interactions, seconds: float, pace: int) -> dic
         traffic, writer = Traffic(99), SpoolWriter(home.spool / "live")
         begun, written = time.monotonic(), 0
         while not done.is_set():
-            while written < (time.monotonic() - begun) * pace:
+            while written < (time.monotonic() - begun) * pace and not done.is_set():
                 known.append(traffic.append(writer, clock.now_ms()))
                 written += 1
             done.wait(0.01)
@@ -239,6 +244,9 @@ def taken_in(ask: Interactions, home: config.Home, rows: int, span_ms: int, name
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     home = config.Home(folder)
     home.make()
+    (home.run / "collector.json").unlink(missing_ok=True)
+    if options.filled and not (home.interactions / "chdb").exists():
+        filled.fill(home, options.rows)
     database = Database(f"sqlite:///{home.database}")
     metadata.create_all(database.engine)
     ask = Interactions.at(home)
@@ -246,11 +254,15 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
                                  stderr=(home.logs / "collector.log").open("w"),
                                  env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
     try:
-        until(lambda: count(ask) == 0, 0.1)
-        past = taken_in(ask, home, options.rows, 30 * DAY_MS, "past", collector.pid)
+        until(lambda: count(ask) >= 0, 0.1)
+        past = {"rows": count(ask), "made": "by the engine"}
+        if not past["rows"]:
+            past = taken_in(ask, home, options.rows, 30 * DAY_MS, "past", collector.pid)
         burst = taken_in(ask, home, options.burst, 60_000, "burst", collector.pid)
         figures = live(home, ask, options.seconds, options.pace)
         until(lambda: not list(home.spool.glob("*/*")), 0.1)
+        listed = lists.timed(ask)
+        taken = lists.streamed(ask)
         parts = ask._line.rows("SELECT sum(bytes_on_disk) AS n, sum(rows) AS rows FROM system.parts"
                                " WHERE active AND table = 'interactions'")[0]  # fmt: skip
         rolled = ask._line.rows("SELECT sum(requests) AS n FROM minutes")[0]["n"]
@@ -260,9 +272,19 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         _, _, usage = os.wait4(collector.pid, 0)
         database.close()
     return {
-        "past": past, "burst": burst, "live": figures, "stored": stored, "rolled_up": rolled,
+        "past": past, "burst": burst, "live": figures, "lists": listed, "export": taken, "stored": stored, "rolled_up": rolled,
         "bytes_per_record_stored": round(parts["n"] / parts["rows"]), "collector_peak_rss_mb": usage.ru_maxrss // 1024,
     }  # fmt: skip
+
+
+def keep(result: dict[str, Any]) -> None:
+    """Beside the results of other sizes."""
+    target = Path(__file__).parent / "results" / "interactions.json"
+    target.parent.mkdir(exist_ok=True)
+    known = json.loads(target.read_text()) if target.exists() else {}
+    sizes = {name: one for name, one in known.items() if name.endswith("rows")}
+    sizes[f"{round(result['stored'], -(len(str(result['stored'])) - 1)):,} rows"] = result
+    target.write_text(json.dumps(sizes, indent=2) + "\n")
 
 
 def main() -> int:
@@ -271,14 +293,17 @@ def main() -> int:
     parser.add_argument("--burst", type=int, default=60_000, help="records of the burst")
     parser.add_argument("--seconds", type=float, default=30, help="how long the live part takes")
     parser.add_argument("--pace", type=int, default=1_000, help="records a second in the live part")
-    parser.add_argument("--large", action="store_true", help="a past of ten million")
+    parser.add_argument("--filled", action="store_true", help="make the past with the engine itself")
+    parser.add_argument("--large", action="store_true", help="a filled past of ten million")
+    parser.add_argument("--home", type=Path, help="a home that bench/filled.py has made")
     parser.add_argument("--peers", action="store_true", help="also measure MLflow tracing and Phoenix")
     parser.add_argument("--folder", type=Path, help="where the scratch home is made; a temporary folder without it")
     options = parser.parse_args()
     options.rows = 10_000_000 if options.large else options.rows
+    options.filled |= options.large
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        result = measure(Path(folder) / "home", options)
+        result = measure(options.home or Path(folder) / "home", options)
     result["environment"] = {
         "cores": os.cpu_count(), "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1),
         "python": platform.python_version(), "chdb": version("chdb"), "clickhouse-connect": version("clickhouse-connect"),
@@ -287,6 +312,8 @@ def main() -> int:
         f"durable records/s >= {TARGET_RATE:,}": result["burst"]["records_per_s"] >= TARGET_RATE,
         f"query p95 during ingestion <= {TARGET_P95_MS} ms": result["live"]["query_p95_ms"] <= TARGET_P95_MS,
         "roll-ups agree with rows": result["stored"] == result["rolled_up"],
+        f"list or filter p95 <= {lists.TARGET_MS} ms": result["lists"]["list_p95_ms"] <= lists.TARGET_MS,
+        f"search p95 <= {lists.SEARCH_MS} ms": result["lists"]["search_p95_ms"] <= lists.SEARCH_MS,
     }
     if options.peers:
         ours = {
@@ -295,9 +322,7 @@ def main() -> int:
         }  # fmt: skip
         result["peers"] = recorders.compared(Path(__file__).parent.parent / "build" / "peers", ours)
         print(recorders.table(result["peers"], ours))
-    target = Path(__file__).parent / "results" / "interactions.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n")
+    keep(result)
     print(json.dumps(result, indent=2))
     return 0 if all(result["held"].values()) else 1
 

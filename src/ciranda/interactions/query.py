@@ -292,10 +292,13 @@ class Interactions:
     def _newest(
         self, head: str, conditions: list[str], values: Mapping[str, Any], end_ms: int, limit: int
     ) -> list[dict[str, Any]]:
-        """A page: out of the hour or the day before its end when that fills it, which reads that much and no more."""
+        """A page: out of the hour or the day before its end when that fills it, which reads that much and no more.
+
+        An hour is of use where all models are read; of one model, rows lie in the order of their time anyway.
+        """
         order = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
         found: list[dict[str, Any]] = []
-        for span_ms in (HOUR_MS, DAY_MS, end_ms):
+        for span_ms in (DAY_MS, end_ms) if "model" in values else (HOUR_MS, DAY_MS, end_ms):
             recent = max(0, end_ms - span_ms)
             bound = {**values, "limit": limit, "recent": recent}
             found = self._line.rows(head + where([*conditions, sql.RECENT]) + order, bound)
