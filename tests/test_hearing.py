@@ -20,7 +20,7 @@ from ciranda.errors import Forbidden
 from ciranda.govern import access, policies
 from ciranda.govern.access import Principal
 from ciranda.govern.policy import Reader
-from ciranda.interactions.spool import FEEDBACK, INTERACTION
+from ciranda.interactions.spool import EVENT, FEEDBACK, INTERACTION
 from ciranda.loop import gather, reviews
 from ciranda.loop.control import Control
 from ciranda.store import clock, ids
@@ -80,7 +80,12 @@ class World:
             "id": ids.new("fb"), "ts_ms": clock.now_ms(), "interaction": self.ids[0], "user": "canary-person", "thumb": -1,
             "correction": "canary-right", "comment": "canary-comment", "tenant": "default",
         })  # fmt: skip
+        writer.append(EVENT, {"id": ids.text7(), "ts_ms": clock.now_ms(), "event": "tokens_counted", "model": house.MODEL,
+                              "user": "canary-person", "key": "key_1", "status": 200, "found": 7})  # fmt: skip
+        writer.append(EVENT, {"id": ids.text7(), "ts_ms": clock.now_ms(), "event": "try_failed", "model": house.MODEL,
+                              "interaction": self.ids[0], "version": f"{house.MODEL}@2", "reason": "cannot connect"})  # fmt: skip
         writer.seal()
+        until(lambda: len(self.platform.interactions.events()) == 2)
         until(lambda: len(self.platform.interactions.page(limit=10)) == 3)
         until(lambda: self.platform.interactions.feedback_since(None))
 
@@ -130,6 +135,25 @@ def test_the_api(world: World) -> None:
     assert (other["input_text"], other["output_text"]) == ("hello", "hi there")
     assert other["user"] not in ("", "bo")
     world.get(f"/interactions/{world.ids[2]}", status=404)
+
+
+def test_what_happened_beside_answers(world: World) -> None:
+    listed = world.get("/interactions/events")
+    clean(listed, "the events")
+    tried, counted = json.loads(listed)["items"]
+    assert (tried["kind"], tried["interaction"], tried["reason"]) == ("try_failed", world.ids[0], "cannot connect")
+    assert (counted["kind"], counted["user"], counted["found"]) == ("tokens_counted", "[masked]", 7)
+    first = json.loads(world.get("/interactions/events?limit=1"))
+    rest = json.loads(world.get(f"/interactions/events?limit=1&cursor={first['next']}"))
+    assert [one["kind"] for one in first["items"] + rest["items"]] == ["try_failed", "tokens_counted"]
+    assert json.loads(world.get("/interactions/events?kind=texts_judged"))["items"] == []
+    assert [one["reason"] for one in json.loads(world.get(f"/interactions/{world.ids[0]}"))["events"]] == [
+        "cannot connect"
+    ]
+    content = world.page("/interactions/events")
+    clean(content, "the page of events")
+    assert b"cannot connect" in content
+    assert b"cannot connect" in world.page(f"/interactions/{world.ids[0]}")
 
 
 def test_exports_and_their_register(world: World) -> None:

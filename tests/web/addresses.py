@@ -24,6 +24,8 @@ PAGES = {
     "interactions-tail": "/interactions?tail=1&user=ana&model=smart-home",
     "interactions-none": "/interactions?q=nothing-has-this",
     "interaction": "/interactions/019bafe2-b7c2-7d1e-8f00-000000000009",
+    "events": "/interactions/events",
+    "events-none": "/interactions/events?kind=texts_judged",
     "datasets": "/datasets",
     "datasets-found": "/datasets?q=smart",
     "datasets-none": "/datasets?q=nothing-has-this",

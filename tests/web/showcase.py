@@ -31,7 +31,15 @@ from ciranda.web.views.datasets import Check, CheckPage, DatasetPage, DatasetVer
 from ciranda.web.views.drift import DriftPage, Stream
 from ciranda.web.views.fleet import STAGES, Chip, Column, Decision, Done, ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, AuditRow, Bound, Chain, KeyRow, Scope
-from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage, InteractionRow, Voice
+from ciranda.web.views.interactions import (
+    EventList,
+    EventRow,
+    Filters,
+    InteractionList,
+    InteractionPage,
+    InteractionRow,
+    Voice,
+)
 from ciranda.web.views.judges import (
     Changed,
     Compared,
@@ -634,6 +642,16 @@ class Showcase:
             not before,
         )
 
+    def events(self, reach: Sequence[str], kind: str, model: str, before: str, who: Principal) -> EventList:
+        one = "019bafe2-b7c2-7d1e-8f00-000000000009"
+        rows = (
+            EventRow(ago(seconds=9), "try_failed", HOME, "smart-home@2", reason="cannot connect: refused", replica="smart-home-2-0", interaction=one),
+            EventRow(ago(seconds=70), "tokens_counted", HOME, "smart-home@1", 200, key="key_7", user="ana", found=41, latency_ms=3.2),
+            EventRow(ago(minutes=3), "texts_judged", "ciranda-guard", status=429, reason="RateLimited", key="key_7", latency_ms=0.4),
+        )  # fmt: skip
+        shown = () if kind == "texts_judged" else rows
+        return EventList(shown, kind, model, self.names(reach), "" if before or not shown else "older", not before)
+
     def _interaction(self, number: int) -> InteractionRow:
         asked, answered, language = SENTENCES[number % len(SENTENCES)]
         broken = number % 17 == 5
@@ -673,7 +691,8 @@ class Showcase:
             else ()
         )
         return InteractionPage(row, (("system", "Answer with one line of JSON: intent and slots."), ("user", row.input)), row.output, facts, voices,
-                               (("valid_json", 1.0),), '{\n "model": "smart-home",\n "messages": []\n}', '{\n "id": "chatcmpl-1"\n}')  # fmt: skip
+                               (("valid_json", 1.0),), '{\n "model": "smart-home",\n "messages": []\n}', '{\n "id": "chatcmpl-1"\n}',
+                               events=(EventRow(row.at, "try_failed", HOME, "smart-home@2", reason="cannot connect: refused", replica="smart-home-2-0"),))  # fmt: skip
 
     def catalogue(self, reach: Sequence[str], wanted: Wanted, after: str) -> Catalogue:
         if self.empty:

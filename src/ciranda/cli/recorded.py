@@ -79,6 +79,39 @@ def _row(one: Told) -> list[Any]:
     ]  # fmt: skip
 
 
+@verb(
+    "events",
+    of=interactions,
+    examples=[
+        "ciranda interactions events",
+        "ciranda interactions events --kind try_failed --model smart-home --since 1h",
+    ],
+)
+@click.option("--model", default="", help="Only this model.")
+@click.option(
+    "--kind",
+    default="",
+    type=click.Choice(["", "try_failed", "tokens_counted", "texts_judged"]),
+    help="Only of this kind.",
+)
+@click.option("--since", default="", help="A time, or how long ago: 15m, 24h, 7d.")
+@click.option("--until", default="", help="A time, or how long ago.")
+@click.option("--cursor", default="", help="Go on where the page before ended (`next` of its JSON).")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="How many.")
+def events(desk: Desk, **asked: Any) -> None:
+    """What happened beside answers, newest first: tries that failed, texts judged, tokens counted."""
+    told = desk.control.get("/interactions/events", **asked)
+    rows = [
+        [ago(one["at"]), one["kind"], one["model"], one.get("status"), one.get("reason") or one.get("error") or "",
+         one.get("replica") or one.get("key"), one.get("interaction")]
+        for one in told["items"]
+    ]  # fmt: skip
+    columns = ("age", "kind", "model", "status", "why", "by", "interaction")
+    desk.show(told, lambda: desk.screen.table(columns, rows, empty="nothing of the kind happened"))
+    if told["next"]:
+        desk.tell(f"there may be more: the same with --cursor {told['next']}")
+
+
 def _cut(words: str) -> str:
     return words if len(words) <= SHOWN else words[: SHOWN - 1] + "…"
 
@@ -115,6 +148,8 @@ def _whole(screen: Screen, told: Told) -> None:
                 )
             )
         )
+    for one in told["events"]:
+        screen.line(f"on its way: {one['kind'].replace('_', ' ')} at {one.get('version', '')}: {one.get('reason', '')}")
     for score in told["scores"]:
         screen.line(f"score: {score['scorer']} {text(score['value'])}")
 

@@ -29,6 +29,7 @@ from ciranda.store.database import Database
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ciranda.interactions.events import Event
     from ciranda.interactions.table import Feedback, Interaction
 
 NAME = "interactions"
@@ -116,6 +117,17 @@ class Hearing:
             else:
                 heard |= self._veiled(decided, [(place, found[place]) for place in places])
         return [heard[place] for place in sorted(heard)]
+
+    def events(self, found: Iterable[Event]) -> list[Event]:
+        """What happened beside answers, as the reader may hear it: names of end users only where those are not hidden."""
+        heard = []
+        for one in found:
+            decided = self.decision(one.model)
+            if decided.closed:
+                continue
+            hidden = {name for name in ("user",) if one.detail.get(name) and "subject" in decided.fields}
+            heard.append(replace(one, detail={**one.detail, **dict.fromkeys(hidden, MASKED)}) if hidden else one)
+        return heard
 
     def all(self, found: Iterable[Interaction]) -> Iterator[Interaction]:
         """The same for any number, streamed."""

@@ -17,10 +17,11 @@ from itertools import islice
 from typing import Any, Unpack
 
 from ciranda import config
-from ciranda.errors import Failed, NotFound
-from ciranda.interactions import erasure, sql
+from ciranda.errors import Failed, Invalid, NotFound
+from ciranda.interactions import erasure, events, sql
 from ciranda.interactions.answers import Correction, Glance, Mean, Pair, Point, Total
 from ciranda.interactions.client import Address, Line, address_of
+from ciranda.interactions.events import Event
 from ciranda.interactions.filters import Filters, filters, milliseconds, place, where
 from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of, moment
 from ciranda.store import clock
@@ -28,7 +29,19 @@ from ciranda.store import clock
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 PAGE = 500
 
-__all__ = ["Correction", "Feedback", "Glance", "Interaction", "Interactions", "Mean", "Pair", "Point", "Score", "Total"]
+__all__ = [
+    "Correction",
+    "Event",
+    "Feedback",
+    "Glance",
+    "Interaction",
+    "Interactions",
+    "Mean",
+    "Pair",
+    "Point",
+    "Score",
+    "Total",
+]
 
 
 class Interactions:
@@ -128,6 +141,26 @@ class Interactions:
             values |= self._place(before)
             end_ms = values["before_ms"]
         return self._newest(head, conditions, values, end_ms, sql.bounded(limit))
+
+    def events(self, *, before: str | None = None, limit: int = 50, **wanted: Unpack[events.Wanted]) -> list[Event]:
+        """What happened at the gateway beside answers, newest first.
+
+        Args:
+            before: The `place` of the last one seen.
+
+        Raises:
+            Invalid: `before` is no place.
+        """
+        after = place(before) if before else None
+        if before and after is None:
+            raise Invalid(
+                f"{before!r} is no place in the list", where="before", remedy="leave it out to begin at the newest"
+            )
+        return events.page(self._line, after, limit, wanted)
+
+    def events_of(self, interaction: str) -> list[Event]:
+        """What happened to one interaction on its way, such as tries that failed before another answered; oldest first."""
+        return events.of(self._line, interaction)
 
     def count(self, **chosen: Unpack[Filters]) -> int:
         """How many interactions the filters leave."""

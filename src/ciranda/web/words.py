@@ -57,6 +57,13 @@ class Words:
         _ = self.messages.gettext
         return {"allow": _("Only these"), "hash": _("Hashed"), "mask": _("Masked"), "deny": _("Denied")}.get(name, name)
 
+    def event(self, name: str) -> str:
+        """What happened at the gateway beside an answer."""
+        _ = self.messages.gettext
+        return {
+            "try_failed": _("Try failed"), "tokens_counted": _("Tokens counted"), "texts_judged": _("Texts judged"),
+        }.get(name, name)  # fmt: skip
+
     def purpose(self, name: str) -> str:
         """What rows are read for."""
         _ = self.messages.gettext

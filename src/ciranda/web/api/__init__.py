@@ -189,6 +189,7 @@ ROUTES: tuple[Rest, ...] = (
         "GET", "/interactions/arrivals", "view", traffic.arrivals, asked.Arrivals, "What came since a cursor, in order."
     ),
     Rest("GET", "/interactions/export", "data", traffic.exported, asked.Export, "All that fit, as a file."),
+    Rest("GET", "/interactions/events", "view", traffic.events, asked.Events, "What happened beside answers."),
     Rest("GET", "/interactions/{interaction}", "view", traffic.one, asked.Nothing, "One, with feedback and scores."),
     Rest("GET", "/alerts", "view", trust.fired, asked.Alerts, "Alerts, newest first."),
     Rest("GET", "/audit", "audit", trust.log, asked.Audit, "The audit log, newest first."),

@@ -120,6 +120,14 @@ class Interactions(Chosen, Page):
     """Which interactions, newest first."""
 
 
+class Events(OfModel):
+    """Which events of the gateway, newest first."""
+
+    kind: Literal["", "try_failed", "tokens_counted", "texts_judged"] = Field("", description="Only of this kind.")
+    since: Moment | None = Field(None, description="From this time, or this long ago (`15m`, `24h`, `7d`).")
+    until: Moment | None = Field(None, description="Until this time, or this long ago.")
+
+
 class Arrivals(Chosen, Page):
     """Which interactions, in the order in which they arrived; without a cursor, those that arrive from now on."""
 

@@ -15,13 +15,14 @@ from ciranda.errors import NotFound
 from ciranda.govern import audit, pseudonyms
 from ciranda.govern.policy import Purpose
 from ciranda.interactions import export
+from ciranda.interactions.events import Event
 from ciranda.interactions.filters import Filters
-from ciranda.interactions.table import Interaction
+from ciranda.interactions.table import Interaction, moment
 from ciranda.loop.gather import gather
 from ciranda.registry import models as registered
 from ciranda.store import clock
 from ciranda.web.api import rows
-from ciranda.web.api.asked import Arrivals, Export, Gather, Interactions, Nothing
+from ciranda.web.api.asked import Arrivals, Events, Export, Gather, Interactions, Nothing
 from ciranda.web.api.door import Call
 from ciranda.web.api.fleet import within
 from ciranda.web.api.rows import Item
@@ -54,6 +55,30 @@ def arrivals(call: Call[Arrivals]) -> Item:
     found.sort(key=lambda one: one.sequence)
     shown = found[: asked.limit]
     return rows.listed([line(one) for one in hearing.these(shown)], shown[-1].cursor if shown else asked.cursor)
+
+
+def events(call: Call[Events]) -> Item:
+    """What happened at the gateway beside answers: tries that failed, texts judged, tokens counted. Newest first."""
+    asked, hearing = call.asked, _hearing(call)
+    reach = within(call, asked.model)
+    since = clock.parse(asked.since) if asked.since else None
+    until = clock.parse(asked.until) if asked.until else None
+    found = [
+        one
+        for model in (reach if isinstance(reach, tuple) else (reach,))
+        for one in call.platform.interactions.events(
+            before=asked.cursor or None, limit=asked.limit, kind=asked.kind, model=model, since=since, until=until
+        )
+    ]
+    found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
+    shown = found[: asked.limit]
+    following = shown[-1].place if len(shown) == asked.limit else None
+    return rows.listed([happened(one) for one in hearing.events(shown)], following)
+
+
+def happened(one: Event) -> Item:
+    """An event as JSON."""
+    return {"id": one.id, "at": clock.iso(moment(one.ts_ms)), "kind": one.kind, "model": one.model, **one.detail}
 
 
 def exported(call: Call[Export]) -> Response:
@@ -123,7 +148,8 @@ def one(call: Call[Nothing]) -> Item:
             remedy="the id is in the answer's header x-ciranda-interaction; a new one is there within a second",
         )
     call.require(found.model)
-    return {**asdict(found), "at": clock.iso(found.ts), "thumb": found.thumb}
+    tries = [happened(one) for one in call.platform.interactions.events_of(found.id)]
+    return {**asdict(found), "at": clock.iso(found.ts), "thumb": found.thumb, "events": tries}
 
 
 def line(one: Interaction) -> dict[str, Any]:

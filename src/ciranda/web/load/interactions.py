@@ -11,11 +11,21 @@ from ciranda.data.reading import asking
 from ciranda.errors import NotFound
 from ciranda.govern.access import Principal
 from ciranda.interactions.answers import Glance, messages_of
+from ciranda.interactions.events import Event
 from ciranda.interactions.table import Interaction, moment
 from ciranda.loop.platform import Platform
 from ciranda.registry import versions
 from ciranda.store import clock
-from ciranda.web.views.interactions import PAGE, Filters, InteractionList, InteractionPage, InteractionRow, Voice
+from ciranda.web.views.interactions import (
+    PAGE,
+    EventList,
+    EventRow,
+    Filters,
+    InteractionList,
+    InteractionPage,
+    InteractionRow,
+    Voice,
+)
 
 SPANS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
 STATUS = {"ok": 2, "error": 5}
@@ -131,8 +141,35 @@ def single(platform: Platform, identifier: str, who: Principal) -> InteractionPa
     scores = tuple((score.scorer, score.value) for score in one.scores)
     guard = one.guard if one.guard not in ("", "{}", "[]", "null") else ""
     return InteractionPage(
-        row_of(one), messages, one.output_text, facts, voices, scores, one.request[:BODY], one.response[:BODY], guard
-    )
+        row_of(one), messages, one.output_text, facts, voices, scores, one.request[:BODY], one.response[:BODY], guard,
+        tuple(event_of(it) for it in platform.interactions.events_of(one.id)),
+    )  # fmt: skip
+
+
+def events(
+    platform: Platform, reach: Sequence[str], kind: str, model: str, before: str, names: Sequence[str], who: Principal
+) -> EventList:
+    """One page of what happened beside answers, newest first; for a key of several models, their pages merged."""
+    models: Sequence[str | None] = [model] if model else [None] if "*" in reach else list(reach)
+    found = [
+        one
+        for name in models
+        for one in platform.interactions.events(kind=kind, model=name, before=before or None, limit=PAGE + 1)
+    ]
+    found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
+    older = found[PAGE - 1].place if len(found) > PAGE else ""
+    shown = _hearing(platform, who).events(found[:PAGE])
+    return EventList(tuple(event_of(one) for one in shown), kind, model, tuple(names), older, not before)
+
+
+def event_of(one: Event) -> EventRow:
+    """A line of them."""
+    told = one.detail
+    return EventRow(
+        clock.iso(moment(one.ts_ms)), one.kind, one.model, told.get("version", ""), told.get("status", 0),
+        told.get("reason") or told.get("error") or "", told.get("replica", ""), told.get("interaction", ""), told.get("key", ""),
+        told.get("user", ""), told.get("found", 0), told.get("latency_ms", 0.0),
+    )  # fmt: skip
 
 
 def _text(content: object) -> str:

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from starlette.responses import Response
 
+from ciranda.interactions.events import KINDS
 from ciranda.web.page import Entry, Page
 from ciranda.web.views.interactions import Filters
 
@@ -34,7 +35,18 @@ def interaction(page: Page) -> Response:
     return page.render("pages/interaction.html", view=view)
 
 
+def events(page: Page) -> Response:
+    """What happened at the gateway beside answers."""
+    kind, model = page.text("kind", most=40), page.text("model", most=63)
+    if model:
+        page.require("view", model)
+    view = page.reader.events(page.reach, kind if kind in KINDS else "", model, page.text("before"), page.who)
+    names = [(name, page.words.event(name)) for name in KINDS]
+    return page.render("pages/events.html", view=view, names=names)
+
+
 ENTRIES = (
     Entry("/interactions", "interactions", "view", interactions, section="interactions"),
+    Entry("/interactions/events", "events", "view", events, section="interactions"),
     Entry("/interactions/{interaction}", "interaction", "view", interaction, section="interactions"),
 )

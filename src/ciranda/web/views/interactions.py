@@ -79,6 +79,41 @@ class Voice:
 
 
 @dataclass(frozen=True)
+class EventRow:
+    """What happened at the gateway beside answers, or to one of them on its way."""
+
+    at: str
+    kind: str
+    model: str
+    version: str = ""
+    status: int = 0
+    reason: str = ""
+    replica: str = ""
+    interaction: str = ""
+    key: str = ""
+    user: str = ""
+    found: int = 0
+    latency_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class EventList:
+    """One page of events, newest first; `older` is the cursor of the next one."""
+
+    rows: tuple[EventRow, ...]
+    kind: str = ""
+    model: str = ""
+    models: tuple[str, ...] = ()
+    older: str = ""
+    first: bool = True
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What it is narrowed to, for an address."""
+        return {name: value for name, value in (("kind", self.kind), ("model", self.model)) if value}
+
+
+@dataclass(frozen=True)
 class InteractionPage:
     """One interaction with everything known of it."""
 
@@ -91,5 +126,6 @@ class InteractionPage:
     request: str = ""
     response: str = ""
     guard: str = ""
+    events: tuple[EventRow, ...] = ()
     previous: str = ""
     next: str = ""

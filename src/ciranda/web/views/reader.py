@@ -15,7 +15,7 @@ from ciranda.web.views.datasets import CheckPage, DatasetPage, Diff
 from ciranda.web.views.drift import DriftPage
 from ciranda.web.views.fleet import ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, Chain, KeyRow, Scope
-from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage
+from ciranda.web.views.interactions import EventList, Filters, InteractionList, InteractionPage
 from ciranda.web.views.judges import JudgePage, JudgeRow, ReplayPage, ReplaysPage, Sides
 from ciranda.web.views.live import STEP_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
@@ -47,6 +47,7 @@ class Reader(Protocol):
     def drift(self, name: str) -> DriftPage: ...
     def interactions(self, reach: Sequence[str], filters: Filters, before: str, who: Principal) -> InteractionList: ...
     def interaction(self, id: str, who: Principal) -> InteractionPage: ...
+    def events(self, reach: Sequence[str], kind: str, model: str, before: str, who: Principal) -> EventList: ...
     def catalogue(self, reach: Sequence[str], wanted: Wanted, after: str) -> Catalogue: ...
     def reached(self, reach: Sequence[str]) -> frozenset[str] | None:
         """The datasets of the models that a key sees; None is all."""

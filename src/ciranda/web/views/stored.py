@@ -52,7 +52,7 @@ from ciranda.web.views.datasets import CheckPage, DatasetPage, Diff, Samples
 from ciranda.web.views.drift import DriftPage
 from ciranda.web.views.fleet import Decision, ModelRow, Overview
 from ciranda.web.views.govern import AuditPage, Chain, KeyRow, Scope
-from ciranda.web.views.interactions import Filters, InteractionList, InteractionPage
+from ciranda.web.views.interactions import EventList, Filters, InteractionList, InteractionPage
 from ciranda.web.views.judges import JudgePage, JudgeRow, ReplayPage, ReplaysPage, Sides
 from ciranda.web.views.live import STEP_S, WINDOW_S, LivePage, Window
 from ciranda.web.views.models import ModelPage, VersionPage, VersionRow
@@ -150,6 +150,9 @@ class Stored:
 
     def interaction(self, id: str, who: Principal) -> InteractionPage:
         return interactions.single(self.platform, id, who)
+
+    def events(self, reach: Sequence[str], kind: str, model: str, before: str, who: Principal) -> EventList:
+        return interactions.events(self.platform, reach, kind, model, before, self.names(reach), who)
 
     def catalogue(self, reach: Sequence[str], wanted: Wanted, after: str) -> Catalogue:
         return catalogue.listing(self.platform, self.reached(reach), wanted, after)
