@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import py_compile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,16 @@ def test_a_function_of_ones_own_is_a_check(own: Path) -> None:
         rows, {"custom": {"mychecks.prices:no_prices": "warn", "mychecks.prices:without_prices": "mask"}}, custom=own
     )
     assert [one.completion for one in masked.kept] == [" 10", "10"]
+
+
+def test_a_check_of_ones_own_is_what_its_file_says_now(own: Path) -> None:
+    place, rows = own / "mychecks/prices.py", [row("how much", "R$ 10")]
+    os.utime(place, (0, 0))
+    py_compile.compile(str(place))
+    place.write_text(OWN.replace("a price is", "some money"))
+    os.utime(place, (0, 0))  # of the same size and time as the cached form
+    report = judged(rows, {"custom": {"mychecks.prices:no_prices": "drop"}}, custom=own)
+    assert reasons(report) == {"file:how much": "some money in the answer"}
 
 
 def test_a_function_that_raises_is_named_with_the_row(own: Path) -> None:

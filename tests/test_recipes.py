@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import os
+import py_compile
 import random
 import time
 from collections import Counter
@@ -19,7 +22,7 @@ from ciranda import loop
 from ciranda.config import Home
 from ciranda.data import imports, sets, versions
 from ciranda.data.imports import Report
-from ciranda.data.recipes import expressions, fields, file, run, steps
+from ciranda.data.recipes import expressions, fields, file, functions, run, steps
 from ciranda.data.recipes.expressions import Wrong
 from ciranda.data.recipes.run import Tally
 from ciranda.data.rows import Message, Row
@@ -164,6 +167,19 @@ def test_functions_change_drop_and_multiply_rows(tmp_path: Path) -> None:
         made(
             "  - filter: {fn: 'clean:keep'}", [Row.of("a", "b")], tmp_path, **{"clean:keep": lambda row: row.extra["x"]}
         )
+
+
+def test_a_function_is_what_its_file_says_now(tmp_path: Path) -> None:
+    place = tmp_path / "clean.py"
+    said = []
+    for text in ("def fix(row):\n    return 'one'\n", "def fix(row):\n    return 'two'\n"):
+        place.write_text(text)
+        os.utime(place, (0, 0))  # as when it is saved twice in a second: a cached form would be believed
+        py_compile.compile(str(place)) if not said else None
+        function, digest = functions.load("clean:fix", tmp_path, where="r.yaml")
+        assert digest == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        said.append(function(ROW))
+    assert said == ["one", "two"]
 
 
 def test_mask_takes_personal_data_and_patterns_out_of_every_text(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import importlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from ciranda.data import scripts
 from ciranda.data.checks.check import MASKING, Bounds, Check, Flaw, Part, RowCheck
 from ciranda.data.checks.pulse import Pulse
 from ciranda.data.rows import Row
@@ -168,8 +168,7 @@ def _imported(spec: str, folder: Path | None) -> Any:
     if place is None or folder is None:
         declared = _declared(spec)
         return declared.load() if declared else None
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    scripts.importable(folder)
     found = importlib.import_module(module)
     if folder not in Path(found.__file__ or "").parents:
         raise Invalid(

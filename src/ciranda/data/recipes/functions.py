@@ -1,7 +1,8 @@
 """Python functions that a recipe may name, `fn: clean:fix`: those of the files in the folder `functions` of the home.
 
 Nothing else can be named: a recipe comes over the network, and whoever may send one must not thereby run any code of this machine.
-Who may write into that folder decides what there is. The digest of a function's file is recorded with the version that it made.
+Who may write into that folder decides what there is. The digest of a function's file is recorded with the version that it made;
+it is of the bytes that were compiled (`data.scripts`).
 
     def keep(row: Row) -> bool          for `filter`
     def fix(row: Row) -> Row | None     for `map`; None leaves the row out; a list of rows puts several in its place
@@ -9,14 +10,13 @@ Who may write into that folder decides what there is. The digest of a function's
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ciranda.data import scripts
 from ciranda.errors import Invalid, NotFound
-from ciranda.store import files
 
 NAME = re.compile(r"^([A-Za-z_]\w{0,62}):([A-Za-z_]\w{0,62})$")
 
@@ -29,13 +29,8 @@ def load(name: str, folder: Path, *, where: str) -> tuple[Callable[..., Any], st
         NotFound: No such file or function.
     """
     path, wanted = place(name, folder, where=where)
-    digest = f"sha256:{files.sha256_of(path)}"
-    spec = importlib.util.spec_from_file_location(f"ciranda_functions_{path.stem}_{digest[7:19]}", path)
-    if spec is None or spec.loader is None:
-        raise Invalid(f"{path} is no Python file", where=where, remedy="give it the ending .py")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module, digest = scripts.load(path)
     except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
         raise Invalid(f"{path.name} cannot be imported: {error}", where=where, remedy="mend the file") from error
     found = getattr(module, wanted, None)
