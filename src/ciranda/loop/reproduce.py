@@ -29,7 +29,7 @@ from ciranda.loop.platform import Platform
 from ciranda.registry import models, versions
 from ciranda.registry.versions import Version
 from ciranda.store import clock, ids
-from ciranda.train import bases, likeness, provenance, reproductions, trials
+from ciranda.train import bases, endings, likeness, provenance, reproductions, trials
 from ciranda.train import recipe as recipes
 from ciranda.train.recipe import Spec
 from ciranda.train.reproductions import Reproduction
@@ -88,7 +88,7 @@ def cancel(platform: Platform, identifier: str, *, actor: str) -> Reproduction:
     with platform.db.writing() as conn:
         reproductions.get(conn, identifier)
         closed = reproductions.change(
-            conn, identifier, state="cancelled", reason=f"cancelled by {actor}", ended_at=clock.iso()
+            conn, identifier, state="cancelled", reason=endings.say("cancelled", actor=actor), ended_at=clock.iso()
         )
         after = reproductions.get(conn, identifier)
         if closed:

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 from ciranda.errors import Failed
 from ciranda.jobs.local import Executor, Input, JobSpec, Resources
 from ciranda.store import files
+from ciranda.train import endings
 from ciranda.train.bases import QUIET
 from ciranda.train.recipe import Spec
 from ciranda.train.telemetry import Listener, Telemetry
@@ -30,7 +31,7 @@ TRIAL_BYTES = 3 << 30  # what one trial of the packaged base takes, with room
 
 LISTENER = Listener()
 
-CANCELLED = "it was cancelled"  # what an executor says of a run that somebody ended
+CANCELLED = endings.say("ended")  # what an executor says of a run that somebody ended
 State = Literal["running", "succeeded", "failed", "gone"]
 
 

@@ -27,7 +27,7 @@ from ciranda.errors import Conflict, Failed, Invalid, Refused
 from ciranda.govern import audit
 from ciranda.store import clock
 from ciranda.store.database import Database
-from ciranda.train import plans, spaces, studies, trials
+from ciranda.train import endings, plans, spaces, studies, trials
 from ciranda.train.plans import OBJECTIVE, Plan
 from ciranda.train.recipe import Recipe, Spec
 from ciranda.train.run import CANCELLED, Result, Status, Trainer, cores
@@ -212,7 +212,11 @@ class Search:
     def _end(self, best: int | None, *, actor: str) -> None:
         known = trials.of(self.db, self.plan.id)
         state = "failed" if best is None else "complete"
-        reasons = (f"trial {one.number}: {one.reason}" for one in known if one.state in ("failed", "cancelled"))
+        reasons = (
+            endings.say("of", number=one.number, reason=one.reason)
+            for one in known
+            if one.state in ("failed", "cancelled")
+        )
         reason = next(reasons, "") if best is None else ""
         with self.db.writing() as conn:
             row = trials.held(conn, self.plan.id)
@@ -249,7 +253,7 @@ def key(search: str, number: int, attempt: int = 1) -> str:
 
 
 def _behind(trial: Trial) -> str:
-    return f"behind the median of the others at step {trial.checks[-1].step}"
+    return endings.say("behind", step=trial.checks[-1].step)
 
 
 def search(driver: Search, *, actor: str, tell: Tell = lambda _: None) -> Trial:
@@ -323,7 +327,7 @@ def stop(db: Database, identifier: str, *, actor: str) -> dict[str, Any]:
             row,
             state="stopped",
             worked_s=trials.elapsed_s(row),
-            reason=f"stopped by {actor}",
+            reason=endings.say("stopped", actor=actor),
             ended_at=clock.iso(),
         )
         audit.record(conn, actor=actor, action="search.stopped", subject=identifier)

@@ -21,6 +21,7 @@ from ciranda.errors import Invalid, NotFound
 from ciranda.govern import audit
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
+from ciranda.train import endings
 from ciranda.train.recipe import Recipe
 
 OPEN = ("waiting", "running")
@@ -73,7 +74,7 @@ trials = sa.Table(
     sa.UniqueConstraint("search", "number"),
 )
 
-STOPPED = "the search was stopped"
+STOPPED = endings.say("halted")
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,11 @@ def find(db: Database, name: str) -> Trial:
 def cancel(conn: sa.Connection, one: Trial, *, actor: str) -> bool:
     """Close an open trial for good; whether it was open until now. Its job is ended by whoever sees the row (`loop.runs`)."""
     mine = (trials.c.id == one.id) & trials.c.state.in_(OPEN)
-    closed = trials.update().where(mine).values(state="cancelled", reason=f"cancelled by {actor}", ended_at=clock.iso())
+    closed = (
+        trials.update()
+        .where(mine)
+        .values(state="cancelled", reason=endings.say("cancelled", actor=actor), ended_at=clock.iso())
+    )
     if not conn.execute(closed).rowcount:
         return False
     audit.record(conn, actor=actor, action="trial.cancelled", subject=one.id, detail={"search": one.search})

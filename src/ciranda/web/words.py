@@ -5,16 +5,17 @@ A name that is not here is shown as it is, so that a new one never breaks a page
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from gettext import NullTranslations
 from typing import Any
 
 from ciranda.registry.lineage import Node
-from ciranda.web import flashes
+from ciranda.web import flashes, outcomes
 from ciranda.web.formats import Formats
 from ciranda.web.views.alerts import AlertRow
 from ciranda.web.views.reviews import Looked
+from ciranda.web.views.runs import Again
 
 TONES = {
     "live": "ok", "promoted": "ok", "pass": "ok", "passed": "ok", "complete": "ok", "done": "ok", "ready": "ok", "quiet": "ok",
@@ -392,6 +393,22 @@ class Words:
         _ = self.messages.gettext
         kind, _colon, names = name.partition(": ")
         return _("All, Krippendorff's alpha") if kind == "alpha" else _("%(names)s, Cohen's kappa") % {"names": names}
+
+    def ended(self, reason: str) -> str:
+        """Why a trial or a search ended."""
+        return outcomes.ended(self.messages, reason)
+
+    def counted(self, state: str, count: int) -> str:
+        """So many trials of a state."""
+        return outcomes.counted(self.messages, state, count)
+
+    def nearness(self, one: Again) -> str:
+        """How near a run that was trained again came."""
+        return outcomes.nearness(self.messages, self.formats, one)
+
+    def otherwise(self, differences: Sequence[str]) -> str:
+        """What was not as it had been."""
+        return outcomes.otherwise(self.messages, differences)
 
     def flash(self, result: Mapping[str, Any]) -> str:
         """What a button did, in one sentence."""

@@ -73,7 +73,8 @@ def single(platform: Platform, identifier: str, who: Principal) -> TrialPage:
     seen = running.sees(platform, who, str(search["dataset"]))
     return TrialPage(
         row, whole, trial["recipe"], validation, figures, made.get("environment") or environment, became, _log(platform, trial),
-        heard if seen else heard.without_words(), made, bool(heard.samples) and not seen, _again(platform, became),
+        heard if seen else heard.without_words(), made, str(trial["reason"]), bool(heard.samples) and not seen,
+        _again(platform, became),
     )  # fmt: skip
 
 
@@ -87,9 +88,15 @@ def _again(platform: Platform, version: str) -> tuple[Again, ...]:
         Again(
             one.id, one.state, one.asked_at, one.asked_by, bool(one.verdict.get("equal")),
             str(one.verdict.get("summary") or one.reason), tuple(one.verdict.get("differences") or ()),
+            one.verdict.get("relative"), _scores(one.verdict),
         )
         for one in found
     )  # fmt: skip
+
+
+def _scores(verdict: Row) -> tuple[tuple[str, float, float], ...]:
+    told = verdict.get("scores") or {}
+    return tuple((name, was, now) for name, (was, now) in told.items() if was is not None and now is not None)
 
 
 def beside(platform: Platform, identifiers: Sequence[str], who: Principal) -> RunsBeside:
@@ -167,11 +174,10 @@ def _short(value: object) -> object:
 
 
 def _log(platform: Platform, trial: Row) -> str:
-    """The end of the job's log; of a trial that ended badly, the reason first."""
+    """The end of the job's log."""
     size = platform.jobs.root / trial["job"] / "log.txt"
     try:
         offset = max(0, size.stat().st_size - LOG_TAIL)
     except OSError:
-        return str(trial["reason"])
-    text = platform.jobs.logs(trial["job"], offset)[0].decode("utf-8", "replace")
-    return "\n".join(part for part in (trial["reason"], text[-LOG_TAIL:].strip()) if part)
+        return ""
+    return platform.jobs.logs(trial["job"], offset)[0].decode("utf-8", "replace")[-LOG_TAIL:].strip()

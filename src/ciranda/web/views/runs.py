@@ -45,7 +45,12 @@ class SearchRow:
 
 @dataclass(frozen=True)
 class Again:
-    """One time that the version of a run was trained again, and how near it came."""
+    """One time that the version of a run was trained again, and how near it came.
+
+    Args:
+        apart: The length of the difference over the length of the weights.
+        scores: Name, then, now.
+    """
 
     id: str
     state: str
@@ -54,6 +59,8 @@ class Again:
     equal: bool = False
     summary: str = ""
     differences: tuple[str, ...] = ()
+    apart: float | None = None
+    scores: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class TrialPage:
     log: str = ""
     heard: Telemetry = field(default_factory=Telemetry)
     made_of: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
     hidden: bool = False
     again: tuple[Again, ...] = ()
 
