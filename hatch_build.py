@@ -38,12 +38,13 @@ FILES = {  # package -> {file in the package: name in vendor}
     "@fontsource-variable/inter": {"files/inter-latin-wght-normal.woff2": "inter.woff2", "LICENSE": "inter.LICENSE"},
 }
 
-# What every request passes. Structs of msgspec stay outside (`record`, `tap`): mypyc breaks classes that another library makes.
+# What every request passes. Structs of msgspec stay outside (`asked`, `record`, `tap`): mypyc breaks classes that another
+# library makes.
 HOT = (
     "gateway/answers.py", "gateway/app.py", "gateway/events.py", "gateway/journal.py", "gateway/limits.py",
-    "gateway/metrics.py", "gateway/outbox.py", "gateway/relay.py", "gateway/reply.py", "gateway/route.py",
-    "gateway/server.py", "gateway/trace.py", "gateway/tries.py", "gateway/upstream.py", "interactions/spool.py",
-    "store/clock.py", "store/ids.py",
+    "gateway/metrics.py", "gateway/noting.py", "gateway/outbox.py", "gateway/relay.py", "gateway/reply.py", "gateway/route.py",
+    "gateway/server.py", "gateway/splice.py", "gateway/trace.py", "gateway/tries.py", "gateway/upstream.py",
+    "interactions/spool.py", "store/clock.py", "store/ids.py",
 )  # fmt: skip
 BUILT = Path("src/ciranda/gateway/built")
 GROUP = "ciranda_gateway"

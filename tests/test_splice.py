@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ciranda.errors import Invalid
-from ciranda.gateway import splice, tap
+from ciranda.gateway import asked, splice, tap
 from ciranda.gateway.events import Events
 
 WIRE = "smart-home@12"
@@ -48,7 +48,7 @@ def test_the_name_is_replaced_and_everything_else_means_the_same(
         "utf-8", "replace"
     )
     expected = json.loads(body)
-    changed = json.loads(splice.rewrite(body, splice.peek(body), ENCODED, usage=usage))
+    changed = json.loads(splice.rewrite(body, asked.peek(body), ENCODED, usage=usage))
     if usage:
         wanted = {**(expected.get("stream_options") or {}), "include_usage": True}
         assert changed.pop("stream_options") == wanted
@@ -58,7 +58,7 @@ def test_the_name_is_replaced_and_everything_else_means_the_same(
 
 def test_bytes_that_need_no_change_are_not_changed() -> None:
     body = b'{ "temperature": 1.50, "model"\n:\t"smart-home" , "seed":12345678901234567890, "z": [1e2] }'
-    assert splice.rewrite(body, splice.peek(body), ENCODED) == body.replace(b'"smart-home"', ENCODED)
+    assert splice.rewrite(body, asked.peek(body), ENCODED) == body.replace(b'"smart-home"', ENCODED)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_bytes_that_need_no_change_are_not_changed() -> None:
     ],
 )
 def test_a_body_cannot_mean_one_model_to_us_and_another_to_the_engine(body: bytes) -> None:
-    seen = splice.peek(body)
+    seen = asked.peek(body)
     assert seen.model == "smart-home"
     changed = splice.rewrite(body, seen, ENCODED)
     assert json.loads(changed)["model"] == WIRE
@@ -84,7 +84,7 @@ def test_a_body_cannot_mean_one_model_to_us_and_another_to_the_engine(body: byte
 )
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(Invalid):
-        splice.peek(body)
+        asked.peek(body)
 
 
 # --- streams

@@ -55,7 +55,7 @@ def whole(text: bytes) -> int:
 
 def done_at(text: bytes) -> int:
     """Where the event `data: [DONE]` begins, or -1. In a JSON string a newline is escaped, so a line start cannot lie."""
-    if b"[DONE]" not in text:
+    if text.find(b"[DONE]") < 0:
         return -1
     for mark in (b"data: [DONE]", b"data:[DONE]"):
         if text.startswith(mark):
@@ -67,7 +67,7 @@ def done_at(text: bytes) -> int:
 
 def without_usage(text: bytes) -> bytes:
     """Whole events without the one chunk that only carries usage (`choices` empty): the client did not ask for it."""
-    if b'"choices":[]' not in text and b'"choices": []' not in text:
+    if text.find(b'"choices":[]') < 0 and text.find(b'"choices": []') < 0:
         return text
     return b"".join(event for event in _split(text) if not _only_usage(event))
 

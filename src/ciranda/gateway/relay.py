@@ -16,8 +16,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ciranda.errors import CirandaError, StorageFull, Unavailable
-from ciranda.gateway import answers, limits, route, splice, tap, trace, tries
+from ciranda.gateway import answers, limits, noting, route, splice, trace, tries
 from ciranda.gateway.answers import UpstreamFailed, UpstreamSlow
+from ciranda.gateway.asked import peek
 from ciranda.gateway.doors import DOORS, Door
 from ciranda.gateway.events import Events, without_usage
 from ciranda.gateway.guarded import Guarded
@@ -25,6 +26,7 @@ from ciranda.gateway.record import Record, encode
 from ciranda.gateway.reply import Reply
 from ciranda.gateway.server import Connection, Request
 from ciranda.gateway.snapshot import FALLBACK, Arm, Key
+from ciranda.gateway.tap import of_answer, of_stream
 from ciranda.gateway.upstream import Replica, Upstream
 from ciranda.interactions.spool import INTERACTION, STARTED
 from ciranda.store import clock
@@ -84,13 +86,13 @@ class Relay:
         self.door = DOORS[self.request.path]
         if self.door.chat is not None:
             self.body = self.outgoing = self.door.chat(self.request.body)
-        self.seen = splice.peek(self.body)
+        self.seen = peek(self.body)
         self.model, pinned = route.find(snapshot, self.key, self.seen.model)
         self.arm, self.pinned = pinned, pinned is not None
         self.record.model = self.model.name
         if not self.pinned:  # who chose the version is no evidence in its trial
             self.record.rollout = self.model.rollout
-        self.record.describe(self.request, self.seen)
+        noting.describe(self.record, self.request, self.seen)
         if self.door.opened is not None:
             self._reply.translation = self.door.opened(self.request.body, self.record.id)
         self.gateway.enter(self)
@@ -130,7 +132,7 @@ class Relay:
             raise Unavailable(f"{arm.version} has no replica that is ready", remedy="try again in a moment")
         record, told = self.record, self.sent_at > 0
         self.arm, self.replica = arm, replica
-        record.name(arm, replica.id)
+        noting.name(record, arm, replica.id)
         if arm.name == FALLBACK:
             record.rollout = ""  # who stands in is no evidence in the trial
         usage = self.streams and not self.seen.wants_usage  # asked for by us, so hidden from the client
@@ -200,8 +202,8 @@ class Relay:
 
     def _end_stream(self) -> None:
         text = b"".join(self._pieces)
-        summary = tap.of_stream(text)
-        counted = self.record.sum_up(summary, self.body, text)
+        summary = of_stream(text)
+        counted = noting.sum_up(self.record, summary, self.body, text)
         if not (self._events.complete() or summary.finish_reason):
             self.break_off(UpstreamFailed("the engine's stream ended early", remedy="send the request again"))
             return
@@ -226,7 +228,7 @@ class Relay:
         """Record and send a whole answer; who asked for a stream gets it as events."""
         if self.over:
             return
-        counted = self.record.sum_up(tap.of_answer(body), self.body, body)
+        counted = noting.sum_up(self.record, of_answer(body), self.body, body)
         kind = b"content-type: %b\r\n" % self._headers.get(b"content-type", b"application/json")
         try:
             if self.record.stream:
@@ -245,7 +247,7 @@ class Relay:
         """Answer with what is kept."""
         record = self.record
         self.arm, record.cached = arm, 1
-        record.name(arm, "")
+        noting.name(record, arm, "")
         record.rollout = ""  # nobody answered anew: no evidence in the trial
         record.finish_reason = kept.finish_reason
         record.prompt_tokens, record.completion_tokens = kept.prompt_tokens, kept.completion_tokens
@@ -297,10 +299,7 @@ class Relay:
             self.connection.fail(full, self.headers())
 
     def refuse(self, error: CirandaError) -> None:
-        """Answer with an error of our own; recorded if the disk lets us, and sent either way.
-
-        What never reached an engine is recorded without its body: a client that hammers at a bound must not fill the disk.
-        """
+        """Answer with an error of our own, recorded if the disk lets us; without the body of what never reached an engine."""
         if self.over:
             return
         self.drop_call()
@@ -333,7 +332,7 @@ class Relay:
         """What there is of an answer; its tokens were made, so they count."""
         text = b"".join(self._pieces)
         if self._status == 200 and text:
-            self.record.sum_up(tap.of_stream(text), self.body, text)
+            noting.sum_up(self.record, of_stream(text), self.body, text)
         return text
 
     def client_slow(self) -> None:

@@ -232,11 +232,12 @@ class Connection:
     def on_headers_complete(self) -> None:
         request = self._parsed
         request.method = self._parser.get_method()
-        request.modern = self._parser.get_http_version() == "1.1"
-        request.keep_alive = self._parser.should_keep_alive()
-        if b"?" in request.path:
-            request.path, _, request.query = request.path.partition(b"?")
         headers = request.headers
+        request.keep_alive = self._parser.should_keep_alive()
+        unasked = request.keep_alive and b"connection" not in headers  # only 1.1 stays open unasked
+        request.modern = unasked or self._parser.get_http_version() == "1.1"
+        if request.path.find(b"?") >= 0:
+            request.path, _, request.query = request.path.partition(b"?")
         declared = headers.get(b"content-length", b"0")
         if len(declared) > 6 and declared.isdigit() and int(declared) > limits.BODY_BYTES:
             self._refuse_body()

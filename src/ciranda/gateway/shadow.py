@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ciranda.errors import StorageFull
-from ciranda.gateway import limits, route, splice, tap
+from ciranda.gateway import limits, noting, route, splice, tap
 from ciranda.gateway.record import Record, encode
 from ciranda.gateway.snapshot import Arm, Limits
 from ciranda.gateway.upstream import Upstream
@@ -91,7 +91,7 @@ class Copy:
             stream=1 if relay.streams else 0, request_id=live.request_id, guard=live.guard,
         )  # fmt: skip
         if live.trace_id and live.span_id:
-            self.record.follow(live.trace_id, live.span_id)
+            noting.follow(self.record, live.trace_id, live.span_id)
 
     def start(self) -> None:
         """Send it."""
@@ -145,7 +145,7 @@ class Copy:
         summary = tap.of_stream(answer) if record.stream else tap.of_answer(answer)
         record.status, record.error, record.latency_ms = status, error, self._since_start()
         if status == 200:
-            record.sum_up(summary, self._request, answer)
+            noting.sum_up(record, summary, self._request, answer)
         gateway = self._shadows.gateway
         try:
             gateway.write(INTERACTION, encode(record), self._request, answer)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ciranda.errors import Unavailable
-from ciranda.gateway import counting, route, splice
+from ciranda.gateway import counting, route
+from ciranda.gateway.asked import peek
 from ciranda.gateway.beside import Beside
 from ciranda.gateway.doors import messages
 from ciranda.gateway.server import Connection, Request
@@ -35,7 +36,7 @@ class Count:
         self._gateway = gateway
         self._request = request
         self._chat = messages.counted(request.body)
-        seen = splice.peek(self._chat)
+        seen = peek(self._chat)
         model, pinned = route.find(gateway.snapshot(), key, seen.model)
         arm = pinned or route.choose(model, route.point(model.rollout, seen.user or ""))
         self._version = arm.version

@@ -18,20 +18,38 @@ def uuid7() -> uuid.UUID:
 
 def text7() -> str:
     """The same as text, for where microseconds count: bits are drawn from the system in advance, and never shared with a child."""
+    global _stamp
     while True:
         try:
             drawn = _drawn.pop()  # one step, so that threads never get the same
             break
         except IndexError:
-            bits = os.urandom(10 * DRAWN).hex()
-            _drawn.extend(bits[at : at + 20] for at in range(0, len(bits), 20))
-    stamp = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{stamp[:8]}-{stamp[8:]}-7{drawn[:3]}-{VARIANT[drawn[3]]}{drawn[4:7]}-{drawn[7:19]}"
+            _drawn.extend(_draw())
+    now_ms = time.time_ns() // 1_000_000
+    stamp = _stamp
+    if stamp[0] != now_ms:
+        digits = f"{now_ms:012x}"
+        stamp = _stamp = (now_ms, f"{digits[:8]}-{digits[8:]}-")
+    return stamp[1] + drawn
+
+
+def _draw() -> list[str]:
+    """What follows the time in many ids: version, variant and random bits."""
+    bits = bytearray(os.urandom(10 * DRAWN))
+    bits[0::10] = bits[0::10].translate(_VERSION)
+    bits[2::10] = bits[2::10].translate(_VARIANT)
+    digits = bits.hex()
+    return [
+        f"{digits[at : at + 4]}-{digits[at + 4 : at + 8]}-{digits[at + 8 : at + 20]}"
+        for at in range(0, len(digits), 20)
+    ]
 
 
 DRAWN = 256
-VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_VERSION = bytes(byte & 0x0F | 0x70 for byte in range(256))
+_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 _drawn: list[str] = []
+_stamp: tuple[int, str] = (0, "")  # a millisecond serves many
 os.register_at_fork(after_in_child=_drawn.clear)
 
 
