@@ -41,6 +41,7 @@ FOREIGN: dict[str, str | tuple[str, ...]] = {
     "huggingface_hub": ("engines/peft", "data/hub.py"), "dbos": "jobs/durable.py",
     "chdb": "interactions/", "clickhouse_connect": "interactions/", "lance": "data/", "alembic": "store/",
     "optuna": "train/studies.py", "optuna_dashboard": "train/studies.py",
+    "zlib_ng": "interactions/spool.py",
     "httptools": "gateway/", "uvloop": ("gateway/", "engines/fake.py"), "starlette": "web/", "uvicorn": "web/",
     "jinja2": "web/", "google": "interactions/otlp/wire.py", "opentelemetry": "interactions/otlp/wire.py",
     "cryptography": "govern/signatures.py",

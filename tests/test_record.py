@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from ciranda.errors import Conflict
+from ciranda.gateway.noting import Notes
 from ciranda.gateway.record import Record
 from ciranda.interactions import rows, schema, upgrade
 from ciranda.interactions.ingestion import Ingestion
@@ -72,6 +73,17 @@ def test_rows_and_values_have_the_fields_of_their_tables() -> None:
     assert tuple(one.name for one in fields(Interaction))[:-2] == schema.INTERACTIONS.keys
     assert tuple(one.name for one in fields(Feedback)) == schema.FEEDBACK.keys
     assert {one.name for one in fields(Score)} == set(schema.SCORES.keys)
+
+
+def test_what_the_gateway_notes_is_what_it_stores() -> None:
+    notes = Notes("an id", 1, "a tenant", "a key")
+    told = {"id": "an id", "ts_ms": 1, "tenant": "a tenant", "key": "a key"}
+    for number, name in enumerate(Record.__struct_fields__[4:]):
+        value = {int: number + 1, float: number + 0.5}.get(type(getattr(notes, name)), f"the {name}")
+        told[name] = 0.25 if name == "cost" else value
+        setattr(notes, name, told[name])
+    assert msgspec.json.decode(notes.encoded()) == told
+    assert b"trace_id" not in Notes("an id", 1, "a tenant", "a key").encoded(), "what is as always is left out"
 
 
 def test_times_and_amounts_name_their_unit() -> None:

@@ -26,7 +26,7 @@ from ciranda.gateway.ledger import Bucket, Kind, Ledger, Use, Verdict
 from ciranda.gateway.snapshot import Bounds, Price, Snapshot
 
 if TYPE_CHECKING:
-    from ciranda.gateway.record import Record
+    from ciranda.gateway.noting import Notes
     from ciranda.gateway.relay import Relay
 
 BYTES_PER_TOKEN = 3
@@ -77,7 +77,7 @@ class Promise:
         self._quotas, self._held = quotas, held
         self.headers = headers_of(verdict.uses)
 
-    def settle(self, record: Record, *, asked: bool) -> None:
+    def settle(self, record: Notes, *, asked: bool) -> None:
         """Put in the real usage. `asked`: an engine was, so tokens that nobody counted are charged as promised."""
         tokens = record.prompt_tokens + record.completion_tokens
         partly = bool(record.counted) and record.status != 200  # an estimate of what came before it broke off

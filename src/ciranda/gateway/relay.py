@@ -16,13 +16,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ciranda.errors import CirandaError, StorageFull, Unavailable
-from ciranda.gateway import answers, limits, noting, route, splice, trace, tries
+from ciranda.gateway import answers, limits, route, splice, trace, tries
 from ciranda.gateway.answers import UpstreamFailed, UpstreamSlow
 from ciranda.gateway.asked import peek
 from ciranda.gateway.doors import DOORS, Door
 from ciranda.gateway.events import Events, without_usage
 from ciranda.gateway.guarded import Guarded
-from ciranda.gateway.record import Record, encode
+from ciranda.gateway.noting import Notes
 from ciranda.gateway.reply import Reply
 from ciranda.gateway.server import Connection, Request
 from ciranda.gateway.snapshot import FALLBACK, Arm, Key
@@ -73,7 +73,7 @@ class Relay:
         # What is recorded: the chat form, as the client sent it, but for what the guard masked.
         self.body = request.body
         self.outgoing = request.body  # what an engine gets, but for the model's name
-        self.record = Record(request.ident, clock.now_ms(), tenant=key.tenant, key=key.id)
+        self.record = Notes(request.ident, clock.now_ms(), key.tenant, key.id)
         self.tried: list[Replica] = []
         self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
@@ -92,7 +92,7 @@ class Relay:
         self.record.model = self.model.name
         if not self.pinned:  # who chose the version is no evidence in its trial
             self.record.rollout = self.model.rollout
-        noting.describe(self.record, self.request, self.seen)
+        self.record.describe(self.request, self.seen)
         if self.door.opened is not None:
             self._reply.translation = self.door.opened(self.request.body, self.record.id)
         self.gateway.enter(self)
@@ -132,7 +132,7 @@ class Relay:
             raise Unavailable(f"{arm.version} has no replica that is ready", remedy="try again in a moment")
         record, told = self.record, self.sent_at > 0
         self.arm, self.replica = arm, replica
-        noting.name(record, arm, replica.id)
+        record.name(arm, replica.id)
         if arm.name == FALLBACK:
             record.rollout = ""  # who stands in is no evidence in the trial
         usage = self.streams and not self.seen.wants_usage  # asked for by us, so hidden from the client
@@ -143,7 +143,7 @@ class Relay:
         lines = trace.lines(self.request.headers, record) if record.trace_id else b""
         self._call = replica.send(self, self.door.wire, body, self.request.request_id, lines=lines, fresh=fresh)
         if record.stream and not told:
-            self.gateway.write(STARTED, encode(record))
+            self.gateway.write(STARTED, record.encoded())
 
     # What the engine says.
 
@@ -203,7 +203,7 @@ class Relay:
     def _end_stream(self) -> None:
         text = b"".join(self._pieces)
         summary = of_stream(text)
-        counted = noting.sum_up(self.record, summary, self.body, text)
+        counted = self.record.sum_up(summary, self.body, text)
         if not (self._events.complete() or summary.finish_reason):
             self.break_off(UpstreamFailed("the engine's stream ended early", remedy="send the request again"))
             return
@@ -228,7 +228,7 @@ class Relay:
         """Record and send a whole answer; who asked for a stream gets it as events."""
         if self.over:
             return
-        counted = noting.sum_up(self.record, of_answer(body), self.body, body)
+        counted = self.record.sum_up(of_answer(body), self.body, body)
         kind = b"content-type: %b\r\n" % self._headers.get(b"content-type", b"application/json")
         try:
             if self.record.stream:
@@ -247,7 +247,7 @@ class Relay:
         """Answer with what is kept."""
         record = self.record
         self.arm, record.cached = arm, 1
-        noting.name(record, arm, "")
+        record.name(arm, "")
         record.rollout = ""  # nobody answered anew: no evidence in the trial
         record.finish_reason = kept.finish_reason
         record.prompt_tokens, record.completion_tokens = kept.prompt_tokens, kept.completion_tokens
@@ -286,7 +286,7 @@ class Relay:
         if self.connection.exchange is not self:
             self.record.error, status = "client_left", LEFT
         self._sum_up(status)
-        return encode(self.record)
+        return self.record.encoded()
 
     def settle(self, entry: Entry, full: CirandaError | None) -> None:
         """The record is written, so send the answer; or it could not be, so refuse."""
@@ -332,7 +332,7 @@ class Relay:
         """What there is of an answer; its tokens were made, so they count."""
         text = b"".join(self._pieces)
         if self._status == 200 and text:
-            noting.sum_up(self.record, of_stream(text), self.body, text)
+            self.record.sum_up(of_stream(text), self.body, text)
         return text
 
     def client_slow(self) -> None:
@@ -389,7 +389,7 @@ class Relay:
         self._sum_up(status)
         full = None
         if status != StorageFull.status:  # a record of "cannot record" would fill what was just freed
-            full = self.gateway.try_to_write(INTERACTION, encode(self.record), self.recorded, response)
+            full = self.gateway.try_to_write(INTERACTION, self.record.encoded(), self.recorded, response)
         self._leave(full)
         return full
 

@@ -13,8 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ciranda.errors import StorageFull
-from ciranda.gateway import limits, noting, route, splice, tap
-from ciranda.gateway.record import Record, encode
+from ciranda.gateway import limits, route, splice, tap
+from ciranda.gateway.noting import Notes
 from ciranda.gateway.snapshot import Arm, Limits
 from ciranda.gateway.upstream import Upstream
 from ciranda.interactions.spool import INTERACTION
@@ -84,14 +84,13 @@ class Copy:
         self._call: Upstream | None = None
         self._started = 0.0
         live = relay.record
-        self.record = Record(
-            ids.text7(), clock.now_ms(), tenant=live.tenant, key=live.key, user=live.user,
-            conversation=live.conversation, model=live.model, version=arm.version, digest=arm.digest, arm="shadow",
-            shadow_of=live.id, rollout=live.rollout, deployment=arm.deployment, engine=arm.engine, endpoint=live.endpoint,
-            stream=1 if relay.streams else 0, request_id=live.request_id, guard=live.guard,
-        )  # fmt: skip
+        self.record = record = Notes(ids.text7(), clock.now_ms(), live.tenant, live.key)
+        record.name(arm, "")
+        record.arm, record.shadow_of, record.rollout, record.model = "shadow", live.id, live.rollout, live.model
+        record.user, record.conversation, record.endpoint = live.user, live.conversation, live.endpoint
+        record.stream, record.request_id, record.guard = int(relay.streams), live.request_id, live.guard
         if live.trace_id and live.span_id:
-            noting.follow(self.record, live.trace_id, live.span_id)
+            record.follow(live.trace_id, live.span_id)
 
     def start(self) -> None:
         """Send it."""
@@ -145,10 +144,10 @@ class Copy:
         summary = tap.of_stream(answer) if record.stream else tap.of_answer(answer)
         record.status, record.error, record.latency_ms = status, error, self._since_start()
         if status == 200:
-            noting.sum_up(record, summary, self._request, answer)
+            record.sum_up(summary, self._request, answer)
         gateway = self._shadows.gateway
         try:
-            gateway.write(INTERACTION, encode(record), self._request, answer)
+            gateway.write(INTERACTION, record.encoded(), self._request, answer)
         except StorageFull:
             gateway.metrics.counters["shadow_dropped"] += 1
         gateway.metrics.answered(

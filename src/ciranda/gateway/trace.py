@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ciranda.gateway.record import Record
+    from ciranda.gateway.noting import Notes
 
 STATE_BYTES = 512
 _PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
@@ -34,7 +34,7 @@ def span_of(interaction: str) -> str:
     return interaction.replace("-", "")[16:]
 
 
-def lines(headers: Mapping[bytes, bytes], record: Record) -> bytes:
+def lines(headers: Mapping[bytes, bytes], record: Notes) -> bytes:
     """The header lines that tell an engine of the trace, with our span as its parent."""
     flags = headers[b"traceparent"].strip()[53:55].decode()
     own = f"traceparent: 00-{record.trace_id}-{record.span_id}-{flags}\r\n".encode()

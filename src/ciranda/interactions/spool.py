@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
-from zlib import crc32
 
 import msgspec
+from zlib_ng.zlib_ng import crc32  # the same sums as the standard library's, four times as fast
 
 from ciranda.errors import Invalid, StorageFull
 from ciranda.store import clock
