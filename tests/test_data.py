@@ -23,7 +23,7 @@ from pyarrow import parquet
 
 from ciranda.config import Home
 from ciranda.config.model import Source
-from ciranda.data import catalog, checks, entries, files, reading, sets, shelf, sources, versions
+from ciranda.data import catalog, checks, durable, entries, files, reading, sets, sources, versions
 from ciranda.data.entries import Wanted
 from ciranda.data.rows import SPLITS, Message, Row, parse, split_of
 from ciranda.data.sources import Inputs, runs
@@ -268,7 +268,7 @@ def test_a_full_disk_leaves_the_version_before(db: Database, home: Home, monkeyp
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shelf, "_sync", full)
+        patch.setattr(durable, "sync_all", full)
         with pytest.raises(StorageFull):
             commit(db, home, rows(1, 2))
     assert [row.prompt for row in versions.read(home, "home@1")] == ["question 1"]

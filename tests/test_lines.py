@@ -19,7 +19,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ciranda.config import Home
-from ciranda.data import aliases, branches, checks, collect, columns, movement, place, sets, shelf, versions
+from ciranda.data import (
+    aliases,
+    branches,
+    checks,
+    collect,
+    columns,
+    durable,
+    movement,
+    place,
+    sets,
+    shelf,
+    stored,
+    versions,
+)
 from ciranda.data.rows import SPLITS, Row
 from ciranda.errors import CirandaError, Conflict, Invalid, NotFound
 from ciranda.govern import audit
@@ -155,14 +168,15 @@ def test_amending_is_committing_what_comes_out(
 
 @settings(deadline=None)
 @given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=20), st.randoms())
-def test_keys_are_found_as_they_are_spelt_whatever_their_bytes(keys: list[bytes], dice: random.Random) -> None:
+def test_keys_are_found_whatever_their_bytes_and_stored_as_such(keys: list[bytes], dice: random.Random) -> None:
     keys += [bytes(32), keys[0][:31] + b"\0", keys[0][:4] + keys[-1][4:]]
-    table = pa.table(
-        {"key": pa.chunked_array([[one.hex() for one in keys[:3]], [one.hex() for one in keys[3:]]], pa.string())}
-    )
+    batch = pa.record_batch({"key": pa.array([one.hex() for one in keys]), "split": pa.array(["test"] * len(keys))})
     wanted = dice.sample(keys, len(keys) // 2)
-    found = columns.spelt(table, "key", sets.of_hex(one.hex() for one in wanted))
+    found = columns.among(columns.digests(batch, "key"), sets.of_hex(one.hex() for one in wanted))
     assert found.tolist() == [one in wanted for one in keys]
+    (packed,) = stored.packed([batch.slice(1)])
+    assert packed.column("key").to_pylist() == keys[1:]
+    assert list(stored.spelt([packed])) == [batch.slice(1)]
 
 
 @settings(deadline=None)
@@ -349,7 +363,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ciranda.config import Home
-from ciranda.data import ledger, shelf, versions
+from ciranda.data import durable, ledger, shelf, versions, writing
 from ciranda.data.rows import Row
 from ciranda.store.database import Database
 def die(*_given, **_named):
@@ -373,8 +387,8 @@ rows = [Row.of(f"question {n}", f"answer {n}", language="en") for n in range(2, 
 print(versions.commit(db, home, "home", rows, parent="home@1", transformation={}, actor="killed").ref, flush=True)
 """
 PHASES = (
-    "shelf.Writing.append", "after shelf.Writing.append", "shelf.Writing.delete", "after shelf.Writing.delete",
-    "shelf._sync", "shelf.tag", "after shelf.tag", "ledger._write", "after ledger._write", "after ledger.register",
+    "writing.Writing.append", "after writing.Writing.append", "writing.Writing.change", "after writing.Writing.change",
+    "durable.sync_all", "shelf.tag", "after shelf.tag", "ledger._write", "after ledger._write", "after ledger.register",
 )  # fmt: skip
 
 
@@ -404,9 +418,9 @@ def test_a_full_disk_is_told_as_such_and_the_next_commit_succeeds(
     def full(*_given: object, **_named: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for name in ("tag", "_sync"):
+    for where, name in ((shelf, "tag"), (durable, "sync_all")):
         with monkeypatch.context() as patch:
-            patch.setattr(shelf, name, full)
+            patch.setattr(where, name, full)
             with pytest.raises((CirandaError, OSError), match="o space left"):
                 commit(db, home, rows(1, 2))
     assert commit(db, home, rows(1, 3)).ref == "home@2"

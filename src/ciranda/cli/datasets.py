@@ -74,8 +74,17 @@ def _draw(desk: Desk, told: dict[str, Any]) -> None:
     if told["fields"]:
         rows = [(name, *(one[kind] for kind in kinds)) for name, one in told["fields"].items()]
         desk.screen.table(("field", *kinds), rows)
-    lines = [(one["ref"], one["rows"], one["created_by"], ago(one["created_at"])) for one in told["versions"]]
-    desk.screen.table(("version", "rows", "committed by", "age"), lines)
+    lines = [
+        (one["ref"], one["rows"], *_disk(one), one["created_by"], ago(one["created_at"])) for one in told["versions"]
+    ]
+    desk.screen.table(("version", "rows", "MB", "new MB", "committed by", "age"), lines)
+
+
+def _disk(version: dict[str, Any]) -> tuple[float | None, float | None]:
+    """What a version holds on the disk and what it added there, in MB."""
+    sizes = ((version["disk"] or {}).get(name) for name in ("held", "added"))
+    held, added = (None if size is None else round(size / 1e6, 2) for size in sizes)
+    return held, added
 
 
 @verb(

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ciranda.config import Home
-from ciranda.data import contamination, descriptions, glossary, reading, sources, statistics, tags, versions
+from ciranda.data import contamination, descriptions, glossary, reading, sizes, sources, statistics, tags, versions
 from ciranda.data.contamination import Overlap
 from ciranda.data.rows import Row
 from ciranda.data.statistics import Field
@@ -86,6 +86,7 @@ def describe(db: Database, home: Home, ref: str, reader: Reader, *, samples: int
     runs = [run for run in sources.history(db, version.name) if run["version"] == version.ref]
     return {
         "version": told(db, version, reader),
+        "disk": disk.to_dict() if (disk := sizes.of(db, home, version)) else None,
         "ancestors": [one.ref for one in ancestors(db, version.ref)[1:]],
         "used_by": [one.__dict__ for one in used_by(db, version.ref)],
         "contamination": [one.to_dict() for one in contaminated(db, version.ref)],

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 8192
+AHEAD = 8  # batches
 TEXTS = ("completion", "rejected", "language", "group", "split", "source", "origin", "subject")
 JSONS = {"messages": "[]", "tags": "[]", "extra": "{}"}
 COLUMNS = (
@@ -89,6 +90,13 @@ def parts_of(rows: Rows) -> Iterator[tuple[pa.RecordBatch, bool]]:
     for batch in every:
         for start in range(0, batch.num_rows, BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS), False
+
+
+def ahead(rows: Rows) -> Sealed:
+    """The same, the first AHEAD of them sealed already: a small change is ready when what it is compared with is read."""
+    given = batches_of(rows)
+    first = list(islice(given, AHEAD))
+    return Sealed(chain(first, given))
 
 
 def batch_of(rows: Sequence[Row]) -> pa.RecordBatch:
@@ -170,34 +178,25 @@ def digests(found: Any, name: str) -> np.ndarray[Any, Any]:
     return np.concatenate(parts) if parts else np.empty(0, dtype="S32")
 
 
-def spelt(found: Any, name: str, wanted: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Which rows of a column of 64 hex letters are one of `wanted` (32 bytes each), compared as they are spelt."""
+def among(values: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Which values of 32 bytes are one of a few, in whatever order: nearly all others are told from them by a table of marks."""
     import numpy as np
 
-    hexes = np.unique(np.frombuffer(wanted.tobytes().hex().encode(), dtype="S64"))
     marks = np.zeros(1 << MARKS, dtype=bool)
-    marks[_marks(hexes)] = True
-    near, maybe = [], []
-    for chunk in getattr(found.column(name), "chunks", [found.column(name)]):
-        letters = np.frombuffer(_letters(chunk), dtype="S64")
-        near.append(marks[_marks(letters)])  # nearly all of those that are not wanted leave here
-        maybe.append(letters[near[-1]])
-    if not near:
-        return np.empty(0, dtype=bool)
-    chosen = np.concatenate(near)
-    chosen[chosen] = np.isin(np.concatenate(maybe), hexes)
+    marks[_marks(wanted)] = True
+    chosen: np.ndarray[Any, Any] = marks[_marks(values)]
+    chosen[chosen] = np.isin(values[chosen], wanted)
     return chosen
 
 
 MARKS = 22  # bits
 
 
-def _marks(letters: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A number of MARKS bits for each text, from its first letters."""
+def _marks(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A number of MARKS bits for each value."""
     import numpy as np
 
-    heads = letters.view("u8").reshape(-1, 8)
-    found: np.ndarray[Any, Any] = ((heads[:, 0] ^ heads[:, 1]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - MARKS)
+    found: np.ndarray[Any, Any] = np.ascontiguousarray(values).view("u8").reshape(-1, 4)[:, 0] >> np.uint64(64 - MARKS)
     return found
 
 

@@ -81,11 +81,11 @@ def difference(home: Home, before: str, after: str) -> Difference:
     """Which rows differ between two versions, without reading them. Raises NotFound, Invalid."""
     first, second = _named(home, before), _named(home, after)
     with shelf.together():
-        old, new = _differing(first, second)
-    only_old, only_new = sets.without(old, new), sets.without(new, old)
-    was, now = only_old.by_key(), only_new.by_key()
-    both_old, both_new = sets.within(was.keys, now.keys), sets.within(now.keys, was.keys)
-    return Difference(now.ids[~both_new], was.ids[~both_old], was.ids[both_old], now.ids[both_new], first, second)
+        was, now = _differing(first, second)
+        old, new = sets.within(was.keys, now.keys), sets.within(now.keys, was.keys)
+        stayed, ids = was.ids[old], now.ids[new]  # of the same keys, in the same order
+        changed = _prints(first, stayed) != _prints(second, ids)
+    return Difference(now.ids[~new], was.ids[~old], stayed[changed], ids[changed], first, second)
 
 
 def _named(home: Home, ref: str) -> tuple[Place, int]:
@@ -93,13 +93,29 @@ def _named(home: Home, ref: str) -> tuple[Place, int]:
     return place.of(home, name), number
 
 
-def _differing(first: tuple[Place, int], second: tuple[Place, int]) -> tuple[sets.Held, sets.Held]:
-    """Keys, fingerprints and ids of the rows that may differ."""
+def _differing(first: tuple[Place, int], second: tuple[Place, int]) -> tuple[_Keyed, _Keyed]:
+    """The rows that may differ."""
     (here, number), (there, other) = first, second
-    if here.uri != there.uri:
-        return shelf.held(here, here.tag(number)), shelf.held(there, there.tag(other))
-    gone, come = shelf.differing(here, here.tag(number), there.tag(other))
-    old, new = abreast.at_once(
-        lambda: shelf.held(here, here.tag(number), only=gone), lambda: shelf.held(there, there.tag(other), only=come)
-    )
-    return old, new
+    gone, come = shelf.differing(here, here.tag(number), there.tag(other)) if here.uri == there.uri else (None, None)
+    was, now = abreast.at_once(lambda: _Keyed.of(*first, gone), lambda: _Keyed.of(*second, come))
+    return was, now
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """Rows of a version by their keys, in order."""
+
+    keys: Array
+    ids: Array
+
+    @classmethod
+    def of(cls, where: Place, number: int, only: Array | None) -> _Keyed:
+        keys, ids = shelf.named(where, where.tag(number), "key", only)
+        order = sets.order_of(keys)
+        return cls(sets.at(keys, order), ids[order])
+
+
+def _prints(where: tuple[Place, int], ids: Array) -> Array:
+    if not len(ids):
+        return sets.joined([], "S32")
+    return shelf.named(where[0], where[0].tag(where[1]), "fingerprint", ids)[0]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ciranda.data.place import Place
 from ciranda.errors import Failed, StorageFull
 from ciranda.store.files import sync_folder
+
+AT_ONCE = 8
 
 
 def files_in(folder: Path) -> set[Path]:
@@ -16,16 +20,20 @@ def files_in(folder: Path) -> set[Path]:
     return {file for file in folder.rglob("*") if file.is_file()} if folder.exists() else set()
 
 
-def sync_all(path: Path, fresh: set[Path]) -> None:
-    """Make files below a folder durable, and the folders that name them."""
-    for file in fresh:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    for folder in {path.parent, path, *(parent for file in fresh for parent in file.parents if path in parent.parents)}:
-        sync_folder(folder)
+def sync_all(path: Path, fresh: Set[Path]) -> None:
+    """Make files below a folder durable, and the folders that name them. Several at once: a disk takes them together."""
+    above = {path.parent, path, *(parent for file in fresh for parent in file.parents if path in parent.parents)}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(_sync, fresh))
+        list(pool.map(sync_folder, above))
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def trouble(error: Exception, place: Place) -> StorageFull | Failed:

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from ciranda.config import Home
 from ciranda.data import columns, place, sets, shelf, statistics, versions
 from ciranda.data.versions import DatasetVersion, dataset_versions
+from ciranda.data.writing import Writing
 from ciranda.store import clock
 from ciranda.store.database import Database, metadata
 
@@ -138,7 +139,7 @@ def _rewritten(home: Home, line: Sequence[DatasetVersion], theirs: Theirs) -> li
         gone = sets.ordered(_prints(_batches(home, one.ref, theirs, stay=False)))
         held = shelf.held(where, tag)
         kept = held.where(~sets.within(held.prints, gone))
-        writing = shelf.Writing(where, before)
+        writing = Writing(where, before)
         if before is None:
             writing.append(shelf.taken(where, tag, kept.ids))
         else:
@@ -146,9 +147,9 @@ def _rewritten(home: Home, line: Sequence[DatasetVersion], theirs: Theirs) -> li
             come, left = sets.without(kept, now), sets.without(now, kept)
             if len(come):
                 writing.append(shelf.taken(where, tag, come.ids))
-            writing.delete(left.ids)
-        before = writing.done()
-        shelf.tag(where, one.number, before)
+            writing.change(left.ids)
+        before, fresh = writing.done()
+        shelf.tag(where, one.number, before, fresh=fresh)
         counts = sets.Counts.of(shelf.batches(where, before, columns=sets.COUNTED)).to_dict()
         digest = sets.digest(sets.ordered(kept.prints))
         made.append(replace(one, digest=digest, rows=len(kept), counts=counts, lance_version=before))

@@ -150,7 +150,8 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 
 def fetch(name: str, into: Path) -> Path:
-    """The folder of a set of the hub, fetched into `into` unless it is there. A token is read as the hub's own tools do.
+    """The folder of a set of the hub, fetched into `into` as far as it is not there; each commit of it has a folder of its own, so
+    that no file of an older one is taken for one of the newer. A token is read as the hub's own tools do.
 
     Raises:
         Unavailable: The extra is not installed, or the hub cannot be reached.
@@ -161,7 +162,7 @@ def fetch(name: str, into: Path) -> Path:
             f"{name!r} is no name of the hub", where="path", remedy="write it as hf:org/name, or hf:org/name@revision"
         )
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
         raise Unavailable(
@@ -169,8 +170,11 @@ def fetch(name: str, into: Path) -> Path:
         ) from None
     patterns = ["README.md", *(f"*{suffix}" for suffix in files.READERS)]
     try:
-        found = snapshot_download(match["name"], repo_type="dataset", revision=match["revision"],
-                                  allow_patterns=patterns, local_dir=into / match["name"].replace("/", "--"))  # fmt: skip
+        commit = HfApi().dataset_info(match["name"], revision=match["revision"] or "main").sha
+        folder = into / match["name"].replace("/", "--") / str(commit)
+        found = snapshot_download(
+            match["name"], repo_type="dataset", revision=commit, allow_patterns=patterns, local_dir=folder
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise Unavailable(
             f"the hub did not give {match['name']}: {error}", where=name,

@@ -92,17 +92,28 @@ def read(
     language: str | None = None,
     source: str | None = None,
     key: str | None = None,
+    said: str = "",
 ) -> Iterator[Row]:
-    """A version's rows as values, one after the other."""
+    """A version's rows as values, one after the other; with `said` only those whose prompt (as the reader sees it) has that."""
     found = batches(db, home, ref, reader, split=split, language=language, source=source, key=key)
-    return (row for batch in found for row in _rows(batch))
+    return (row for batch in found for row in _rows(_saying(batch, said)))
 
 
 def count(
-    db: Database, home: Home, ref: str, reader: Reader, *, split: str | None = None, language: str | None = None
+    db: Database,
+    home: Home,
+    ref: str,
+    reader: Reader,
+    *,
+    split: str | None = None,
+    language: str | None = None,
+    said: str = "",
 ) -> int:
-    """How many rows the reader may see."""
+    """How many rows the reader may see; with `said` of those whose prompt has that text."""
     version = versions.get(db, ref)
+    if said:
+        found = batches(db, home, version.ref, reader, split=split, language=language, columns=("prompt",))
+        return sum(len(_saying(batch, said)) for batch in found)
     if not decision(db, ref, reader).rows:
         table: Mapping[str, Mapping[str, int]] = version.counts.get("language_split", {})
         return sum(
@@ -258,6 +269,15 @@ def _refuse_telling(found: Decision, where: Mapping[str, str | None], reader: Re
                 where=f"policies {', '.join(found.names)}",
                 remedy=f"leave the filter by {field} out",
             )
+
+
+def _saying(batch: pa.RecordBatch, said: str) -> pa.RecordBatch:
+    """The rows of a batch whose prompt has a text, in whatever case."""
+    import pyarrow.compute as pc
+
+    if not said:
+        return batch
+    return batch.filter(pc.match_substring(batch.column("prompt"), said, ignore_case=True))
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Row]:

@@ -52,13 +52,13 @@ def at(values: Array, places: Array) -> Array:
     return np.take(values.view("u8").reshape(-1, 4), places, axis=0).view("S32").reshape(-1)
 
 
-def within(values: Array, known: Array) -> Array:
-    """Which values stand in `known`, which is in order."""
+def within(values: Array, known: Array, heads: Array | None = None) -> Array:
+    """Which values stand in `known`, which is in order; `heads` are the first bytes of that, for whoever asks again and again."""
     import numpy as np
 
     found = np.zeros(len(values), dtype=bool)
     if len(known):
-        heads = _heads(known)
+        heads = _heads(known) if heads is None else heads
         places = np.searchsorted(heads, _heads(values))
         places[places == len(known)] = 0
         near = heads[places] == _heads(values)
@@ -183,11 +183,6 @@ class Held:
 
         return cls(np.empty(0, "S32"), np.empty(0, "S32"), np.empty(0, "u8"))
 
-    def by_key(self) -> Held:
-        """The same rows in the order of their keys."""
-        order = order_of(self.keys)
-        return self.where(order)
-
     def where(self, places: Array) -> Held:
         """Some of the rows."""
         return Held(self.keys[places], self.prints[places], self.ids[places])
@@ -251,7 +246,7 @@ class Arrived:
 
     def __init__(self, known: Array) -> None:
         """`known`: the sorted fingerprints of the version before."""
-        self._known = known
+        self._known, self._heads = known, _heads(known)
         self._keys: list[Array] = []
         self._prints: list[Array] = []
         self._fresh: list[Array] = []
@@ -274,7 +269,7 @@ class Arrived:
         import numpy as np
 
         prints = columns.digests(batch, "fingerprint")
-        new = ~within(prints, self._known)
+        new = ~within(prints, self._known, self._heads)
         self._keys.append(columns.digests(batch, "key"))
         self._prints.append(prints.copy())
         self._fresh.append(new)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ciranda.config import Home
@@ -38,6 +38,7 @@ from ciranda.data.ledger import (
 from ciranda.data.place import Place, parse_ref
 from ciranda.data.rows import Row
 from ciranda.data.sets import digest_of
+from ciranda.data.writing import Writing
 from ciranda.errors import Conflict, Refused
 from ciranda.store import clock
 from ciranda.store.database import Database
@@ -101,11 +102,11 @@ def commit(
     with shelf.alone(where):
         newest = newest_of(db, dataset)
         before = _Before.of(where, newest)
-        arrived, writing = sets.Arrived(before.known), shelf.Writing(where, newest.lance_version if newest else None)
-        ids = _append(writing, arrived.fresh(tombstones.without(db, home, rows)))
+        arrived, writing = sets.Arrived(before.known), Writing(where, newest.lance_version if newest else None)
+        _append(writing, arrived.fresh(tombstones.without(db, home, rows)))
         lost = arrived.losers()
         arrived.drop_keys()
-        prints = sets.ordered(arrived.prints[~lost])
+        prints = sets.ordered(arrived.prints[~lost] if lost.any() else arrived.prints)
         if not len(prints):
             raise Refused(
                 f"dataset {dataset} would be empty", where=dataset, remedy="look at the sources and the check report"
@@ -114,8 +115,7 @@ def commit(
         if newest and newest.digest == digest and parent in (None, newest.ref, newest.parent):
             return _settled(db, newest, within)
         _refuse_stale(dataset, newest, parent)
-        gone = before.ids[~sets.within(before.known, prints)]
-        writing.delete(sets.joined([gone, ids[lost[arrived.is_fresh]]], "u8"))
+        writing.change(before.ids[~sets.within(before.known, prints)], lost[arrived.is_fresh])
         counts = arrived.counts if not lost.any() else sets.Counts.of(writing.scan(sets.COUNTED))
         return _finish(db, where, newest, writing, (digest, len(prints)), counts.to_dict(), change)
 
@@ -139,38 +139,38 @@ def amend(
 
     Raises NotFound when there is no version yet, and what `commit` raises.
     """
-    import numpy as np
-
     change = Change(transformation, actor, parents, report, findings, within)
     where = place.of(home, dataset)
     with shelf.alone(where):
         newest = get(db, dataset)
         _refuse_stale(dataset, newest, parent)
-        before, held = abreast.at_once(
-            lambda: _Before.of(where, newest), lambda: shelf.keys(where, newest.lance_version)
+        coming = tombstones.without(db, home, add)
+        before, held, rows = abreast.at_once(
+            lambda: _Before.of(where, newest),
+            lambda: shelf.named(where, newest.lance_version, "key")[0],
+            lambda: columns.ahead(coming),
         )
-        arrived, writing = sets.Arrived(before.known), shelf.Writing(where, newest.lance_version)
-        ids = _append(writing, arrived.fresh(tombstones.without(db, home, add)))
-        lost = arrived.losers()
-        kept = arrived.prints[~lost]
-        keys = sets.joined([arrived.keys[~lost], sets.of_hex(remove)], "S32")
-        touched = columns.spelt(held, "key", keys)[before.order]
-        touched[touched] = ~sets.within(before.known[touched], sets.ordered(kept))
-        gone = before.ids[touched]
+        arrived, writing = sets.Arrived(before.known), Writing(where, newest.lance_version)
+        fresh = arrived.fresh(rows)
+        first = list(islice(fresh, columns.AHEAD))
+        more = next(fresh, None)
+        if more is not None:  # too many to wait in memory
+            first = _append(writing, chain(first, [more], fresh))
+        new, _ = abreast.at_once(
+            lambda: _Amended.of(before, held, arrived, sets.of_hex(remove)), lambda: _append(writing, iter(first))
+        )
+        if not new.rows:
+            raise Refused(f"dataset {dataset} would be empty", where=dataset, remedy="leave some of its rows")
+        if newest.digest == new.digest:
+            return _settled(db, newest, within)
+        gone, lost = before.ids[new.gone], new.lost[arrived.is_fresh]
         counts = sets.Counts.of(shelf.taken(where, newest.lance_version, gone, sets.COUNTED), sign=-1)
-        if lost.any() or not arrived.is_fresh.all():
-            fresh = ids[~lost[arrived.is_fresh]]
-            counts.take(shelf.taken(where, writing.version, fresh, sets.COUNTED) if len(fresh) else ())
+        ids = writing.change(gone, lost)
+        if new.lost.any() or not arrived.is_fresh.all():
+            counts.take(shelf.taken(where, writing.version, ids[~lost], sets.COUNTED))
         else:
             counts.table.update(arrived.counts.table)
-        come, left = kept[arrived.is_fresh[~lost]], np.flatnonzero(touched)
-        if not (size := len(before.known) - len(left) + len(come)):
-            raise Refused(f"dataset {dataset} would be empty", where=dataset, remedy="leave some of its rows")
-        digest = sets.digest_changed(before.known, left, come)
-        if newest.digest == digest:
-            return _settled(db, newest, within)
-        writing.delete(sets.joined([gone, ids[lost[arrived.is_fresh]]], "u8"))
-        return _finish(db, where, newest, writing, (digest, size), counts.to_dict(newest.counts), change)
+        return _finish(db, where, newest, writing, (new.digest, new.rows), counts.to_dict(newest.counts), change)
 
 
 def batches(
@@ -208,28 +208,55 @@ class _Before:
 
     @classmethod
     def of(cls, where: Place, newest: DatasetVersion | None) -> _Before:
-        held = shelf.held(where, newest.lance_version, keys=False) if newest else shelf.Held.nothing()
-        order = sets.order_of(held.prints)
-        return cls(sets.at(held.prints, order), held.ids[order], order)
+        none = sets.joined([], "S32"), sets.joined([], "u8")
+        prints, ids = shelf.named(where, newest.lance_version, "fingerprint") if newest else none
+        order = sets.order_of(prints)
+        return cls(sets.at(prints, order), ids[order], order)
 
 
-def _append(writing: shelf.Writing, fresh: Iterator[pa.RecordBatch]) -> Array:
-    """Write what is new, if anything is; returns the ids."""
+@dataclass(frozen=True)
+class _Amended:
+    """What becomes of the version before: places (in `known`) of rows that go, which of those that arrived are lost to another of
+    their key, the digest and how many rows there are."""
+
+    gone: Array
+    lost: Array
+    digest: str
+    rows: int
+
+    @classmethod
+    def of(cls, before: _Before, held: Array, arrived: sets.Arrived, remove: Array) -> _Amended:
+        """`held`: the keys of the version before, as they lie there."""
+        import numpy as np
+
+        lost = arrived.losers()
+        kept, come = arrived.prints[~lost], arrived.prints[arrived.is_fresh & ~lost]
+        touched = columns.among(held, sets.joined([arrived.keys[~lost], remove], "S32"))[before.order]
+        touched[touched] = ~sets.within(before.known[touched], sets.ordered(kept))
+        gone = np.flatnonzero(touched)
+        digest = sets.digest_changed(before.known, gone, come)
+        return cls(gone, lost, digest, len(before.known) - len(gone) + len(come))
+
+
+def _append(writing: Writing, fresh: Iterator[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Write what is new, if anything is; returns what is left to be written."""
     first = next(fresh, None)
-    return writing.append(chain([first], fresh)) if first is not None else sets.joined([], "u8")
+    if first is not None:
+        writing.append(chain([first], fresh))
+    return []
 
 
 def _finish(
     db: Database,
     where: Place,
     newest: DatasetVersion | None,
-    writing: shelf.Writing,
+    writing: Writing,
     named: tuple[str, int],
     counts: dict[str, Any],
     change: Change,
 ) -> DatasetVersion:
     """Sync, tag, register; `named` is the digest and how many rows there are."""
-    stored = writing.done()
+    stored, fresh = writing.done()
     number, line = (newest.number + 1, (newest.ref,)) if newest else (1, ())
     parents = tuple(dict.fromkeys((*line, *change.parents)))
     version = DatasetVersion(
@@ -238,7 +265,7 @@ def _finish(
     )  # fmt: skip
     if change.findings is not None:
         shelf.keep(where, number, change.findings.batches(), change.findings.schema())
-    shelf.tag(where, number, stored)
+    shelf.tag(where, number, stored, fresh=fresh)
     return register(db, version, within=change.within)
 
 

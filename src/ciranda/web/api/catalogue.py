@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ciranda.data import catalog, contamination, croissant, descriptions, entries, glossary, reading
+from ciranda.data import catalog, contamination, croissant, descriptions, entries, glossary, reading, sizes
 from ciranda.data import versions as datasets
 from ciranda.data.descriptions import Change
 from ciranda.data.entries import Entry, Wanted
@@ -66,12 +66,16 @@ def one(call: Call[Nothing]) -> Item:
     """One dataset: what is said of it and of its fields, its versions, the newest first."""
     name = demand(call)
     line = datasets.line(call.platform.db, name)
+    disk = sizes.along(call.platform.db, call.platform.home, line)
     entry = entries.one(call.platform.db, name)
     return {
         **catalog.said(call.platform.db, name),
         "freshness": entry.freshness.to_dict(),
         "models": list(entry.models),
-        "versions": [_told(call, version) for version in line],
+        "versions": [
+            {**_told(call, version), "disk": disk[version.ref].to_dict() if version.ref in disk else None}
+            for version in line
+        ],
     }
 
 

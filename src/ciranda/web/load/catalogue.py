@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from ciranda.data import catalog, descriptions, entries, glossary, sources, tags, versions
+from ciranda.data import catalog, descriptions, entries, glossary, sizes, sources, tags, versions
 from ciranda.data.descriptions import Description
 from ciranda.data.entries import Wanted
 from ciranda.data.versions import DatasetVersion, dataset_aliases
@@ -92,15 +92,15 @@ def line(platform: Platform, name: str, before: int) -> LinePage:
 
 def history(platform: Platform, name: str, line: Sequence[DatasetVersion]) -> tuple[DatasetVersionRow, ...]:
     """Versions in the order given, with what made them, what their checks found, and who uses them."""
-    sizes = {version.ref: version.rows for version in versions.line(platform.db, name, limit=VERSIONS * 2)}
-    named = _names(platform, name)
+    rows = {version.ref: version.rows for version in versions.line(platform.db, name, limit=VERSIONS * 2)}
+    named, disk = _names(platform, name), sizes.along(platform.db, platform.home, line)
     return tuple(
         DatasetVersionRow(
-            name, version.number, version.rows, version.rows - sizes[version.parent] if version.parent in sizes else None,
+            name, version.number, version.rows, version.rows - rows[version.parent] if version.parent in rows else None,
             version.created_at, version.created_by, tuple(use.name for use in catalog.used_by(platform.db, version.ref)),
             str(version.transformation.get("kind", "")), version.parents, len(version.report.get("checks", {})),
             sum(int(one.get("found", 0)) for one in version.report.get("checks", {}).values()),
-            tuple(named.get(version.number, ())),
+            tuple(named.get(version.number, ())), disk.get(version.ref),
         )
         for version in line
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ciranda.data import catalog, reading, versions
+from ciranda.data import catalog, reading, sizes, versions
 from ciranda.data.checks import CHECKS
 from ciranda.data.rows import FACTS, Row
 from ciranda.data.statistics import BINS, Field
@@ -55,6 +55,7 @@ def single(platform: Platform, name: str, number: int, samples: Samples, who: Pr
         version.rows - parent.rows if parent else None, catalog.figures(platform.db, platform.home, version.ref, reader), said,
         _evaluations(platform, uses),
         tuple((one.suite, one.found) for one in catalog.contaminated(platform.db, version.ref)),
+        sizes.of(platform.db, platform.home, version),
     )  # fmt: skip
 
 
@@ -118,24 +119,13 @@ def _named(
 
 
 def _samples(platform: Platform, version: DatasetVersion, asked: Samples, reader: Reader) -> Samples:
-    """One page of rows. Without a text to look for, the total is known and reading stops at the page's end."""
-    wanted = asked.q.casefold()
-    rows = (row for row in _rows(platform, version, asked, reader) if wanted in row.prompt.casefold())
-    first = (asked.page - 1) * PAGE
-    shown = [_sample(row) for row in islice(rows, first, first + PAGE)]
-    rest = sum(1 for _ in rows) if wanted else 0
-    total = first + len(shown) + rest if wanted else _total(platform, version, asked, reader)
-    return Samples(tuple(shown), total, asked.page, asked.split, asked.language, asked.q)
-
-
-def _rows(platform: Platform, version: DatasetVersion, asked: Samples, reader: Reader) -> Iterator[Row]:
-    split, language = asked.split or None, asked.language or None
-    return reading.read(platform.db, platform.home, version.ref, reader, split=split, language=language)
-
-
-def _total(platform: Platform, version: DatasetVersion, asked: Samples, reader: Reader) -> int:
-    split, language = asked.split or None, asked.language or None
-    return reading.count(platform.db, platform.home, version.ref, reader, split=split, language=language)
+    """One page of rows; reading stops at its end, and how many there are is counted apart."""
+    split, language, first = asked.split or None, asked.language or None, (asked.page - 1) * PAGE
+    at = (platform.db, platform.home, version.ref, reader)
+    rows = reading.read(*at, split=split, language=language, said=asked.q)
+    shown = tuple(_sample(row) for row in islice(rows, first, first + PAGE))
+    total = reading.count(*at, split=split, language=language, said=asked.q)
+    return Samples(shown, total, asked.page, asked.split, asked.language, asked.q)
 
 
 def _sample(row: Row) -> Sample:

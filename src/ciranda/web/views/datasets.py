@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ciranda.data.sizes import Disk
 from ciranda.data.statistics import Field
 from ciranda.store import clock
 
@@ -29,6 +30,7 @@ class DatasetVersionRow:
     checked: int = 0
     found: int = 0
     names: tuple[str, ...] = ()
+    disk: Disk | None = None  # None when its rows are gone
 
     @property
     def at_s(self) -> float:
@@ -125,6 +127,7 @@ class DatasetPage:
     )  # by field: description, sensitivity, tags, terms
     evaluations: int = 0
     contaminated: tuple[tuple[str, int], ...] = ()  # suite, training rows that it asks
+    disk: Disk | None = None  # None when its rows are gone
 
     @property
     def shown(self) -> tuple[Field, ...]:
