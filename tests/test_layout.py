@@ -54,6 +54,8 @@ TAUGHT = 0.03  # at most this share of errors may leave out where, or what to do
 RAW_ROWS = {
     "data/versions.py": "writes them",
     "data/shelf.py": "keeps them",
+    "data/writing.py": "changes them, for versions and erasure",
+    "data/sizes.py": "asks how large their files are, and reads none",
     "data/compare.py": "finds what differs, for the door",
     "data/branches.py": "another name for rows as they lie",
     "data/collect.py": "removes them",
