@@ -23,6 +23,8 @@ from ciranda.govern.policy import Reader
 from ciranda.interactions.spool import EVENT, FEEDBACK, INTERACTION
 from ciranda.loop import gather, reviews
 from ciranda.loop.control import Control
+from ciranda.loop.quoting import Quotes
+from ciranda.monitor import alerts
 from ciranda.store import clock, ids
 from ciranda.web import app
 from recorded import Recorded, answered, asked, until
@@ -80,7 +82,7 @@ class World:
             "id": ids.new("fb"), "ts_ms": clock.now_ms(), "interaction": self.ids[0], "user": "canary-person", "thumb": -1,
             "correction": "canary-right", "comment": "canary-comment", "tenant": "default",
         })  # fmt: skip
-        writer.append(EVENT, {"id": ids.text7(), "ts_ms": clock.now_ms(), "event": "tokens_counted", "model": house.MODEL,
+        writer.append(EVENT, {"id": ids.text7(), "ts_ms": clock.now_ms() - 5, "event": "tokens_counted", "model": house.MODEL,
                               "user": "canary-person", "key": "key_1", "status": 200, "found": 7})  # fmt: skip
         writer.append(EVENT, {"id": ids.text7(), "ts_ms": clock.now_ms(), "event": "try_failed", "model": house.MODEL,
                               "interaction": self.ids[0], "version": f"{house.MODEL}@2", "reason": "cannot connect"})  # fmt: skip
@@ -154,6 +156,32 @@ def test_what_happened_beside_answers(world: World) -> None:
     clean(content, "the page of events")
     assert b"cannot connect" in content
     assert b"cannot connect" in world.page(f"/interactions/{world.ids[0]}")
+
+
+def test_sentences_in_what_the_platform_says_of_itself(world: World) -> None:
+    examples = [[world.ids[0], "canary-question of mine"], [world.ids[1], "hello"], [world.ids[2], "canary-gone"]]
+    body = {"groups": [{"label": "lamps", "before": 0.1, "after": 0.4, "examples": examples}], "examples": examples}
+    with world.platform.db.writing() as conn:
+        fired = alerts.raise_(
+            conn, "a change", model=house.MODEL, kind="drift", severity="warning", title="it changed", body=body
+        )
+    told = world.get("/alerts")
+    clean(told, "the alerts")
+    (one,) = json.loads(told)["items"]
+    assert one["body"]["examples"] == [[world.ids[0], "[masked]"], [world.ids[1], "hello"]]
+    assert one["body"]["groups"][0]["examples"] == one["body"]["examples"]
+    clean(world.get(f"/models/{house.MODEL}/drift"), "drift")
+    shown = world.page(f"/alerts/{fired.id}")
+    clean(shown, "the page of an alert")
+    assert b"hello" in shown
+    clean(world.page(f"/models/{house.MODEL}/drift"), "the page of drift")
+    answers = [
+        {"interaction": name, "prompt": text, "before": text, "after": "new", "gain": 0.0} for name, text in examples
+    ]
+    replayed = Quotes(world.platform, house.MODEL, vera(world)).answers(answers)
+    assert [(one["interaction"], one["prompt"], one["after"]) for one in replayed] == [
+        (world.ids[0], "[masked]", "[masked]"), (world.ids[1], "hello", "new"),
+    ]  # fmt: skip
 
 
 def test_exports_and_their_register(world: World) -> None:

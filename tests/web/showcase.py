@@ -594,7 +594,7 @@ class Showcase:
                            (("evals/routing.yaml", 12),) if row.number == 1 else (), (), ("champion",) if row.number == 1 else (), 2,
                            (("approved", "ana", ago(minutes=4), "looks good"),) if row.number == 2 else (), row.number == 2, "", "")  # fmt: skip
 
-    def drift(self, name: str) -> DriftPage:
+    def drift(self, name: str, who: Principal) -> DriftPage:
         self._row(name)
         rise = tuple((n * 10, max(0.0, (n - 30) * 0.22)) for n in range(48))
         streams = (
@@ -976,7 +976,7 @@ class Showcase:
             )
         return row
 
-    def alert(self, id: str) -> AlertPage:
+    def alert(self, id: str, who: Principal) -> AlertPage:
         row = next((self._alert(row) for row in ALERTS if row.id == id), None)
         if row is None:
             raise NotFound(f"no alert {id!r}", where="alerts", remedy="the list has all of them")
@@ -1016,7 +1016,7 @@ class Showcase:
     def replays(self, reach: Sequence[str]) -> ReplaysPage:
         return ReplaysPage() if self.empty else ReplaysPage(REPLAYS, (f"{HOME}@2",), ("helpful",))
 
-    def replay(self, id: str) -> ReplayPage:
+    def replay(self, id: str, who: Principal) -> ReplayPage:
         for row in REPLAYS:
             if row.id == id and row.state == "failed":
                 return ReplayPage(row, ago(days=2), ago(days=1), "it ended with exit code 4")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from ciranda.data import catalog
 from ciranda.errors import Unavailable
 from ciranda.interactions.query import Total
 from ciranda.loop import exam
+from ciranda.loop.quoting import Quotes
 from ciranda.registry import admission, aliases, approvals, verdicts, versions
 from ciranda.registry import history as stages
 from ciranda.store import clock
@@ -130,8 +132,15 @@ def drift(call: Call[Nothing]) -> Item:
     found = rows.every(call.platform.db, "drift_states", order="channel", model=model)
     alerts = rows.every(call.platform.db, "alerts", order="at", model=model)
     shown = ("channel", "version", "generation", "updated_at")
-    streams = [{**{name: row[name] for name in shown}, **(row["summary"] or {})} for row in found]
-    return {"model": model, "streams": streams, "alerts": list(reversed(alerts))[:20]}
+    quotes = Quotes(call.platform, model, call.principal)
+    streams = [{**{name: row[name] for name in shown}, **quotes.body(row["summary"] or {})} for row in found]
+    return {"model": model, "streams": streams, "alerts": heard(call, list(reversed(alerts))[:20])}
+
+
+def heard(call: Call[Any], alerts: Sequence[Item]) -> list[Item]:
+    """Alerts with the sentences of users in them as the reader may hear them."""
+    quotes = {name: Quotes(call.platform, name, call.principal) for name in {one["model"] for one in alerts}}
+    return [{**one, "body": quotes[one["model"]].body(one["body"] or {})} for one in alerts]
 
 
 def turns(call: Call[OfModel]) -> Item:

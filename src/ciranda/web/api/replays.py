@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ciranda.evals import replays
 from ciranda.loop import replaying
+from ciranda.loop.quoting import Quotes
 from ciranda.store import clock
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Asked, Moment, Nothing, OfModel, Reference
@@ -34,7 +35,8 @@ def one(call: Call[Nothing]) -> Item:
     with call.platform.db.reading() as conn:
         found = replays.get(conn, call.path["replay"])
     call.require(found.model)
-    return {**found.to_dict(), "examples": replaying.examples(call.platform, found)}
+    quotes = Quotes(call.platform, found.model, call.principal)
+    return {**found.to_dict(), "examples": quotes.answers(replaying.examples(call.platform, found))}
 
 
 def begin(call: Call[Replayed]) -> Item:

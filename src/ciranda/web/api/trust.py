@@ -16,20 +16,17 @@ from ciranda.monitor import alerts
 from ciranda.web.api import rows
 from ciranda.web.api.asked import Alerts, Audit, Extract, Key, Nothing, Page, Verify
 from ciranda.web.api.door import Call
-from ciranda.web.api.fleet import within
+from ciranda.web.api.fleet import heard, within
 from ciranda.web.api.rows import Item
 
 
 def fired(call: Call[Alerts]) -> Item:
     """Alerts, newest first."""
-    return rows.page(
-        call.platform.db,
-        "alerts",
-        call.asked,
-        order="at",
-        model=within(call, call.asked.model),
-        state=call.asked.state or None,
+    asked = call.asked
+    found = rows.page(
+        call.platform.db, "alerts", asked, order="at", model=within(call, asked.model), state=asked.state or None
     )
+    return rows.listed(heard(call, found["items"]), found["next"])
 
 
 def acknowledge(call: Call[Nothing]) -> Item:
@@ -38,7 +35,7 @@ def acknowledge(call: Call[Nothing]) -> Item:
     call.require(found["model"], right="alert")
     with call.platform.db.writing() as conn:
         alerts.acknowledge(conn, found["id"], actor=call.actor)
-    return rows.one(call.platform.db, "alerts", id=found["id"], remedy="`ciranda alerts` lists them")
+    return heard(call, [rows.one(call.platform.db, "alerts", id=found["id"], remedy="`ciranda alerts` lists them")])[0]
 
 
 def log(call: Call[Audit]) -> Item:

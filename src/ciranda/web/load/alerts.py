@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ciranda.govern.access import Principal
 from ciranda.loop import turns
 from ciranda.loop.platform import Platform
+from ciranda.loop.quoting import Quotes
 from ciranda.monitor import alerts, drift
 from ciranda.monitor.alerts import Alert
 from ciranda.registry import models
@@ -53,12 +55,12 @@ def _told(body: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def one(platform: Platform, identifier: str) -> AlertPage:
-    """One alert: what changed, since when, on which examples. Raises NotFound."""
+def one(platform: Platform, identifier: str, who: Principal) -> AlertPage:
+    """One alert: what changed, since when, on which examples, as the reader may hear them. Raises NotFound."""
     with platform.db.reading() as conn:
         alert = alerts.get(conn, identifier)
         state = turns.get(conn, alert.turn).state if alert.turn else ""
-    body = alert.body
+    body = Quotes(platform, alert.model, who).body(alert.body)
     error = body.get("error", {})
     summary = str(body.get("summary") or error.get("message") or alert.title)
     return AlertPage(
@@ -94,12 +96,12 @@ def _examples(body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def watched(platform: Platform, model: str) -> DriftPage:
+def watched(platform: Platform, model: str, who: Principal) -> DriftPage:
     """The drift page of a model."""
     with platform.db.reading() as conn:
         spec = models.get(conn, model).spec
     states = drift.Watch(platform.db, platform.interactions).status(model)
-    latest = _explained(states)
+    latest = Quotes(platform, model, who).body(_explained(states))
     version = states[0]["version"] if states else ""
     fired = listing(platform, ("*",), "", model=model, limit=50)
     kinds = ("drift", "quality", "feedback", "retrain")

@@ -13,6 +13,7 @@ from ciranda.evals.replays import Replay
 from ciranda.govern.access import Principal
 from ciranda.loop import calibrating, comparing, replaying, reviews
 from ciranda.loop.platform import Platform
+from ciranda.loop.quoting import Quotes
 from ciranda.registry import models, versions
 from ciranda.web.views.judges import (
     Changed,
@@ -120,13 +121,13 @@ def replayed(platform: Platform, reach: Sequence[str]) -> ReplaysPage:
     return ReplaysPage(tuple(_replay(one) for one in found), tuple(one.ref for one in newest), names)
 
 
-def replay(platform: Platform, identifier: str) -> ReplayPage:
-    """One replay. Raises NotFound."""
+def replay(platform: Platform, identifier: str, who: Principal) -> ReplayPage:
+    """One replay, with the answers that the reader may hear. Raises NotFound."""
     with platform.db.reading() as conn:
         one = replays.get(conn, identifier)
     changed = tuple(
         Changed(shown["interaction"], shown["prompt"], shown["before"], shown["after"], shown["gain"])
-        for shown in replaying.examples(platform, one)
+        for shown in Quotes(platform, one.model, who).answers(replaying.examples(platform, one))
     )
     metrics = tuple(_lines(one.figures.get("metrics", ())))
     return ReplayPage(_replay(one), one.since, one.until, one.reason, metrics, _preferred(one), changed)

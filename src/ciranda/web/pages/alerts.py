@@ -19,14 +19,14 @@ def alerts(page: Page) -> Response:
 
 def alert(page: Page) -> Response:
     """One alert: what changed, since when, on which examples, what was done already."""
-    view = page.reader.alert(page.request.path_params["alert"])
+    view = page.reader.alert(page.request.path_params["alert"], page.who)
     page.require("view", view.row.model)
     return page.render("pages/alert.html", view=view)
 
 
 def acknowledge(page: Page, form: Form) -> Response:
     """Somebody has it."""
-    view = page.reader.alert(page.request.path_params["alert"])
+    view = page.reader.alert(page.request.path_params["alert"], page.who)
     page.require("alert", view.row.model)
     if view.row.state == "open":
         page.verbs.acknowledge(view.row.id, actor=page.who.name)

@@ -41,7 +41,7 @@ def version(page: Page) -> Response:
 
 def drift(page: Page) -> Response:
     """What moved on a model."""
-    return page.render("pages/drift.html", view=page.reader.drift(page.request.path_params["model"]))
+    return page.render("pages/drift.html", view=page.reader.drift(page.request.path_params["model"], page.who))
 
 
 def live(page: Page) -> Response:

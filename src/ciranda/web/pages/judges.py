@@ -41,7 +41,7 @@ def replays(page: Page) -> Response:
 
 def replay(page: Page) -> Response:
     """One replay: what would have changed."""
-    view = page.reader.replay(page.request.path_params["replay"])
+    view = page.reader.replay(page.request.path_params["replay"], page.who)
     page.require("view", view.row.model)
     return page.render("pages/replay.html", view=view)
 

@@ -142,8 +142,8 @@ class Stored:
     def version(self, version: str) -> VersionPage:
         return versions.page(self.platform, version)
 
-    def drift(self, name: str) -> DriftPage:
-        return alerts.watched(self.platform, name)
+    def drift(self, name: str, who: Principal) -> DriftPage:
+        return alerts.watched(self.platform, name, who)
 
     def interactions(self, reach: Sequence[str], filters: Filters, before: str, who: Principal) -> InteractionList:
         return interactions.listing(self.platform, reach, filters, before, self.names(reach), who)
@@ -209,8 +209,8 @@ class Stored:
     def replays(self, reach: Sequence[str]) -> ReplaysPage:
         return judges.replayed(self.platform, reach)
 
-    def replay(self, id: str) -> ReplayPage:
-        return judges.replay(self.platform, id)
+    def replay(self, id: str, who: Principal) -> ReplayPage:
+        return judges.replay(self.platform, id, who)
 
     def reviews(self, reach: Sequence[str]) -> tuple[QueueRow, ...]:
         return reviews.listing(self.platform, reach)
@@ -251,8 +251,8 @@ class Stored:
     def alerts(self, reach: Sequence[str], state: str) -> tuple[AlertRow, ...]:
         return alerts.listing(self.platform, reach, state)
 
-    def alert(self, id: str) -> AlertPage:
-        return alerts.one(self.platform, id)
+    def alert(self, id: str, who: Principal) -> AlertPage:
+        return alerts.one(self.platform, id, who)
 
     def turns(self, reach: Sequence[str]) -> tuple[TurnRow, ...]:
         return turns.listing(self.platform, reach)
