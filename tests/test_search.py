@@ -236,6 +236,8 @@ def test_a_model_file_may_say_what_varies() -> None:
     assert found == {"steps": Range(60, 240, log=False, step=60, whole=True), "base": ("a", "b"), "mix": ("all",)}
     assert spaces.of(spaces.to_dict(found)) == found
     assert spaces.afresh(mixed)
+    numbers = model("space: {batch_size: [1, 2], dora: [true, false], beta: [0.1, 1]}").train.search.space
+    assert repr(numbers) == "{'batch_size': (1, 2), 'dora': (True, False), 'beta': (0.1, 1)}"
     assert not spaces.afresh(model("space: {learning_rate: {low: 0.001, high: 0.002}}"))
 
 

@@ -24,13 +24,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator, model_validator
 
 from ciranda.config.shape import NAME, Duration, Part
 
 Objective = Literal["quality", "latency", "size"]
 Weight = Annotated[float, Field(ge=0, le=20)]
-Value = Annotated[bool | int | float | str, Field(union_mode="left_to_right")]
+Value = StrictBool | StrictInt | StrictFloat | StrictStr  # else the number 1 would become true
 SLICE = re.compile(r"(language|source):\S.*")
 
 
