@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,28 @@ class Lab:
     def running(self, search: str) -> list[trials.Trial]:
         return [one for one in self.known(search) if one.state == "running" and one.loss_curve]
 
+    def hold(self, search: str, count: int) -> list[trials.Trial]:
+        """So many trials at once in the middle of their runs, stopped there however slow or busy the machine is."""
+
+        def held() -> Any:
+            at_work = [one for one in self.known(search) if self._steps(one)]
+            for one in at_work:
+                self.signal(one, signal.SIGSTOP)
+            return len(at_work) == count and len(self.running(search)) == count and at_work
+
+        found: list[trials.Trial] = self.until(held)
+        return found
+
+    def _steps(self, one: trials.Trial) -> bool:
+        """Whether its run has told of a step."""
+        told = self.home.jobs / one.job / "progress.jsonl"
+        return one.open and told.exists() and '"loss"' in told.read_text()
+
+    def signal(self, one: trials.Trial, number: int) -> None:
+        for each in process.marked(f"CIRANDA_JOB={self.home.jobs / one.job}"):
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, number)
+
     def trainers(self, search: str) -> list[Identity]:
         """Wrapper and trainer of every run of the search that is alive."""
         return [
@@ -131,6 +155,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Lab]:
     made = Lab(tmp_path_factory.mktemp("lab"), warm)
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def tidy(lab: Lab) -> Iterator[None]:
+    """What a test leaves behind, however it ended, is no matter of the next one."""
+    yield
+    if lab.pid is None:
+        lab.start()
+    for one in lab.run("search", "list")["items"]:
+        for trial in lab.known(one["id"]):
+            lab.signal(trial, signal.SIGCONT)
+        if one["state"] == "running":
+            lab.run("search", "stop", one["id"])
+            lab.until(lambda one=one: not any(trial.open for trial in lab.known(one["id"])))
 
 
 @pytest.fixture
@@ -204,14 +242,14 @@ def test_trainer_worker_and_control_are_killed_in_the_middle_and_it_is_the_same_
     lab.ended(undisturbed)
 
     search = started(lab, "--trials", "3")
-    lab.until(lambda: len(lab.running(search)) == 2)
-    first = lab.running(search)[0]
+    first, second = lab.hold(search, 2)
     for one in process.marked(f"CIRANDA_JOB={lab.home.jobs / first.job}"):
         process.kill(one)  # a trainer, and the worker that waits for it
     lab.until(lambda: lab.platform.jobs.status(first.job).attempt == 2)
     lab.kill()
     for one in lab.trainers(search)[:1]:
         process.kill(one)  # while nobody looks
+    lab.signal(second, signal.SIGCONT)
     lab.start()
     assert lab.ended(search)["state"] == "complete"
     assert [one.state for one in lab.known(search)] == ["complete"] * 3
@@ -237,7 +275,8 @@ def test_it_is_stopped_freed_and_resumed_with_more_room_and_workers(lab: Lab, pa
     assert (halted.state, halted.reason) == ("cancelled", trials.STOPPED)
     assert lab.run("search", "resume", search, "--trials", "3")["state"] == "running"
     assert lab.run("search", "workers", search, "2")["workers"] == 2
-    lab.until(lambda: len([one for one in lab.known(search) if one.state == "running"]) == 2)
+    for one in lab.hold(search, 2):
+        lab.signal(one, signal.SIGCONT)
     assert lab.ended(search)["state"] == "complete"
     again = lab.known(search)[0]
     assert (again.attempt, again.state, again.recipe) == (2, "complete", halted.recipe)
@@ -311,12 +350,14 @@ def test_what_is_weighed_is_measured_by_serving_what_was_trained(lab: Lab) -> No
 @pytest.mark.slow
 def test_a_signal_to_control_ends_it_and_leaves_the_trainers(lab: Lab, patient: None) -> None:
     search = started(lab, "--trials", "2")
-    lab.until(lambda: len(lab.running(search)) == 2)
+    both = lab.hold(search, 2)
     assert lab.pid is not None
     process.end(lab.pid, grace_s=20)
     held = {one.pid for one in lab.trainers(search)}
+    assert held
+    for one in both:
+        lab.signal(one, signal.SIGCONT)
     lab.start()
-    assert held or all(one.state == "complete" for one in lab.known(search))
     assert lab.ended(search)["state"] == "complete"
 
 
