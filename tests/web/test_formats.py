@@ -14,6 +14,12 @@ from ciranda.web.formats import Formats
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
 
 
+def test_settings_of_a_recipe():
+    values = (0.00422, 16.0, 1e-05, True, ["q_proj", "v_proj"], "lora", "", None, 0)
+    told = [Formats("pt-BR").setting(value) for value in values]
+    assert told == ["0,00422", "16", "0,0000100", "true", "q_proj, v_proj", "lora", "–", "–", "0"]
+
+
 @pytest.mark.parametrize("vector", VECTORS["number"], ids=str)
 def test_numbers(vector):
     tag, value, digits, shown = vector

@@ -6,6 +6,7 @@ the offset in the title; the clock has 24 hours. An unknown zone is UTC, never a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
@@ -44,6 +45,17 @@ class Formats:
             return NONE
         text = f"{value:,.{digits}f}"
         return text if self.tag == "en" else text.translate(str.maketrans(",.", ".,"))
+
+    def setting(self, value: object) -> str:
+        """A value of a recipe: three digits of a number, a name as it is, several with commas, true and false as in files."""
+        if isinstance(value, list | tuple):
+            return ", ".join(map(self.setting, value))
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, int | float):
+            whole = value == 0 or float(value).is_integer()
+            return self.number(value, 0 if whole else max(0, 2 - math.floor(math.log10(abs(value)))))
+        return str(value) if value not in ("", None) else NONE
 
     def compact(self, value: float | None) -> str:
         """`48.2k`, `1.2M`; small numbers as they are."""

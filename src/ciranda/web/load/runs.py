@@ -162,15 +162,11 @@ def _varying(recipes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _trial(row: Row, varying: Sequence[str], *, best: int | None) -> TrialRow:
-    varied = {name: _short(row["recipe"].get(name)) for name in varying}
+    varied = {name: row["recipe"].get(name) for name in varying}
     curve = tuple((int(step), float(loss)) for step, loss in row["loss_curve"])
     return TrialRow(
         row["id"], row["number"], row["state"], row["objective"], row["seconds"], varied, row["number"] == best, curve
     )
-
-
-def _short(value: object) -> object:
-    return f"{value:.3g}" if isinstance(value, float) else value
 
 
 def _log(platform: Platform, trial: Row) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 from starlette.responses import Response
 
 from ciranda.errors import Invalid
@@ -25,7 +22,7 @@ def study(page: Page) -> Response:
     """One search: what varies, what was reached, how the trials do."""
     view = _study(page)
     axes, strands = drawn(page, view)
-    return page.render("pages/study.html", view=view, axes=axes, strands=strands, setting=_said(page))
+    return page.render("pages/study.html", view=view, axes=axes, strands=strands)
 
 
 def ask_start(page: Page) -> Response:
@@ -80,34 +77,16 @@ def drawn(page: Page, view: StudyPage) -> tuple[list[Axis], list[Strand]]:
     """The study as coordinates: what varies, what is measured, and what is reached at the right."""
     told = [one for one in view.trials if one.quality is not None or one.state == "running"]
     axes = [
-        Axis(one.name, [trial.settings[one.name] for trial in told], _said(page), one.log, one.choices)
+        Axis(one.name, [trial.settings[one.name] for trial in told], page.formats.setting, one.log, one.choices)
         for one in view.coordinates
     ]
     axes = [one for one in axes if len({str(value) for value in one.values}) > 1]
     axes += [
-        Axis(page.words.metric(name), [trial.measures.get(name) for trial in told], _said(page))
+        Axis(page.words.metric(name), [trial.measures.get(name) for trial in told], page.formats.setting)
         for name in view.measured
     ]
     axes.append(Axis(page.words.metric("exact_match"), [trial.quality for trial in told], page.formats.percent))
     return axes, [Strand(page.words.trial(one.number), one.tone) for one in told]
-
-
-def _said(page: Page) -> Any:
-    """How a setting is written: a number in the reader's language, a name as it is, the plain mix as what it is."""
-
-    def show(value: Any) -> str:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return str(value) if value != "" else "–"
-        return page.formats.number(value, digits(value))
-
-    return show
-
-
-def digits(value: float) -> int:
-    """How many decimals show three digits of a number; a whole one has none."""
-    if value == 0 or float(value).is_integer():
-        return 0
-    return max(0, 2 - math.floor(math.log10(abs(value))))
 
 
 ENTRIES = (
