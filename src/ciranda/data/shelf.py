@@ -136,8 +136,9 @@ def differing(place: Place, one: str | int, other: str | int) -> tuple[Array, Ar
 
 def held(place: Place, version: str | int) -> Held:
     """Keys, fingerprints and ids of a version's rows."""
-    table = _scanned(open_at(place, version), ["key", "fingerprint"])
-    return Held(columns.digests(table, "key"), columns.digests(table, "fingerprint"), _column(table, "_rowid"))
+    found = open_at(place, version)
+    keys, ids = _all_of(found, "key")
+    return Held(keys, _all_of(found, "fingerprint")[0], ids)
 
 
 def named(place: Place, version: str | int, name: str, only: Array | None = None) -> tuple[Array, Array]:
@@ -145,9 +146,24 @@ def named(place: Place, version: str | int, name: str, only: Array | None = None
     order, when given."""
     found = open_at(place, version)
     if only is None:
-        table = _scanned(found, [name])
-        return columns.digests(table, name), _column(table, "_rowid")
-    return (_looked_up(found, name, only) if len(only) <= FEW else _picked(_scanned(found, [name]), name, only)), only
+        return _all_of(found, name)
+    return (_looked_up(found, name, only) if len(only) <= FEW else _picked(*_all_of(found, name), only)), only
+
+
+def _all_of(found: Any, name: str, fragments: list[Any] | None = None) -> tuple[Array, Array]:
+    """The digests and ids of all rows, batch by batch into the arrays that hold them, which takes the memory of them once."""
+    import numpy as np
+
+    parts = found.get_fragments() if fragments is None else fragments
+    rows = sum(one.count_rows() for one in parts)
+    values, ids, at = np.empty(rows, "S32"), np.empty(rows, "u8"), 0
+    if rows:
+        scanner = found.scanner(columns=[name], with_row_id=True, scan_in_order=True, fragments=parts)
+        for batch in scanner.to_batches():
+            end = at + len(batch)
+            values[at:end], ids[at:end] = columns.digests(batch, name), batch.column("_rowid").to_numpy()
+            at = end
+    return values, ids
 
 
 def _looked_up(found: Any, name: str, only: Array) -> Array:
@@ -157,25 +173,20 @@ def _looked_up(found: Any, name: str, only: Array) -> Array:
     small = [one for one in found.get_fragments() if one.metadata.physical_rows <= 2 * len(only)]
     values, there = np.empty(len(only), "S32"), np.zeros(len(only), dtype=bool)
     if small:
-        table = _scanned(found, [name], small)
-        there = np.isin(only, _column(table, "_rowid"))
-        values[there] = _picked(table, name, only[there])
+        read, ids = _all_of(found, name, small)
+        there = np.isin(only, ids)
+        values[there] = _picked(read, ids, only[there])
     if not there.all():
         values[~there] = columns.digests(_at(found, only[~there], [name]), name)
     return values
 
 
-def _picked(table: pa.Table, name: str, only: Array) -> Array:
+def _picked(values: Array, ids: Array, only: Array) -> Array:
     """The digests of the rows with these ids, all of which are there."""
     import numpy as np
 
-    ids = _column(table, "_rowid")
     order = np.argsort(ids, kind="stable")
-    return columns.digests(table, name)[order[np.searchsorted(ids, only, sorter=order)]]
-
-
-def _scanned(found: Any, names: list[str], fragments: list[Any] | None = None) -> pa.Table:
-    return found.scanner(columns=names, with_row_id=True, scan_in_order=True, fragments=fragments).to_table()
+    return values[order[np.searchsorted(ids, only, sorter=order)]]
 
 
 def taken(place: Place, version: str | int, wanted: Array, names: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
@@ -268,12 +279,6 @@ def exists(place: Place) -> bool:
 
 def _at(opened: Any, wanted: Array, names: list[str]) -> Any:
     return opened._take_rows(wanted.tolist(), columns=names).combine_chunks()
-
-
-def _column(table: Any, name: str) -> Array:
-    import numpy as np
-
-    return np.asarray(table.column(name).to_numpy())
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ciranda.config import Home
-from ciranda.data import abreast, columns, place, sets, shelf, tombstones
+from ciranda.data import abreast, columns, memory, place, sets, shelf, tombstones
 from ciranda.data.compare import Diff, diff
 from ciranda.data.ledger import (
     DatasetVersion,
@@ -101,23 +101,34 @@ def commit(
     where = place.of(home, dataset)
     with shelf.alone(where):
         newest = newest_of(db, dataset)
-        before = _Before.of(where, newest)
-        arrived, writing = sets.Arrived(before.known), Writing(where, newest.lance_version if newest else None)
-        _append(writing, arrived.fresh(tombstones.without(db, home, rows)))
-        lost = arrived.losers()
-        arrived.drop_keys()
-        prints = sets.ordered(arrived.prints[~lost] if lost.any() else arrived.prints)
-        if not len(prints):
-            raise Refused(
-                f"dataset {dataset} would be empty", where=dataset, remedy="look at the sources and the check report"
-            )
-        digest = sets.digest(prints)
-        if newest and newest.digest == digest and parent in (None, newest.ref, newest.parent):
-            return _settled(db, newest, within)
-        _refuse_stale(dataset, newest, parent)
-        writing.change(before.ids[~sets.within(before.known, prints)], lost[arrived.is_fresh])
-        counts = arrived.counts if not lost.any() else sets.Counts.of(writing.scan(sets.COUNTED))
-        return _finish(db, where, newest, writing, (digest, len(prints)), counts.to_dict(), change)
+        memory.give_back(newest.rows if newest else 0)
+        made = _committed(db, where, newest, parent, tombstones.without(db, home, rows), change)
+    memory.give_back(made.rows)
+    return made
+
+
+def _committed(
+    db: Database, where: Place, newest: DatasetVersion | None, parent: str | None, rows: columns.Rows, change: Change
+) -> DatasetVersion:
+    before = _Before.of(where, newest)
+    arrived, writing = sets.Arrived(before.known), Writing(where, newest.lance_version if newest else None)
+    _append(writing, arrived.fresh(rows))
+    lost = arrived.losers()
+    arrived.drop_keys()
+    prints = sets.ordered(arrived.prints[~lost] if lost.any() else arrived.prints)
+    if not len(prints):
+        raise Refused(
+            f"dataset {where.dataset} would be empty",
+            where=where.dataset,
+            remedy="look at the sources and the check report",
+        )
+    digest = sets.digest(prints)
+    if newest and newest.digest == digest and parent in (None, newest.ref, newest.parent):
+        return _settled(db, newest, change.within)
+    _refuse_stale(where.dataset, newest, parent)
+    writing.change(before.ids[~sets.within(before.known, prints)], lost[arrived.is_fresh])
+    counts = arrived.counts if not lost.any() else sets.Counts.of(writing.scan(sets.COUNTED))
+    return _finish(db, where, newest, writing, (digest, len(prints)), counts.to_dict(), change)
 
 
 def amend(

@@ -92,7 +92,7 @@ def contamination(whole: Whole, bounds: Bounds) -> Iterator[Flaw]:
 
 
 def _groups(values: Array, unlike: Array | None = None) -> Iterator[Array]:
-    """Places of rows that have the same value, of all values that more than one has; blank values count as none.
+    """Places of rows that have the same value, of all values that more than one has, by their first; blank values count as none.
 
     With `unlike`, only those of which it is not the same for all.
     """
@@ -107,7 +107,10 @@ def _groups(values: Array, unlike: Array | None = None) -> Iterator[Array]:
         differ = others != np.repeat(others[starts], ends - starts)
         chosen = np.logical_or.reduceat(differ, starts)
         starts, ends = starts[chosen], ends[chosen]
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+    inward = np.argsort(
+        order[starts], kind="stable"
+    )  # by their first row, so that findings are looked up where they lie together
+    for start, end in zip(starts[inward].tolist(), ends[inward].tolist(), strict=True):
         yield order[start:end]
 
 
