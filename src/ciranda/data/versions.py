@@ -113,6 +113,7 @@ def _committed(
     before = _Before.of(where, newest)
     arrived, writing = sets.Arrived(before.known), Writing(where, newest.lance_version if newest else None)
     _append(writing, arrived.fresh(rows))
+    memory.give_back(len(arrived))
     lost = arrived.losers()
     arrived.drop_keys()
     prints = sets.ordered(arrived.prints[~lost] if lost.any() else arrived.prints)
