@@ -150,6 +150,22 @@ def test_the_anchor_holds_the_better_answers_up(tmp_path: Path) -> None:
     assert reached["kto", 2.0] < reached["kto", 0.0]
 
 
+@pytest.mark.parametrize(("method", "compared"), [("dpo", {"rejected": WRONG}), ("kto", {"thumb": 1})])
+def test_right_answers_that_nobody_compared_are_rehearsed(
+    tmp_path: Path, method: str, compared: dict[str, Any]
+) -> None:
+    lights, reached = smallmodel.lights(), {}
+    rows = [{**row, **compared} if n % 2 else row for n, row in enumerate(lights)]
+    for rehearse in (0, 4):
+        folder = tmp_path / str(rehearse)
+        folder.mkdir()
+        spec = tiny(folder, rows=rows, method=method, rehearse=rehearse)
+        result = smallmodel.trained(folder, spec)
+        assert (result["rows"], result["rows_rehearsed"], result["validation"]["n"]) == (6, 6, 2)
+        reached[rehearse] = loss_of(spec, smallmodel.write_rows(folder / "plain.jsonl", lights[0:12:2]))
+    assert reached[4] < reached[0]
+
+
 def loss_of(spec: Spec, rows: Path) -> float:
     """The loss of a job's result on some answers."""
     from ciranda.engines import peft, peft_shape
@@ -250,6 +266,8 @@ def test_what_is_not_written_follows_from_method_and_tuning() -> None:
 )
 def test_each_method_learns_from_its_own_rows(row: dict[str, Any], methods: set[str]) -> None:
     assert {method for method in staging.WANTED if staging.fits(row, method)} == methods
+    rehearsed = {"dpo", "kto"} if "sft" in methods else set()
+    assert {method for method in staging.WANTED if staging.taken(row, method)} == methods | rehearsed
 
 
 # --- as the loop does it ------------------------------------------------------------------------------------------------

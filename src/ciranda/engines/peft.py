@@ -66,6 +66,7 @@ def train(spec: Spec, report: Report) -> dict[str, Any]:
         "loss_curve": school.curve,
         "validation": judged,
         "rows": len(school.rows),
+        "rows_rehearsed": len(school.plain),
         "rows_left_out": school.left_out,
         "trained_parameters": trained,
         "tokens": school.tokens,
@@ -98,12 +99,12 @@ def prepared(spec: Spec, tokenizer: Any) -> Any:
 def _preferences(spec: Spec, tokenizer: Any) -> Any:
     from ciranda.engines import peft_pairs  # TRL is an extra of its own
 
-    rows, left_out = peft_pairs.read(spec.rows, tokenizer, spec.recipe)
-    validation, _ = peft_pairs.read(spec.validation, tokenizer, spec.recipe)
+    rows, plain, left_out = peft_pairs.read(spec.rows, tokenizer, spec.recipe)
+    validation, _, _ = peft_pairs.read(spec.validation, tokenizer, spec.recipe)
     _some(rows, left_out, spec)
     model = peft_shape.shaped(spec)
     school = peft_pairs.School(
-        model, tokenizer, rows, validation, spec, likelihoods=likelihoods, finite=finite, loss=loss
+        model, tokenizer, rows, validation, spec, plain=plain, likelihoods=likelihoods, finite=finite, loss=loss
     )
     school.left_out = left_out
     return school
@@ -175,7 +176,7 @@ class Loop:
     """The optimiser's loop over one model and its rows, and the checkpoint that lets another process go on."""
 
     def __init__(self, model: Any, rows: Sequence[Tokens], spec: Spec, validation: Sequence[Tokens] = ()) -> None:
-        self.validation, self.left_out = validation, 0
+        self.validation, self.left_out, self.plain = validation, 0, ()
         self.model, self.rows, self.spec, self.recipe = model, rows, spec, spec.recipe
         self.order = packing.schedule(
             [row.group for row in rows], spec.recipe.steps * spec.recipe.batch_size, spec.recipe.seed

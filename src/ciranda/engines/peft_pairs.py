@@ -3,9 +3,13 @@
     DPO   Rafailov et al. 2023: the chosen answer gains on the rejected one, beside a reference
     KTO   Ethayarajh et al. 2024: an answer with a thumb up gains, one with a thumb down loses; no pairs are needed
 
-Beside both stands the loss of the better answers as an anchor (Pang et al. 2024), and `beta` is 1: of answers that are merely
-compared both may become unlikely, the more so when they are short and differ in a few tokens, since with the 0.1 that is usual for
-long ones the comparison is not content before some 30 nats lie between them (docs/train.md).
+Beside both stands the loss of the better answers as an anchor (Pang et al. 2024; `sft` of TRL), and `beta` is 1: of answers that
+are merely compared both may become unlikely, the more so when they are short and differ in a few tokens, since with the 0.1 that is
+usual for long ones the comparison is not content before some 30 nats lie between them (docs/train.md).
+
+What people put right is what went wrong, so comparisons alone teach the opposite mistake. Each step so rehearses right answers
+of the dataset that nobody compared, by the same loss and weight (as Ouyang et al. 2022 mix pretraining into what they optimise).
+TRL has that for neither trainer: `Anchored` adds it to both.
 
 The reference is the model as it was at the start: for a fresh adapter the weights beneath it, for one to go on from a frozen copy
 of it, for whole weights their likelihoods, computed beforehand. Rows come in the order that `train.packing` laid down for the whole
@@ -61,12 +65,17 @@ class Judged:
     def group(self) -> str:
         return f"{self.tokens[0].group} {self.thumb}"
 
+    @property
+    def plain(self) -> bool:
+        """Whether nobody compared it: an answer that is right as it is."""
+        return len(self.answers) == 1 and not self.thumb
 
-def read(path: Path, tokenizer: Any, recipe: Recipe) -> tuple[list[Judged], int]:
-    """The rows of a JSON-lines file, and how many were too long.
+
+def read(path: Path, tokenizer: Any, recipe: Recipe) -> tuple[list[Judged], list[Tokens], int]:
+    """The rows of a JSON-lines file that say what is preferred, the plain right answers among them, and how many were too long.
 
     Raises:
-        Invalid: a line has no pair (dpo) or no thumb (kto); names the line.
+        Invalid: a line is no such row, or none has a pair (dpo) or a thumb (kto).
     """
     with path.open(encoding="utf-8") as file:
         found = [
@@ -74,25 +83,30 @@ def read(path: Path, tokenizer: Any, recipe: Recipe) -> tuple[list[Judged], int]
             for number, line in enumerate(file, 1)
             if line.strip()
         ]
+    if found and all(row.plain for row in found):
+        raise _wrong(recipe.method, f"none of {len(found)} rows says what is preferred", f"{path}:1")
     rows = [row for row in found if row.length <= recipe.max_tokens]
-    return rows, len(found) - len(rows)
+    plain = [row.tokens[0] for row in rows if row.plain]
+    return [row for row in rows if not row.plain], plain, len(found) - len(rows)
+
+
+def _wrong(method: str, why: str, where: str) -> Invalid:
+    needed = '"rejected": "..."' if method == "dpo" else '"thumb": 1 or -1'
+    remedy = f'write {{"messages": [...], "completion": "...", {needed}}}'
+    return Invalid(f"no training row for {method}: {why}", where=where, remedy=remedy)
 
 
 def _row(line: str, tokenizer: Any, method: str, where: str) -> Judged:
     try:
         values = json.loads(line)
         prompt = tokenizer.apply_chat_template(values["messages"], add_generation_prompt=True, tokenize=False)
-        answers = [str(values["completion"])] + ([str(values["rejected"])] if method == "dpo" else [])
-        thumb = int(values["thumb"]) if method == "kto" else 0
-        if method == "kto" and not thumb:
-            raise ValueError("thumb is 0")
+        rejected, said = str(values.get("rejected") or ""), int(values.get("thumb") or 0)
+        answers = [str(values["completion"]), *([rejected] if rejected and method == "dpo" else [])]
+        if said < 0 and method == "dpo" and not rejected:
+            raise ValueError("thumb is -1, and nothing is better")
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        needed = '"rejected": "..."' if method == "dpo" else '"thumb": 1 or -1'
-        raise Invalid(
-            f"no training row for {method}: {type(error).__name__}: {error}",
-            where=where,
-            remedy=f'write {{"messages": [...], "completion": "...", {needed}}}',
-        ) from None
+        raise _wrong(method, f"{type(error).__name__}: {error}", where) from None
+    thumb = said if method == "kto" else 0
     given = tuple(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     group = str(values.get("language") or "")
     due = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in answers)
@@ -106,13 +120,15 @@ class School(transformers.TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self, model: Any, tokenizer: Any, rows: Sequence[Judged], validation: Sequence[Judged], spec: Spec,
-        *, likelihoods: Likelihoods, finite: Finite, loss: Loss,
+        *, plain: Sequence[Tokens] = (), likelihoods: Likelihoods, finite: Finite, loss: Loss,
     ) -> None:  # fmt: skip
         self.model, self.spec, self.recipe = model, spec, spec.recipe
         self.order = packing.schedule(
             [row.group for row in rows], spec.recipe.steps * spec.recipe.batch_size, spec.recipe.seed
         )
-        self.rows, self.validation = rows, validation
+        self.rows, self.validation, self.plain = rows, validation, plain
+        again = spec.recipe.steps * spec.recipe.rehearse if plain else 0
+        self.again = packing.schedule([row.group for row in plain], again, spec.recipe.seed) if again else ()
         self.likelihoods, self.finite, self.loss = likelihoods, finite, loss
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.folder = spec.output / f"trl-{spec.digest[:16]}"
@@ -166,6 +182,16 @@ class School(transformers.TrainerCallback):  # type: ignore[misc]
         size = self.recipe.batch_size
         return [self.rows[n] for n in self.order[number * size : (number + 1) * size]]
 
+    def rehearsed(self, number: int) -> list[Tokens]:
+        """The right answers that are taught again in a step (from 0)."""
+        size = self.recipe.rehearse
+        return [self.plain[n] for n in self.again[number * size : (number + 1) * size]]
+
+    def anchored(self, model: Any, number: int) -> Any:
+        """The loss of right answers in a step: of those rehearsed, and of those with a thumb up; of pairs TRL adds it itself."""
+        liked = [row.tokens[0] for row in self.step(number) if row.thumb > 0]
+        return sum(self.recipe.anchor * self.loss(model, rows) for rows in (liked, self.rehearsed(number)) if rows)
+
     # --- what TRL calls ---------------------------------------------------------------------------------------------
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
@@ -174,6 +200,7 @@ class School(transformers.TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self.seconds += time.perf_counter() - self._began
         self.tokens += sum(len(one) for row in self.step(state.global_step - 1) for one in row.tokens)
+        self.tokens += sum(map(len, self.rehearsed(state.global_step - 1)))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         if "loss" not in (logs or {}):
@@ -216,28 +243,35 @@ def _trainer(school: School, tokenizer: Any) -> Any:
     if recipe.method == "dpo":
         lines = [{"prompt": one.prompt, "chosen": one.answers[0], "rejected": one.answers[1]} for one in drawn]
         anchored = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, recipe.anchor]} if recipe.anchor else {}
-        return trl.DPOTrainer(
-            args=trl.DPOConfig(**given, **anchored), train_dataset=datasets.Dataset.from_list(lines), **shared
-        )
+        args = trl.DPOConfig(**given, **anchored)
+        return Pairs(school, args=args, train_dataset=datasets.Dataset.from_list(lines), **shared)
     lines = [{"prompt": one.prompt, "completion": one.answers[0], "label": one.thumb > 0} for one in drawn]
     liked = sum(one.thumb > 0 for one in drawn)
     weight = liked / (len(drawn) - liked) if 0 < liked < len(drawn) else 1.0
     args = trl.KTOConfig(**given, undesirable_weight=weight)
-    return Anchored(school, args=args, train_dataset=datasets.Dataset.from_list(lines), **shared)
+    return Thumbs(school, args=args, train_dataset=datasets.Dataset.from_list(lines), **shared)
 
 
-class Anchored(trl.KTOTrainer):  # type: ignore[misc]
-    """KTO with the loss of the liked answers beside it, by the recipe's `anchor`; TRL has that for pairs alone."""
+class Anchored:
+    """A trainer of TRL's with the loss of right answers beside what it compares, by the recipe's `anchor`."""
 
     def __init__(self, school: School, **shared: Any) -> None:
         super().__init__(**shared)
         self.school = school
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **more: Any) -> Any:
-        loss = super().compute_loss(model, inputs, return_outputs=return_outputs, **more)
-        liked = [row.tokens[0] for row in self.school.step(self.state.global_step) if row.thumb > 0]
-        anchor = self.school.recipe.anchor
-        return loss + anchor * self.school.loss(model, liked) if anchor and liked and not return_outputs else loss
+        loss = super().compute_loss(model, inputs, return_outputs=return_outputs, **more)  # type: ignore[misc]
+        if return_outputs or not self.school.recipe.anchor:
+            return loss
+        return loss + self.school.anchored(model, self.state.global_step)  # type: ignore[attr-defined]
+
+
+class Pairs(Anchored, trl.DPOTrainer):  # type: ignore[misc]
+    """DPO, anchored."""
+
+
+class Thumbs(Anchored, trl.KTOTrainer):  # type: ignore[misc]
+    """KTO, anchored."""
 
 
 def _whole(folder: Path) -> Path | None:

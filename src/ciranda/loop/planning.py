@@ -105,7 +105,7 @@ def mixed(platform: Platform, dataset: str, method: str, found: Staged, shares: 
         return path
     rows = reading.read(platform.db, platform.home, dataset, staging.TRAINING, split="train")
     lines = [line for row in rows for line in _lines(row, method, shares, mark)]
-    if not lines:
+    if not any(staging.fits(json.loads(line), method) for line in lines):
         raise Refused(f"the mix {dict(shares)} leaves no row of {dataset}", where="train.search.mixes",
                       remedy="raise a share, or correct the names of languages and sources")  # fmt: skip
     files.write_atomic(path, "".join(lines))
@@ -114,7 +114,7 @@ def mixed(platform: Platform, dataset: str, method: str, found: Staged, shares: 
 
 def _lines(row: Row, method: str, shares: Mapping[str, float], mark: str) -> Iterator[str]:
     told = {name: value for name, value in staging.line(row).items() if name != "language"}
-    if not staging.fits(told, method):
+    if not staging.taken(told, method):
         return
     text = json.dumps(told, ensure_ascii=False) + "\n"
     yield from [text] * times(row, shares, mark)

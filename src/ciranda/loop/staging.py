@@ -5,6 +5,8 @@
     kto        answers with a thumb, either way
     pretrain   text; a conversation counts as its own transcript, unless its answer has a thumb down
 
+For `dpo` and `kto` the answers that `sft` would learn from stand among them: nobody compared them, and they are rehearsed.
+
 Each line carries messages, completion, rejected, thumb and language, as far as the policies leave them to training. Files are
 written once at a search's beginning, whole, and are the same to its end. It refuses a dataset without rows of the method's kind,
 and says which kinds it has, before anything heavy starts.
@@ -29,6 +31,7 @@ from ciranda.evals import suites
 from ciranda.govern.policy import Decision
 from ciranda.loop.platform import Platform
 from ciranda.store import files
+from ciranda.train.recipe import PREFERRING
 
 TRAINING = reading.itself("training")
 WANTED = {
@@ -56,6 +59,11 @@ def fits(record: Mapping[str, Any], method: str) -> bool:
     if method == "kto":
         return asked and thumb != 0
     return thumb >= 0 and (asked or method == "pretrain")
+
+
+def taken(record: Mapping[str, Any], method: str) -> bool:
+    """Whether a row is staged for a method: to learn from, or as a right answer to rehearse."""
+    return fits(record, method) or (method in PREFERRING and fits(record, "sft"))
 
 
 def line(row: Row) -> dict[str, Any]:
@@ -104,11 +112,13 @@ def _rows(platform: Platform, dataset: str, mark: str, method: str) -> Path:
     """The rows to train on, as the file that training reads; written once, whole."""
     path = _place(platform, f"{dataset}-{mark}-{method}-train.jsonl")
     if not path.exists():
-        fitting = partial(fits, method=method)
-        if not reading.export(platform.db, platform.home, dataset, path, TRAINING, split="train", where=fitting):
-            path.unlink()
-            raise _nothing(platform, dataset, "train", method)
-    return path
+        wanted = partial(taken, method=method)
+        reading.export(platform.db, platform.home, dataset, path, TRAINING, split="train", where=wanted)
+    with path.open(encoding="utf-8") as file:
+        if any(fits(json.loads(one), method) for one in file):
+            return path
+    path.unlink()
+    raise _nothing(platform, dataset, "train", method)
 
 
 def _validation(platform: Platform, dataset: str, mark: str, method: str, limit: int) -> Path:

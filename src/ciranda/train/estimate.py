@@ -155,8 +155,10 @@ def work(shape: Shape, recipe: Recipe, load: Load) -> float:
     backward = 2 * trained * shape.layer + 2 * judged * shape.vocabulary * shape.hidden
     if recipe.tuning == "full":
         backward *= 2
-    whole = PAIRED.get(recipe.method, 1.0) * (forward * (1 + REFERENCE.get(recipe.method, 0.0)) + backward)
-    return whole * (PADDED if recipe.method in PREFERRING else 1.0)
+    if recipe.method not in PREFERRING:
+        return forward + backward
+    compared = PAIRED[recipe.method] * (forward * (1 + REFERENCE[recipe.method]) + backward)
+    return compared * PADDED + (forward + backward) * recipe.rehearse / recipe.batch_size
 
 
 def memory(shape: Shape, recipe: Recipe, load: Load) -> float:
@@ -168,8 +170,9 @@ def memory(shape: Shape, recipe: Recipe, load: Load) -> float:
     paired = PAIRED.get(recipe.method, 1.0)
     tokens = min(recipe.batch_size * load.tokens * paired, max(PACK_TOKENS, recipe.max_tokens))
     trl = recipe.method in PREFERRING
-    judged = tokens * (1.0 if trl else _judged(recipe, load))
-    kept = KEPT * trained * tokens * (8 * shape.hidden + 4 * shape.inner)
+    again = recipe.rehearse * load.tokens if trl else 0.0
+    judged = tokens * (1.0 if trl else _judged(recipe, load)) + again * _judged(recipe, load)
+    kept = KEPT * trained * (tokens + again) * (8 * shape.hidden + 4 * shape.inner)
     looked = min(PACK_TOKENS, load.validation * load.tokens) * _judged(recipe, load)
     wide = max(kept + LOGITS * judged * shape.vocabulary, 2 * looked * shape.vocabulary)
     return RUNTIME_BYTES + (TRL_BYTES if trl else 0) + FLOAT_BYTES * (shape.weights + HELD * numbers + wide)

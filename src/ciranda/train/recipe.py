@@ -42,7 +42,7 @@ def usual(method: str, tuning: str) -> dict[str, Any]:
     if tuning == "full":
         found["layers"] = 0
     if method in PREFERRING:
-        found |= {"batch_size": 4, "steps": 24}
+        found |= {"batch_size": 4, "steps": 24, "rehearse": 8}
     return found
 
 
@@ -66,9 +66,12 @@ class Recipe(BaseModel):
     steps: Annotated[int, Field(ge=1, le=1_000_000, description="Optimiser steps.")] = 240
     warmup_steps: Annotated[int, Field(ge=0, description="Steps in which the rate climbs.")] = 8
     max_tokens: Annotated[int, Field(ge=8, le=131_072, description="A longer row is left out, and counted.")] = 256
-    anchor: Annotated[
-        float, Field(ge=0, le=100, description="Weight of the better answers' own loss (`dpo`, `kto`).")
-    ] = 2.0
+    anchor: Annotated[float, Field(ge=0, le=100, description="Weight of right answers' own loss (`dpo`, `kto`).")] = (
+        10.0
+    )
+    rehearse: Annotated[
+        int, Field(ge=0, le=1024, description="Right answers taught again in each step (`dpo`, `kto`).")
+    ] = 0
     validate_every: Annotated[int, Field(ge=0, description="Steps between looks at validation; 0 only at the end.")] = 0
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Fixes order and initial values.")] = 17
 
