@@ -46,11 +46,14 @@ def test_a_page_is_newest_first_and_goes_on_after_the_last_one_seen(recorded: Re
 def test_a_glance_is_the_same_page_without_its_weight(recorded: Recorded, lamp: list[str]) -> None:
     for chosen in ({}, {"thumb": -1}, {"status": 5}, {"search": "light 7"}, {"version": "lamp@2"}):
         whole = recorded.interactions.page(model="lamp", limit=9, **chosen)  # type: ignore[arg-type]
-        lines = recorded.interactions.glance(model="lamp", limit=9, shown=6, **chosen)  # type: ignore[arg-type]
+        lines = recorded.interactions.glance(model="lamp", limit=9, **chosen)  # type: ignore[arg-type]
         assert [(one.id, one.thumb, one.place, one.status) for one in lines] == [
             (one.id, one.thumb, one.place, one.status) for one in whole
         ]
-        assert all(one.input == full.input_text[:6] for one, full in zip(lines, whole, strict=True))
+        assert all(
+            (one.input, one.output) == (full.input_text[:240], full.output_text[:240])
+            for one, full in zip(lines, whole, strict=True)
+        )
     assert recorded.interactions.glance(model="nobody") == []
 
 
@@ -61,6 +64,20 @@ def test_equal_times_are_paged_without_loss(recorded: Recorded) -> None:
     while page := recorded.interactions.page(model="twins", limit=2, before=seen[-1] if seen else None):
         seen += [one.id for one in page]
     assert sorted(seen) == sorted(made)
+
+
+def test_a_page_is_read_on_where_counts_promise_more_than_there_is(recorded: Recorded) -> None:
+    writer, day_ms = recorded.writer("gap"), 86_400_000
+    old = [record(writer, model="gap", status=503, ts_ms=START - days * day_ms) for days in (40, 20)]
+    for number in range(3):  # counted as errors, though their status is none
+        record(writer, model="gap", status=200, error="cut", ts_ms=START - day_ms + number)
+    until(lambda: recorded.interactions.count(model="gap") == 5)
+    for limit in (1, 2, 3):
+        found = recorded.interactions.glance(model="gap", status=5, limit=limit)
+        assert [one.id for one in found] == old[::-1][:limit]
+    (last,) = recorded.interactions.glance(model="gap", status=5, before=found[0].place)
+    assert (last.id, last.error) == (old[0], "")
+    assert recorded.interactions.glance(model="gap", status=5, before=last.place) == []
 
 
 def test_filters_can_be_put_together(recorded: Recorded, lamp: list[str]) -> None:

@@ -65,7 +65,10 @@ class Total:
 
 @dataclass(frozen=True)
 class Glance:
-    """An interaction as a line of a list: no bodies, texts cut, and the newest vote."""
+    """An interaction as a line of a list: no bodies, texts cut, and the newest vote.
+
+    From `model` to `output` its fields are those of `schema.LINE`, in that order.
+    """
 
     id: str
     ts_ms: int
@@ -85,6 +88,11 @@ class Glance:
     def place(self) -> str:
         """Pass it to `glance` to go on after this one, newest first."""
         return f"{self.ts_ms}.{self.id}"
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], thumb: int) -> Glance:
+        """From a row of a list and the newest vote on it."""
+        return cls(*[row["id"], row["ts_ms"], *json.loads(row["line"]), thumb])
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _schema() -> Any:
     said = {"id": pa.string(), "ts_ms": pa.int64(), "thumb": pa.int8(), "rating": pa.float32(), "correction": pa.string(),
             "comment": pa.string(), "reasons": pa.list_(pa.string()), "user": pa.string()}  # fmt: skip
     judged = {"scorer": pa.string(), "value": pa.float64(), "ts_ms": pa.int64()}
-    fields = [pa.field(column.name, _type(column)) for column in INTERACTIONS.columns]
+    fields = [pa.field(column.name, _type(column)) for column in INTERACTIONS.given]
     fields += [pa.field("thumb", pa.int8()), pa.field("feedback", pa.list_(pa.struct(list(said.items()))))]
     return pa.schema([*fields, pa.field("scores", pa.list_(pa.struct(list(judged.items()))))])
 

@@ -41,8 +41,9 @@ class Filters(TypedDict, total=False):
 
 
 _THUMB = """id IN (SELECT interaction FROM feedback
-    WHERE thumb != 0 AND interaction_ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')
-    GROUP BY interaction HAVING argMax(thumb, (feedback.ts, feedback.id)) = {thumb:Int8})"""
+    WHERE thumb != 0 AND interaction_ts >= fromUnixTimestamp64Milli({{recent:Int64}}, 'UTC'){of}
+    GROUP BY interaction HAVING argMax(thumb, (feedback.ts, feedback.id)) = {{thumb:Int8}})"""
+_OF = " AND model IN ({model:String}, '')"  # a vote that came long before its interaction knows no model
 _WORDS = f"hasAllTokens({SAID}, {{words:String}})"
 _PHRASE = """(positionCaseInsensitiveUTF8(input_text, {{phrase_{n}:String}}) > 0
     OR positionCaseInsensitiveUTF8(output_text, {{phrase_{n}:String}}) > 0)"""
@@ -51,7 +52,9 @@ _WORD = re.compile(r"[^\W_]")
 _SPACELESS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-_EQUAL = ("tenant", "key", "model", "version", "arm", "rollout", "user", "conversation")
+_SERIES = ("model", "version", "arm", "rollout")  # by which the roll-ups count
+_EQUAL = ("tenant", "key", *_SERIES, "user", "conversation")
+_RARE = frozenset({"version", "arm", "rollout", "status", "thumb"})
 
 
 def filters(given: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
@@ -68,7 +71,7 @@ def filters(given: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         where += conditions
         values |= found
     if "thumb" in chosen:
-        where.append(_THUMB)
+        where.append(_THUMB.format(of=_OF if "model" in chosen else ""))
         values |= {
             "thumb": _one_of("thumb", chosen["thumb"], (-1, 1)),
             "recent": 0,
@@ -95,6 +98,25 @@ def _said(search: str) -> tuple[list[str], dict[str, str]]:
     if _WORD.search(words):
         return [_WORDS, *conditions], {"words": words, **values}
     return conditions, values
+
+
+def counted(given: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+    """The count of the roll-ups that says how far back rows of these filters reach, and the conditions on it.
+
+    None where no count knows, and where rows lie close together anyway: all of them, or all of a model. A count may promise
+    more rows than there are (errors of another status, what retention took), so a page that it leaves short is read on.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None and value != ""}
+    if not _RARE & chosen.keys() or chosen.keys() - {*_SERIES, *_RARE, "since", "until"}:
+        return None
+    status = chosen.get("status", 0)
+    if "thumb" in chosen:
+        count = "thumbs_up" if chosen["thumb"] > 0 else "thumbs_down"
+    elif status and 5 not in (status, status // 100):
+        return None
+    else:
+        count = "errors" if status else "requests"
+    return count, [f"{name} = {{{name}:String}}" for name in _SERIES if name in chosen]
 
 
 def where(conditions: list[str]) -> str:

@@ -22,11 +22,12 @@ from ciranda.interactions import erasure, events, sql
 from ciranda.interactions.answers import Correction, Glance, Mean, Pair, Point, Total
 from ciranda.interactions.client import Address, Line, address_of
 from ciranda.interactions.events import Event
-from ciranda.interactions.filters import Filters, filters, milliseconds, place, where
+from ciranda.interactions.filters import Filters, counted, filters, milliseconds, place, where
 from ciranda.interactions.table import SCORE_STORED, Feedback, Interaction, Score, feedback_of, moment
 from ciranda.store import clock
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+FEW = frozenset({"model", "user", "conversation"})
 PAGE = 500
 
 __all__ = [
@@ -81,8 +82,10 @@ class Interactions:
 
     def get(self, identifier: str) -> Interaction | None:
         """One interaction with its feedback and scores, or None."""
-        found = self._whole(self._key(identifier), opinions=True)
-        return found[0] if found else None
+        for first, last in sql.windows(identifier):
+            if found := self._line.rows(sql.WHOLE, {"ids": [identifier], "first": first, "last": last}):
+                return self._with_opinions([Interaction(**found[0])])[0]
+        return None
 
     def several(self, identifiers: Sequence[str]) -> dict[str, Interaction]:
         """Interactions with feedback and scores by their ids, as far as they are there."""
@@ -111,36 +114,29 @@ class Interactions:
         """
         return self._whole(self._keys(before, limit, chosen), opinions=True)
 
-    def glance(
-        self, *, before: str | None = None, limit: int = 50, shown: int = 240, **chosen: Unpack[Filters]
-    ) -> list[Glance]:
-        """The same page as lines of a list, for a fraction of the cost: no bodies, texts cut to `shown` characters."""
-        rows = self._keys(before, limit, chosen, sql.GLANCE, {"shown": shown})
+    def glance(self, *, before: str | None = None, limit: int = 50, **chosen: Unpack[Filters]) -> list[Glance]:
+        """The same page as lines of a list, for a fraction of the cost: no bodies, texts cut to `schema.SHOWN` characters."""
+        rows = self._keys(before, limit, chosen, sql.GLANCE)
         if not rows:
             return []
+        if thumb := chosen.get("thumb"):
+            return [Glance.of(row, thumb) for row in rows]
         oldest = min(row["ts_ms"] for row in rows)
         found = self._line.rows(sql.VOTES_OF, {"ids": [row["id"] for row in rows], "recent": oldest})
         votes = {row["interaction"]: row["newest"] for row in found}
-        return [Glance(**row, thumb=votes.get(row["id"], 0)) for row in rows]
+        return [Glance.of(row, votes.get(row["id"], 0)) for row in rows]
 
-    def _keys(
-        self,
-        before: str | None,
-        limit: int,
-        chosen: Filters,
-        head: str = sql.KEYS,
-        more: Mapping[str, Any] | None = None,
-    ) -> list[dict[str, Any]]:
-        """The keys of a page, newest first; or what `head` selects of it, with the values that it needs."""
+    def _keys(self, before: str | None, limit: int, chosen: Filters, head: str = sql.KEYS) -> list[dict[str, Any]]:
+        """The keys of a page, newest first; or what `head` selects of it."""
         conditions, values = filters(chosen)
-        values |= more or {}
         until = chosen.get("until")
         end_ms = milliseconds(until) if until else clock.now_ms()
         if before is not None:
-            conditions.append("(ts, id) < (fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC'), {before:String})")
+            conditions += [sql.BEFORE, "ts <= fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC')"]
             values |= self._place(before)
-            end_ms = values["before_ms"]
-        return self._newest(head, conditions, values, end_ms, sql.bounded(limit))
+            end_ms = min(end_ms, values["before_ms"])
+        values |= {"limit": sql.bounded(limit), "end_ms": end_ms}
+        return self._newest(head + where([*conditions, sql.RECENT]) + sql.NEWEST, values, counted(chosen))
 
     def events(self, *, before: str | None = None, limit: int = 50, **wanted: Unpack[events.Wanted]) -> list[Event]:
         """What happened at the gateway beside answers, newest first.
@@ -323,19 +319,23 @@ class Interactions:
         return []
 
     def _newest(
-        self, head: str, conditions: list[str], values: Mapping[str, Any], end_ms: int, limit: int
+        self, question: str, values: Mapping[str, Any], count: tuple[str, list[str]] | None
     ) -> list[dict[str, Any]]:
-        """A page: out of the hour or the day before its end when that fills it, which reads that much and no more.
+        """A page: out of the time before its end that fills it, so that no more is read than that.
 
-        An hour is of use where all models are read; of one model, rows lie in the order of their time anyway.
+        How long that is the roll-ups say of what they count; of the rest, an hour is tried and a day. An hour is of use where
+        all rows are read: those of one model lie in the order of their time anyway, those of one user are few.
         """
-        order = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
+        limit, since = values["limit"], values.get("since", 0)
         found: list[dict[str, Any]] = []
-        for span_ms in (DAY_MS, end_ms) if "model" in values else (HOUR_MS, DAY_MS, end_ms):
-            recent = max(0, end_ms - span_ms)
-            bound = {**values, "limit": limit, "recent": recent}
-            found = self._line.rows(head + where([*conditions, sql.RECENT]) + order, bound)
-            if len(found) == limit or recent <= values.get("since", 0):
+        if count:
+            found = self._line.rows(sql.within_reach(question, *count), values)
+            if len(found) == limit or (found and found[0]["reach_ms"] <= since):
+                return found
+        tried = () if count else (DAY_MS,) if FEW & values.keys() else (HOUR_MS, DAY_MS)
+        for start in (*(values["end_ms"] - span_ms for span_ms in tried), 0):
+            found = self._line.rows(question, {**values, "recent": start})
+            if len(found) == limit or start <= since:
                 break
         return found
 

@@ -133,7 +133,7 @@ def _block(table: Table, rows: Sequence[Row]) -> bytes:
     """The rows as one Arrow file. Texts go as bytes: bodies are whatever came, and need not be UTF-8."""
     import pyarrow as pa
 
-    keyed = [(column.key, _type(column)) for column in table.columns]
+    keyed = [(column.key, _type(column)) for column in table.given]
     arrays = [pa.array([row[key] for row in rows], type=type_) for key, type_ in keyed]
     block = pa.table(arrays, names=list(table.names))
     buffer = pa.BufferOutputStream()

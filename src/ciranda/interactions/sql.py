@@ -3,7 +3,7 @@
 
 Whole rows are read in two steps: first the keys (narrow columns, sorted and cut), then the rows of those keys, so that request and
 response bodies are read for the rows that are shown and for no other. The lines of a list need one step: the engine itself
-reads their texts after it has cut (lazy materialization).
+reads them after it has cut (lazy materialization).
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ COUNT = "SELECT count() AS n FROM interactions"
 WITHIN = (
     """ts >= fromUnixTimestamp64Milli({first:Int64}, 'UTC') AND ts <= fromUnixTimestamp64Milli({last:Int64}, 'UTC')"""
 )
-RECENT = "ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')"
+FROM = "fromUnixTimestamp64Milli({recent:Int64}, 'UTC')"
+RECENT = f"ts >= {FROM}"
+BEFORE = "(ts, id) < (fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC'), {before:String})"
+NEWEST = " ORDER BY ts DESC, id DESC LIMIT {limit:UInt32}"
 KEYS = "SELECT id, toUnixTimestamp64Milli(ts) AS ts_ms FROM interactions"
 ARRIVING = " ORDER BY sequence LIMIT {limit:UInt32}"
 DAYS = """SELECT toUnixTimestamp64Milli(min(ts)) AS first, toUnixTimestamp64Milli(max(ts)) AS last FROM interactions{}
@@ -34,9 +37,7 @@ GROUP BY toYYYYMMDD(ts) ORDER BY first"""
 WHOLE = f"""SELECT {expressions(INTERACTION_COLUMNS)} FROM interactions
 WHERE id IN {{ids:Array(String)}} AND interactions.ts >= fromUnixTimestamp64Milli({{first:Int64}}, 'UTC')
 AND interactions.ts <= fromUnixTimestamp64Milli({{last:Int64}}, 'UTC')"""
-GLANCE = """SELECT id, toUnixTimestamp64Milli(ts) AS ts_ms, model, version, arm, status, error, latency_ms, language, stream,
-    substringUTF8(input_text, 1, {shown:UInt32}) AS input, substringUTF8(output_text, 1, {shown:UInt32}) AS output
-FROM interactions"""
+GLANCE = "SELECT id, toUnixTimestamp64Milli(ts) AS ts_ms, line FROM interactions"
 VOTES_OF = """SELECT interaction, argMax(thumb, (feedback.ts, feedback.id)) AS newest FROM feedback
 WHERE interaction IN {ids:Array(String)} AND thumb != 0 AND interaction_ts >= fromUnixTimestamp64Milli({recent:Int64}, 'UTC')
 GROUP BY interaction"""
@@ -142,6 +143,20 @@ SELECT meta FROM started
 WHERE ts >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND ts < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
 AND id NOT IN (SELECT id FROM interactions
                WHERE ts >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') - INTERVAL 1 DAY) ORDER BY ts, id"""
+
+
+def within_reach(question: str, count: str, conditions: list[str]) -> str:
+    """A question for a page, bound by the hour from which on a `count` of the roll-ups comes to `limit`, or by nothing.
+
+    The bound stands in the question and not in one before it, since what is asked twice takes twice as long; each row tells it
+    as `reach_ms`. The hour that the end falls in does not count, since it goes on behind the end.
+    """
+    chosen = " AND ".join(["start <= toDateTime(intDiv({end_ms:Int64}, 1000) - 3600, 'UTC')", *conditions])
+    reach = f"""(SELECT toDateTime64(max(start), 3, 'UTC') FROM (
+    SELECT start, sum(sum(m.{count})) OVER (ORDER BY start DESC) AS found FROM hours AS m WHERE {chosen} GROUP BY start
+) WHERE found >= {{limit:UInt32}})"""
+    told = question.replace(" FROM interactions", f", toUnixTimestamp64Milli({reach}) AS reach_ms FROM interactions", 1)
+    return told.replace(FROM, reach)
 
 
 def after(cursor: str | None, limit: int) -> dict[str, int]:

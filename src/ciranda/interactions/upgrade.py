@@ -109,7 +109,7 @@ def _version(ask: Ask) -> int:
 
 
 def _add_missing(run: Run, ask: Ask, layout: Layout) -> None:
-    """Fields and indexes that the tables do not have yet; rows that are there get an index in the background."""
+    """Fields and indexes that the tables do not have yet; rows that are there get what is made of them in the background."""
     columns = _present(ask, "SELECT table, name FROM system.columns WHERE database = currentDatabase()")
     indexes = _present(ask, "SELECT table, name FROM system.data_skipping_indices WHERE database = currentDatabase()")
     for table in TABLES:
@@ -118,6 +118,8 @@ def _add_missing(run: Run, ask: Ask, layout: Layout) -> None:
         for column in table.columns:
             if column.name not in columns[table.name]:
                 run(f"ALTER TABLE {table.name}{layout.on} ADD COLUMN IF NOT EXISTS {column.ddl}")
+                if column.made:
+                    run(f"ALTER TABLE {table.name}{layout.on} MATERIALIZE COLUMN {column.name}")
         for index in table.indexes:
             if index.name not in indexes.get(table.name, ()):
                 run(f"ALTER TABLE {table.name}{layout.on} ADD {index.ddl.replace('INDEX', 'INDEX IF NOT EXISTS', 1)}")

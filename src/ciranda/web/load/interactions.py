@@ -12,6 +12,7 @@ from ciranda.errors import NotFound
 from ciranda.govern.access import Principal
 from ciranda.interactions.answers import Glance, messages_of
 from ciranda.interactions.events import Event
+from ciranda.interactions.schema import SHOWN
 from ciranda.interactions.table import Interaction, moment
 from ciranda.loop.platform import Platform
 from ciranda.registry import versions
@@ -30,7 +31,6 @@ from ciranda.web.views.interactions import (
 SPANS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
 STATUS = {"ok": 2, "error": 5}
 THUMB = {"up": 1, "down": -1}
-SHOWN = 240
 BODY = 64_000
 FACTS = (
     "first_byte_ms", "overhead_ms", "prompt_tokens", "completion_tokens", "finish_reason", "user", "conversation", "language",
@@ -63,7 +63,7 @@ def _hearing(platform: Platform, who: Principal) -> Hearing:
 def _glanced(
     platform: Platform, models: Sequence[str | None], asked: dict[str, Any]
 ) -> tuple[tuple[InteractionRow, ...], str]:
-    found = [one for model in models for one in platform.interactions.glance(model=model, shown=SHOWN, **asked)]
+    found = [one for model in models for one in platform.interactions.glance(model=model, **asked)]
     found.sort(key=lambda one: (one.ts_ms, one.id), reverse=True)
     older = found[PAGE - 1].place if len(found) > PAGE else ""
     return tuple(line_of(one) for one in found[:PAGE]), older
