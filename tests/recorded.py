@@ -66,7 +66,11 @@ class Recorded:
         self.launch()
         assert self.process is not None
         pid = self.process.pid
-        until(lambda: self.announced().get("pid") == pid)
+        try:
+            until(lambda: self.announced().get("pid") == pid)
+        except AssertionError:  # a fixture that fails here never comes to its end
+            self.kill()
+            raise
 
     def announced(self) -> dict[str, Any]:
         file = self.home.run / "collector.json"
