@@ -10,7 +10,25 @@ from typing import Any
 
 import msgspec
 
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _Piece(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    text: str | None = None
+
+
+class _Event(msgspec.Struct):
+    """An event of a stream, as nearly all of them are. Read together and no further than that they take half the time."""
+
+    choices: list[_Piece] | None = None
+
+
 _decode = msgspec.json.Decoder().decode
+_events = msgspec.json.Decoder(list[_Event]).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -28,8 +46,19 @@ def of_response(body: bytes) -> str:
     """The text of the first choice of an answer, whole or streamed."""
     if body.lstrip()[:1] == b"{":
         return _of_choice(_object(body), "message")
-    events = (line[5:].strip() for line in body.splitlines() if line.startswith(b"data:"))
-    return "".join(_of_choice(_object(event), "delta") for event in events if event.startswith(b"{"))
+    lines = (line[5:].strip() for line in body.splitlines() if line.startswith(b"data:"))
+    events = [line for line in lines if line.startswith(b"{")]
+    try:
+        return "".join(map(_of_event, _events(b"[%b]" % b",".join(events))))
+    except _UNREADABLE:
+        return "".join(_of_choice(_object(event), "delta") for event in events)
+
+
+def _of_event(event: _Event) -> str:
+    for one in event.choices or ():
+        if one.index == 0:
+            return (one.text if one.delta is None else one.delta.content) or ""
+    return ""
 
 
 def _of_choice(answer: dict[str, Any], part: str) -> str:
