@@ -31,12 +31,13 @@ def branch(db: Database, home: Home, ref: str, name: str, *, actor: str) -> Data
             raise Conflict(f"there is a dataset {name} already", where=name, remedy="choose another name")
         place.share(home, name, where.pool)
         mine = place.of(home, name)
-        shelf.tag(mine, 1, origin.lance_version)
         made = DatasetVersion(
             name, 1, origin.digest, origin.rows, origin.counts, (origin.ref,), {"kind": "branch", "of": origin.ref},
             origin.report, origin.lance_version, clock.iso(), actor,
         )  # fmt: skip
-        return versions.register(db, made, pool=where.pool, branched_from=origin.ref)
+        return versions.register(
+            db, made, tag=lambda: shelf.tag(mine, 1, origin.lance_version), pool=where.pool, branched_from=origin.ref
+        )
 
 
 def revert(db: Database, home: Home, ref: str, *, actor: str, parent: str | None = None) -> DatasetVersion:
@@ -56,13 +57,12 @@ def revert(db: Database, home: Home, ref: str, *, actor: str, parent: str | None
             )
         if newest.digest == wanted.digest:
             return newest
-        shelf.tag(where, newest.number + 1, wanted.lance_version)
         made = DatasetVersion(
             newest.name, newest.number + 1, wanted.digest, wanted.rows, wanted.counts, (newest.ref, wanted.ref),
             {"kind": "revert", "to": wanted.ref, "from": newest.ref}, wanted.report, wanted.lance_version, clock.iso(),
             actor,
         )  # fmt: skip
-        return versions.register(db, made)
+        return versions.register(db, made, tag=lambda: shelf.tag(where, made.number, wanted.lance_version))
 
 
 def present(version: DatasetVersion) -> DatasetVersion:

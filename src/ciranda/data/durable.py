@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ciranda.data.place import Place
-from ciranda.errors import Failed, StorageFull
+from ciranda.errors import Conflict, Failed, StorageFull
 from ciranda.store.files import sync_folder
 
 AT_ONCE = 8
@@ -36,7 +36,7 @@ def _sync(file: Path) -> None:
         os.close(descriptor)
 
 
-def trouble(error: Exception, place: Place) -> StorageFull | Failed:
+def trouble(error: Exception, place: Place) -> StorageFull | Conflict | Failed:
     """An error of Lance or the disk as ours."""
     told = str(error)
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in told or "InsufficientStorage" in told:
@@ -45,6 +45,17 @@ def trouble(error: Exception, place: Place) -> StorageFull | Failed:
             where=place.uri,
             remedy="free disk space (`ciranda datasets gc` says what would go), then run it again",
         )
+    if "commit conflict" in told or "concurrent transaction" in told:
+        return crossed(place)
     return Failed(
         f"writing the rows failed: {told[:300]}", where=place.uri, remedy="the versions before are untouched; retry"
+    )
+
+
+def crossed(place: Place) -> Conflict:
+    """Another machine wrote to the same pool meanwhile; on one machine there is a lock."""
+    return Conflict(
+        f"somebody else wrote to {place.pool} at the same time",
+        where=place.uri,
+        remedy="build the rows on the newest version and commit again",
     )

@@ -107,15 +107,24 @@ Within = Callable[[sa.Connection, DatasetVersion], None]
 
 
 def register(
-    db: Database, version: DatasetVersion, *, within: Within | None = None, pool: str = "", branched_from: str = ""
+    db: Database,
+    version: DatasetVersion,
+    *,
+    tag: Callable[[], None],
+    within: Within | None = None,
+    pool: str = "",
+    branched_from: str = "",
 ) -> DatasetVersion:
-    """Make a version known whose rows are tagged: dataset row, version row, parents, audit event and `within`, all or nothing.
+    """Make a version known whose rows are written: dataset row, version row, parents, audit event and `within`, all or nothing.
 
+    `tag` names its rows in the pool, once its number is ours: of two machines that want the same number, the slower one must not
+    take the other's name away.
     Raises Conflict when its number was taken in the meantime.
     """
     try:
         with db.writing() as conn:
             _write(conn, version, pool or version.name, branched_from)
+            tag()
             if within:
                 within(conn, version)
     except sa.exc.IntegrityError as error:

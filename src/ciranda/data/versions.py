@@ -6,8 +6,9 @@ example twice is one row. Committing what the newest version already holds gives
 after a crash makes nothing new.
 `commit` takes all rows of the next version, `amend` only what changes; both take rows as values or as Arrow batches, streamed, and
 hold nothing but keys and fingerprints in memory.
-The order of a commit is its safety: rows are written and synced first, then tagged, then registered in one database
-transaction with the audit event. A kill at any line leaves the version before as the newest, and a retry succeeds.
+The order of a commit is its safety: rows are written and synced first, then registered, tagged and audited in one database
+transaction, so that a number and the rows that bear it are the same machine's. A kill at any line leaves the version before as
+the newest, and a retry succeeds.
 It refuses a parent that is no longer the newest (Conflict), an empty version, and names that could leave the folder.
 """
 
@@ -19,7 +20,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ciranda.config import Home
-from ciranda.data import abreast, columns, memory, place, sets, shelf, tombstones
+from ciranda.data import abreast, columns, durable, memory, place, sets, shelf, tombstones
 from ciranda.data.compare import Diff, diff
 from ciranda.data.ledger import (
     DatasetVersion,
@@ -277,8 +278,10 @@ def _finish(
     )  # fmt: skip
     if change.findings is not None:
         shelf.keep(where, number, change.findings.batches(), change.findings.schema())
-    shelf.tag(where, number, stored, fresh=fresh)
-    return register(db, version, within=change.within)
+    if where.folder is not None:
+        with shelf.told(where):
+            durable.sync_all(where.folder, fresh)
+    return register(db, version, tag=lambda: shelf.tag(where, number, stored), within=change.within)
 
 
 def _refuse_stale(dataset: str, newest: DatasetVersion | None, parent: str | None) -> None:

@@ -16,7 +16,7 @@ from ciranda.data import durable, fragments, sets, shelf, stored
 from ciranda.data.columns import BATCH_ROWS
 from ciranda.data.ledger import FORMAT
 from ciranda.data.place import Place
-from ciranda.errors import CirandaError, Conflict
+from ciranda.errors import CirandaError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,11 +142,7 @@ class Writing:
     def _next(self, opened: Any, before: int) -> None:
         """Each step must be the very next version of the pool; otherwise somebody else wrote in between."""
         if opened.version != before + 1:
-            raise Conflict(
-                f"somebody else wrote to {self._place.pool} at the same time",
-                where=self._place.uri,
-                remedy="build the rows on the newest version and commit again",
-            )
+            raise durable.crossed(self._place)
 
 
 def _ragged(opened: Any) -> bool:
