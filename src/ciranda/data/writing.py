@@ -1,7 +1,7 @@
 """One change of a pool, on top of a version of it: rows that went are marked deleted, rows that came are appended, in one step.
 
-Lance does not sync its files (measured), so `shelf.tag` does, before anybody is told of the version. Fragments are compacted when
-half of their rows are gone, or when MANY small ones lie about, so that compacting costs no more than the changes did.
+Lance does not sync its files (measured), so whoever registers the version does first, with what `done` names. Fragments are
+compacted when half of their rows are gone, or when MANY small ones lie about, so that it costs no more than the changes did.
 Each step must be the very next version of the pool: of several machines with one pool the slower one is told so (Conflict).
 """
 
