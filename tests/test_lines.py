@@ -179,9 +179,13 @@ def test_keys_are_found_whatever_their_bytes_and_stored_as_such(keys: list[bytes
     assert list(stored.spelt([packed])) == [batch.slice(1)]
 
 
-@settings(deadline=None)
-@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=30), st.integers(0, 32))
-def test_values_that_begin_alike_are_put_in_order_too(values: list[bytes], alike: int) -> None:
+@pytest.mark.parametrize("halved", [sets.HALVED, 0])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=30), alike=st.integers(0, 32))
+def test_values_that_begin_alike_are_put_in_order_too(
+    values: list[bytes], alike: int, halved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sets, "HALVED", halved)  # as few values are ordered, or as many millions are
     given = np.array([values[0][:alike] + one[alike:] for one in values], dtype="S32")
     # numpy leaves out trailing zeros when it hands a value out
     stored = [one.ljust(32, b"\0") for one in given.tolist()]
@@ -202,6 +206,18 @@ def test_amending_reads_and_writes_only_what_changes(db: Database, home: Home) -
         versions.amend(db, home, "home", add=rows(7), parent="home@1", **MADE)
     with pytest.raises(NotFound):
         versions.amend(db, home, "none", add=rows(7), **MADE)
+
+
+def test_of_rows_that_are_there_already_nothing_stays_on_the_disk(db: Database, home: Home) -> None:
+    commit(db, home, content := rows(*range(2000)))
+    before = _files(home)
+    versions.amend(db, home, "home", add=content[:1000], **MADE)
+    assert _files(home) == before
+    made = versions.amend(db, home, "home", add=[*content[500:1500], *rows(5000)], **MADE)
+    (fresh,) = _files(home) - before
+    assert made.rows == 2001
+    assert fresh.stat().st_size < min(file.stat().st_size for file in before) / 2
+    assert prompts(home, made.ref) == {*map(str, range(2000)), "5000"}
 
 
 # Names and time
@@ -425,6 +441,10 @@ def test_a_full_disk_is_told_as_such_and_the_next_commit_succeeds(
                 commit(db, home, rows(1, 2))
     assert commit(db, home, rows(1, 3)).ref == "home@2"
     assert prompts(home, "home@2") == {"1", "3"}
+
+
+def _files(home: Home) -> set[Path]:
+    return set(home.datasets.glob("*.lance/data/*"))
 
 
 def _size(home: Home) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 8192
-AHEAD = 8  # batches
+FEW = 8  # batches
 TEXTS = ("completion", "rejected", "language", "group", "split", "source", "origin", "subject")
 JSONS = {"messages": "[]", "tags": "[]", "extra": "{}"}
 COLUMNS = (
@@ -49,8 +49,8 @@ class Sealed:
 Rows = Iterable[Row] | Iterable["pa.RecordBatch"] | Sealed
 
 
-class Turn(msgspec.Struct, forbid_unknown_fields=True):
-    """One message; the order of the fields is the canonical one."""
+class Turn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One message; the order of the fields is the canonical one. Millions of them come and go, and none is in a circle."""
 
     content: str
     role: str
@@ -92,11 +92,13 @@ def parts_of(rows: Rows) -> Iterator[tuple[pa.RecordBatch, bool]]:
             yield batch.slice(start, BATCH_ROWS), False
 
 
-def ahead(rows: Rows) -> Sealed:
-    """The same, the first AHEAD of them sealed already: a small change is ready when what it is compared with is read."""
+def few(rows: Rows) -> tuple[list[pa.RecordBatch], Iterator[pa.RecordBatch] | None]:
+    """Sealed batches that may wait in memory (FEW of them), and those that come after them, sealed as they are asked for; None when
+    these are all."""
     given = batches_of(rows)
-    first = list(islice(given, AHEAD))
-    return Sealed(chain(first, given))
+    first = list(islice(given, FEW))
+    more = next(given, None)
+    return first, None if more is None else chain([more], given)
 
 
 def batch_of(rows: Sequence[Row]) -> pa.RecordBatch:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COUNTED = ("language", "split", "source")
 HELD_OUT = {"test": 2, "validation": 1}
 FEW_ALIKE = 20_000
+HALVED = 4_000_000
 
 
 def digest_of(rows: Iterable[Row]) -> str:
@@ -146,17 +147,12 @@ def _heads(values: Array) -> Array:
 def order_of(values: Array) -> Array:
     """The places of 32-byte values in their order; equal ones side by side.
 
-    Numbers are sorted whose high bits begin the values and whose low bits are their places, which takes half the time of sorting
-    places; the few neighbours that begin alike are put in order afterwards.
+    They are sorted by how they begin; the few neighbours that begin alike are put in order afterwards.
     """
     import numpy as np
 
-    bits = np.uint64(max(len(values) - 1, 1).bit_length())
-    packed = ((_heads(values) >> bits) << bits) | np.arange(len(values), dtype=np.uint64)
-    packed.sort()
-    order = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
-    packed >>= bits
-    alike = np.flatnonzero(packed[1:] == packed[:-1])
+    order, begins = _by_halves(values) if len(values) <= HALVED else _packed(values)
+    alike = np.flatnonzero(begins[1:] == begins[:-1])
     if len(alike) > FEW_ALIKE:
         return np.argsort(values, kind="stable")
     for start, end in _runs(alike):
@@ -164,6 +160,29 @@ def order_of(values: Array) -> Array:
             order[start : end + 2].tolist(), key=lambda place: (bytes(values[place]), place)
         )
     return order
+
+
+def _by_halves(values: Array) -> tuple[Array, Array]:
+    """The order of the first four bytes, and these in that order: two radix sorts of two bytes, a third of the time of the other
+    way while the tables stay in the processor's cache (measured: up to some millions)."""
+    import numpy as np
+
+    begins = np.ascontiguousarray(values).view(">u4").reshape(-1, 8)[:, 0].astype("u4")
+    order = np.argsort(begins.astype("u2"), kind="stable")
+    order = order[np.argsort((begins >> np.uint32(16)).astype("u2")[order], kind="stable")]
+    return order, begins[order]
+
+
+def _packed(values: Array) -> tuple[Array, Array]:
+    """The same by numbers whose high bits begin the values and whose low bits are their places: half the time of sorting places."""
+    import numpy as np
+
+    bits = np.uint64(max(len(values) - 1, 1).bit_length())
+    packed = ((_heads(values) >> bits) << bits) | np.arange(len(values), dtype=np.uint64)
+    packed.sort()
+    order = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    packed >>= bits
+    return order, packed
 
 
 def _runs(alike: Array) -> Iterator[tuple[int, int]]:

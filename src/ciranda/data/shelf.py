@@ -37,6 +37,7 @@ __all__ = [
 ]  # fmt: skip
 
 SESSION_BYTES = 256 << 20  # each of Lance's two caches, at most
+DIGESTS = 1 << 16  # that are read at once
 FEW = 50_000  # rows up to which looking them up is faster than reading everything
 
 
@@ -158,7 +159,9 @@ def _all_of(found: Any, name: str, fragments: list[Any] | None = None) -> tuple[
     rows = sum(one.count_rows() for one in parts)
     values, ids, at = np.empty(rows, "S32"), np.empty(rows, "u8"), 0
     if rows:
-        scanner = found.scanner(columns=[name], with_row_id=True, scan_in_order=True, fragments=parts)
+        scanner = found.scanner(
+            columns=[name], with_row_id=True, scan_in_order=True, fragments=parts, batch_size=DIGESTS
+        )
         for batch in scanner.to_batches():
             end = at + len(batch)
             values[at:end], ids[at:end] = columns.digests(batch, name), batch.column("_rowid").to_numpy()

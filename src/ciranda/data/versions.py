@@ -14,9 +14,10 @@ It refuses a parent that is no longer the newest (Conflict), an empty version, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ciranda.config import Home
@@ -111,7 +112,7 @@ def commit(
 def _committed(
     db: Database, where: Place, newest: DatasetVersion | None, parent: str | None, rows: columns.Rows, change: Change
 ) -> DatasetVersion:
-    before = _Before.of(where, newest)
+    before = _Before.of(*shelf.named(where, newest.lance_version, "fingerprint")) if newest else _Before.nothing()
     arrived, writing = sets.Arrived(before.known), Writing(where, newest.lance_version if newest else None)
     _append(writing, arrived.fresh(rows))
     memory.give_back(len(arrived))
@@ -128,7 +129,7 @@ def _committed(
     if newest and newest.digest == digest and parent in (None, newest.ref, newest.parent):
         return _settled(db, newest, change.within)
     _refuse_stale(where.dataset, newest, parent)
-    writing.change(before.ids[~sets.within(before.known, prints)], lost[arrived.is_fresh])
+    writing.change(before.id_at(~sets.within(before.known, prints)), lost[arrived.is_fresh])
     counts = arrived.counts if not lost.any() else sets.Counts.of(writing.scan(sets.COUNTED))
     return _finish(db, where, newest, writing, (digest, len(prints)), counts.to_dict(), change)
 
@@ -157,26 +158,22 @@ def amend(
     with shelf.alone(where):
         newest = get(db, dataset)
         _refuse_stale(dataset, newest, parent)
-        coming = tombstones.without(db, home, add)
-        before, held, rows = abreast.at_once(
-            lambda: _Before.of(where, newest),
-            lambda: shelf.named(where, newest.lance_version, "key")[0],
-            lambda: columns.ahead(coming),
+        writing = Writing(where, newest.lance_version)
+        (prints, ids), (held, _) = abreast.at_once(
+            lambda: shelf.named(where, newest.lance_version, "fingerprint"),
+            lambda: shelf.named(where, newest.lance_version, "key"),
         )
-        arrived, writing = sets.Arrived(before.known), Writing(where, newest.lance_version)
-        fresh = arrived.fresh(rows)
-        first = list(islice(fresh, columns.AHEAD))
-        more = next(fresh, None)
-        if more is not None:  # too many to wait in memory
-            first = _append(writing, chain(first, [more], fresh))
-        new, _ = abreast.at_once(
-            lambda: _Amended.of(before, held, arrived, sets.of_hex(remove)), lambda: _append(writing, iter(first))
-        )
+        with abreast.beside() as start:
+            coming = _Coming(tombstones.without(db, home, add), writing, start)
+            before = _Before.of(prints, ids)
+            arrived = coming.arrived(before.known)
+            new = _Amended.of(before, held, arrived, sets.of_hex(remove))
+            coming.put()
         if not new.rows:
             raise Refused(f"dataset {dataset} would be empty", where=dataset, remedy="leave some of its rows")
         if newest.digest == new.digest:
             return _settled(db, newest, within)
-        gone, lost = before.ids[new.gone], new.lost[arrived.is_fresh]
+        gone, lost = before.id_at(new.gone), new.lost[arrived.is_fresh]
         counts = sets.Counts.of(shelf.taken(where, newest.lance_version, gone, sets.COUNTED), sign=-1)
         ids = writing.change(gone, lost)
         if new.lost.any() or not arrived.is_fresh.all():
@@ -213,18 +210,62 @@ def read(
 
 @dataclass(frozen=True)
 class _Before:
-    """What the version before holds: its fingerprints in order, the ids of their rows, and the order that the rows lie in."""
+    """What the version before holds: its fingerprints in order, the order that the rows lie in, and their ids as they lie."""
 
     known: Array
-    ids: Array
     order: Array
+    ids: Array
 
     @classmethod
-    def of(cls, where: Place, newest: DatasetVersion | None) -> _Before:
-        none = sets.joined([], "S32"), sets.joined([], "u8")
-        prints, ids = shelf.named(where, newest.lance_version, "fingerprint") if newest else none
+    def of(cls, prints: Array, ids: Array) -> _Before:
         order = sets.order_of(prints)
-        return cls(sets.at(prints, order), ids[order], order)
+        return cls(sets.at(prints, order), order, ids)
+
+    @classmethod
+    def nothing(cls) -> _Before:
+        """Of a dataset without a version."""
+        return cls.of(sets.joined([], "S32"), sets.joined([], "u8"))
+
+    def id_at(self, places: Array) -> Array:
+        """The ids of the rows at some places in `known`, by number or by mark."""
+        return self.ids[self.order[places]]
+
+
+class _Coming:
+    """Rows that are added to a version: sealed and written while what is there is put in order, as if all of them were new.
+
+    When some are not, what was written is taken back and the others are written. Rows that are too many to wait in memory are
+    written once it is known which are new.
+    """
+
+    def __init__(self, rows: columns.Rows, writing: Writing, start: Callable[[Callable[[], Any]], Future[Any]]) -> None:
+        self._writing = writing
+        self._instead: list[pa.RecordBatch] | None = None
+        self._sealed = start(lambda: columns.few(rows))
+        self._written = start(self._write)
+
+    def _write(self) -> None:
+        first, more = self._sealed.result()
+        if more is None:
+            _append(self._writing, iter(first))
+
+    def arrived(self, known: Array) -> sets.Arrived:
+        """Which of them are new to a version with these fingerprints. Raises what sealing them raises."""
+        first, more = self._sealed.result()
+        arrived = sets.Arrived(known)
+        if more is not None:
+            _append(self._writing, arrived.fresh(columns.Sealed(chain(first, more))))
+            return arrived
+        new = list(arrived.fresh(columns.Sealed(first)))
+        self._instead = None if arrived.is_fresh.all() else new
+        return arrived
+
+    def put(self) -> None:
+        """Wait until they are written, and only those that are new."""
+        self._written.result()
+        if self._instead is not None:
+            self._writing.drop()
+            _append(self._writing, iter(self._instead))
 
 
 @dataclass(frozen=True)
@@ -251,12 +292,11 @@ class _Amended:
         return cls(gone, lost, digest, len(before.known) - len(gone) + len(come))
 
 
-def _append(writing: Writing, fresh: Iterator[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """Write what is new, if anything is; returns what is left to be written."""
+def _append(writing: Writing, fresh: Iterator[pa.RecordBatch]) -> None:
+    """Write what is new, if anything is."""
     first = next(fresh, None)
     if first is not None:
         writing.append(chain([first], fresh))
-    return []
 
 
 def _finish(

@@ -73,6 +73,14 @@ class Writing:
                 storage_options=options,
             )  # fmt: skip
 
+    def drop(self) -> None:
+        """Take back what was appended to a version and is in none yet; in a bucket the next sweep removes its files."""
+        if self._place.folder is not None:
+            for one in self._fresh:
+                for file in one.files:
+                    (self._place.folder / "data" / file.path).unlink(missing_ok=True)
+        self._fresh = []
+
     def change(self, gone: Array, lost: Array | None = None) -> Array:
         """Make it a version of the pool: without the rows whose ids are `gone`, with what was appended; returns the ids of that.
 
