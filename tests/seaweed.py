@@ -71,7 +71,7 @@ def server() -> Iterator[Server]:
              "s3.port.grpc")  # fmt: skip
     flags = [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
     command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={folder}/s3.json",
-               "-volume.max=20", "-master.volumeSizeLimitMB=64", *flags]  # fmt: skip
+               "-volume.max=20", "-master.volumeSizeLimitMB=64", "-s3.port.iceberg=0", "-s3.port.lance=0", *flags]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:

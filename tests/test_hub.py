@@ -105,3 +105,14 @@ def test_a_set_is_fetched_as_of_its_commit_and_read_as_its_card_says(
     assert nowhere[0] == "Unavailable"
     assert "org/elsewhere" in nowhere[1]
     assert not list(tmp_path.rglob("loader.py")), "scripts are not even fetched"
+
+
+def test_a_hub_that_is_not_there_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    ended = subprocess.run(
+        [sys.executable, "-c", LOOK, str(tmp_path), "hf:org/name"], capture_output=True, text=True, check=True
+    )
+    name, told = json.loads(ended.stdout)
+    assert name == "Unavailable"
+    assert "check the name, the network and the token" in told

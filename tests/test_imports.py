@@ -141,6 +141,18 @@ def brought(root: Path, path: str, **asked: Any) -> tuple[list[Row], Report]:
     return [one for one in imports.rows(found, report) if isinstance(one, Row)], report
 
 
+def test_an_answer_that_is_empty_is_no_answer_and_rows_of_one_line_are_told_apart(tmp_path: Path) -> None:
+    many = [{"instruction": f"q{number}", "output": " " if number == 2 else "a"} for number in range(4)]
+    (tmp_path / "one-line.json").write_text(json.dumps(many))
+    (tmp_path / "lines.json").write_text("[\n" + ",\n".join(map(json.dumps, many)) + "\n]")
+    rows, report = brought(tmp_path, "one-line.json")
+    assert [row.origin for row in rows] == ["one-line.json:1", "one-line.json:1#2", "one-line.json:1#4"]
+    assert report.refused == [{"where": "one-line.json:1#3", "reason": "the answer is empty"}]
+    rows, report = brought(tmp_path, "lines.json")
+    assert [row.origin for row in rows] == ["lines.json:2", "lines.json:3", "lines.json:5"]
+    assert report.refused == [{"where": "lines.json:4", "reason": "the answer is empty"}]
+
+
 def test_one_file_may_hold_several_shapes_and_the_report_counts_each(tmp_path: Path) -> None:
     write(
         tmp_path / "a.jsonl",
@@ -159,7 +171,7 @@ def test_one_file_may_hold_several_shapes_and_the_report_counts_each(tmp_path: P
 
 
 def test_a_json_list_of_any_size_is_streamed_and_its_rows_are_named_by_line(tmp_path: Path) -> None:
-    records = [{"instruction": f"do {n} \u00e9", "input": "", "output": "x" * (n % 977)} for n in range(5000)]
+    records = [{"instruction": f"do {n} \u00e9", "input": "", "output": "x" * (n % 977 + 1)} for n in range(5000)]
     (tmp_path / "a.json").write_text(json.dumps(records, indent=1, ensure_ascii=False))
     rows, report = brought(tmp_path, "a.json")
     assert [row.prompt for row in rows] == [one["instruction"] for one in records]

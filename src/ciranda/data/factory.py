@@ -79,7 +79,7 @@ def described(path: Path, name: str = "") -> Described:
     here = [one for one, entry in sets.items() if _is_here(entry, path.parent)]
     chosen = name or (here[0] if len(here) == 1 else "")
     if chosen not in sets:
-        listed = ", ".join(here or sets) or "none"
+        listed = ", ".join(sets if chosen else here or sets) or "none"
         raise NotFound(f"no set {chosen!r}" if chosen else f"{len(here)} sets with a file here", where=str(path),
                        remedy=f"name one: --set NAME; there are {listed}")  # fmt: skip
     return _described(chosen, sets[chosen], f"{path.name}: {chosen}")

@@ -183,24 +183,26 @@ def _decoded(line: bytes, origin: str) -> object:
 
 
 def _json(path: Path, name: str) -> Iterator[Record]:
-    """The records of one list, each named by its line, a piece of the file at a time."""
+    """The records of one list, a piece of the file at a time, each named by its line; those after the first that begin on one line
+    also by their number there, as in `faq.json:1#2`."""
     with _opened(path) as file:
         read = codecs.getreader("utf-8-sig")(file)
-        decoder, held, line = json.JSONDecoder(), "", 1
+        decoder, held, line, beside = json.JSONDecoder(), "", 1, 1
         try:
             held = _more(read, "")
             head = held.lstrip()
             line, held = line + held[: len(held) - len(head)].count("\n"), head
             if not held.startswith("["):
                 raise _no_list(name)
-            held, first = held[1:], True
+            held, first, taken = held[1:], True, 0
             while True:
                 held, passed = _to_value(read, held, first=first, name=f"{name}:{line}")
-                line += passed
+                line, beside = line + passed, 1 if first or passed or taken else beside + 1
                 if held.startswith("]"):
                     return
-                value, held, taken = _value(read, decoder, held, f"{name}:{line}")
-                yield f"{name}:{line}", value
+                origin = f"{name}:{line}" if beside == 1 else f"{name}:{line}#{beside}"
+                value, held, taken = _value(read, decoder, held, origin)
+                yield origin, value
                 line, first = line + taken, False
         except UnicodeDecodeError as error:
             raise Invalid(f"no UTF-8: {error.reason}", where=f"{name}:{line}", remedy="save it as UTF-8") from error

@@ -163,11 +163,12 @@ def fetch(name: str, into: Path) -> Path:
         )
     try:
         from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub import errors as told
     except ImportError:
         raise Unavailable(
             "the hub's client is not installed", where=name, remedy='pip install "ciranda[hub]", or download the set'
         ) from None
+    unreached: type[Exception] = vars(told)["HTTPError"]  # httpx's or httpx2's, by the client's version
     patterns = ["README.md", *(f"*{suffix}" for suffix in files.READERS)]
     try:
         commit = HfApi().dataset_info(match["name"], revision=match["revision"] or "main").sha
@@ -175,7 +176,7 @@ def fetch(name: str, into: Path) -> Path:
         found = snapshot_download(
             match["name"], repo_type="dataset", revision=commit, allow_patterns=patterns, local_dir=folder
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (unreached, told.HFValidationError, told.LocalEntryNotFoundError, OSError) as error:
         raise Unavailable(
             f"the hub did not give {match['name']}: {error}", where=name,
             remedy="check the name, the network and the token, or download the set and name its folder",

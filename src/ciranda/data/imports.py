@@ -186,6 +186,8 @@ def _row(record: object, origin: str, part: Part, report: Report) -> Row | Inval
     try:
         layout = part.layout or _detected(record, origin)
         row = shapes.parse(record, origin=origin, source=part.name, layout=layout, split=part.split)
+        if not row.completion.strip():
+            raise Invalid("bad row: the answer is empty", where=origin, remedy="answer it, or take it out")
     except Invalid as error:
         return error
     saw = layout.saw
